@@ -1,0 +1,10 @@
+"""Named datasets: `load("ihc-colon")`, `load("folder", path=...)`. No torch here.
+
+Every loader returns an `ImageDataset` whose train, validation and test parts share no patient and
+no identical image; the check runs on every load.
+"""
+
+from imaging_core.datasets.base import DataError, ImageDataset, Split
+from imaging_core.datasets.registry import card, load, names
+
+__all__ = ["DataError", "ImageDataset", "Split", "card", "load", "names"]

@@ -1,0 +1,117 @@
+"""What a dataset is: three disjoint parts of 8-bit images with labels and patients."""
+
+import hashlib
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+
+import numpy as np
+
+
+class DataError(ValueError):
+    """The data breaks a rule; the message names the rule and every offender found."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """One part of a dataset; every array has the same length N."""
+
+    images: np.ndarray  # (N, C, H, W) uint8
+    labels: np.ndarray  # (N,) int64, 0 .. classes − 1
+    groups: np.ndarray  # (N,) str: patient, slide or block; never in two parts
+    ids: np.ndarray  # (N,) str, unique
+    masks: np.ndarray | None = None  # (N, H, W) bool: the true lesion, where it is known
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: np.ndarray) -> "Split":
+        """The rows at `index` (integers or booleans), in that order."""
+        return replace(
+            self,
+            **{
+                f.name: value[index]
+                for f in fields(self)
+                if (value := getattr(self, f.name)) is not None
+            },
+        )
+
+    @cached_property
+    def mean_std(self) -> tuple[np.ndarray, np.ndarray]:
+        """Per-channel mean and standard deviation, (C,) each, of images scaled to [0, 1]."""
+        scaled = self.images.astype(np.float64) / 255.0
+        return scaled.mean(axis=(0, 2, 3)), np.maximum(scaled.std(axis=(0, 2, 3)), 1e-6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageDataset:
+    """A named dataset with train, validation and test disjoint by group and by image."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    validation: Split
+    test: Split
+    protocol: str = "held-out"  # "held-out" | "paper"
+
+    @property
+    def channels(self) -> int:
+        return self.train.images.shape[1]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) in pixels."""
+        return self.train.images.shape[2], self.train.images.shape[3]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over names, pixels, labels, groups, ids and masks of the three parts."""
+        digest = hashlib.sha256(repr((self.name, self.classes, self.protocol)).encode())
+        for part in (self.train, self.validation, self.test):
+            for f in fields(part):
+                value = getattr(part, f.name)
+                if value is None:
+                    continue
+                digest.update(f"{f.name}{value.shape}".encode())
+                if value.dtype.kind in "UO":
+                    digest.update("\0".join(map(str, value)).encode())
+                else:
+                    digest.update(np.ascontiguousarray(value).data)
+        return digest.hexdigest()
+
+    def check(self) -> "ImageDataset":
+        """This dataset, unless it breaks a rule.
+
+        Raises:
+            DataError: a patient or an identical image in two parts, a label outside the classes,
+                a class absent from a part, arrays of different lengths, duplicate ids.
+        """
+        problems: list[str] = []
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        owner_of_group: dict[str, str] = {}
+        owner_of_image: dict[bytes, str] = {}
+        for name, part in parts.items():
+            n = len(part.labels)
+            for f in fields(part):
+                value = getattr(part, f.name)
+                if value is not None and len(value) != n:
+                    problems.append(f"{name}: {len(value)} {f.name} for {n} labels")
+            bad = np.unique(part.labels[(part.labels < 0) | (part.labels >= len(self.classes))])
+            if len(bad):
+                problems.append(f"{name}: labels {bad.tolist()} outside 0..{len(self.classes) - 1}")
+            absent = sorted(set(range(len(self.classes))) - set(part.labels.tolist()))
+            if absent:
+                problems.append(f"{name}: no image of class {[self.classes[c] for c in absent]}")
+            if len(np.unique(part.ids)) != n:
+                problems.append(f"{name}: duplicate ids")
+            for group in np.unique(part.groups).tolist():
+                if owner_of_group.setdefault(group, name) != name and self.protocol != "paper":
+                    problems.append(f'group "{group}" is in {owner_of_group[group]} and {name}')
+            for image, identity in zip(part.images, part.ids, strict=True):
+                key = hashlib.sha256(np.ascontiguousarray(image).data).digest()
+                if owner_of_image.setdefault(key, name) != name and self.protocol != "paper":
+                    problems.append(f"image {identity} of {name} is also in {owner_of_image[key]}")
+        if problems:
+            shown = "\n  ".join(problems[:50])
+            more = f"\n  and {len(problems) - 50} more" if len(problems) > 50 else ""
+            raise DataError(f"{self.name} breaks {len(problems)} rules:\n  {shown}{more}")
+        return self

@@ -1,0 +1,96 @@
+"""How a core's configuration says where each default comes from, and how it refuses bad values.
+
+A configuration is one frozen, keyword-only pydantic dataclass per core. Every field is declared
+with `paper(...)` (the value is printed in the paper, at the place named) or `ours(...)` (the paper
+is silent or unsound, for the reason given). This file imports no torch.
+"""
+
+import dataclasses
+import difflib
+import types
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, Union, get_args, get_origin
+
+import pydantic
+from pydantic import Field
+
+
+def paper(default: Any, where: str, **constraints: Any) -> Any:
+    """A field whose default is the paper's, `where` naming the section or equation."""
+    return Field(default, json_schema_extra={"source": "paper", "where": where}, **constraints)
+
+
+def ours(default: Any, why: str, **constraints: Any) -> Any:
+    """A field whose default is ours: the paper omits it, or `why` says what is wrong with it."""
+    return Field(default, json_schema_extra={"source": "ours", "where": why}, **constraints)
+
+
+class ConfigError(ValueError):
+    """Bad input, found before any work: the message gives the rule, the value and the remedy."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`'; did you mean "x"?'` for the nearest spelling among `known`, or an empty string."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f'; did you mean "{near[0]}"?' if near else ""
+
+
+def field_names(config_type: type) -> tuple[str, ...]:
+    """The fields of a configuration class, in the order of declaration."""
+    return tuple(field.name for field in dataclasses.fields(config_type))
+
+
+def levels_of(config_type: type, name: str) -> tuple[Any, ...] | None:
+    """The allowed values of a `Literal` field, or None where the field is a range or free."""
+    annotation = config_type.__annotations__[name]
+    options = [annotation]
+    if get_origin(annotation) in (Union, types.UnionType):
+        options = list(get_args(annotation))
+    values = [v for option in options if get_origin(option) is Literal for v in get_args(option)]
+    return tuple(values) or None
+
+
+def build(config_type: type, values: Mapping[str, Any]) -> Any:
+    """`config_type(**values)`, with strings read as the field's type.
+
+    Raises:
+        ConfigError: an unknown field, a value that is no level, or one out of range; the message
+            names the field, the value, what is allowed and the nearest spelling.
+    """
+    known = field_names(config_type)
+    for name in values:
+        if name not in known:
+            raise ConfigError(
+                f'unknown field "{name}"{did_you_mean(name, known)} '
+                f"(fields of {config_type.__name__}: {', '.join(known)})"
+            )
+    try:
+        return config_type(**values)
+    except pydantic.ValidationError as error:
+        raise ConfigError("; ".join(_explain(config_type, e) for e in error.errors())) from None
+
+
+def _explain(config_type: type, error: Mapping[str, Any]) -> str:
+    name, value = str(error["loc"][0]) if error["loc"] else "", error.get("input")
+    levels = levels_of(config_type, name) if name in field_names(config_type) else None
+    if levels and error["type"] in ("literal_error", "int_parsing", "none_required"):
+        allowed = ", ".join(str(level) for level in levels)
+        hint = did_you_mean(str(value), [str(level) for level in levels])
+        return f'{name} must be one of {allowed}, got "{value}"{hint}'
+    rule = error["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
+    return f"{name}: {rule}, got {value!r}" if name else rule
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    """The configuration as JSON-ready values, in the order of declaration."""
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+
+
+def sources(config_type: type) -> dict[str, tuple[str, str]]:
+    """Field name → (`paper` | `ours`, where or why): the provenance of every default."""
+    infos = config_type.__pydantic_fields__
+    return {
+        name: (extra["source"], extra["where"])
+        for name, info in infos.items()
+        if (extra := info.json_schema_extra)
+    }

@@ -1,0 +1,1 @@
+"""One script per study beside this file; `engine` runs them, `ledger` keeps what they found."""

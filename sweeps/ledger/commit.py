@@ -1,0 +1,101 @@
+"""Writing: a finished cell becomes one immutable row, at once, by the worker that computed it."""
+
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sweeps.ledger.files import Store
+from sweeps.ledger.schema import CELL_SCHEMA, PREDICTION_SCHEMA, LedgerError, Manifest
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _row(values: Mapping[str, Any]) -> bytes:
+    unknown = sorted(set(values) - set(CELL_SCHEMA.names))
+    if unknown:
+        raise LedgerError(f"the schema has no column {', '.join(unknown)}")
+    ready = {
+        name: list(value.items()) if isinstance(value, Mapping) else value
+        for name, value in values.items()
+    }
+    table = pa.Table.from_pylist([ready], schema=CELL_SCHEMA)
+    for name in CELL_SCHEMA.names:
+        if not CELL_SCHEMA.field(name).nullable and table[name].null_count:
+            raise LedgerError(f"column {name} must not be empty")
+    return _parquet(table)
+
+
+def predictions_table(parts: tuple[Any, ...]) -> pa.Table:
+    """The predictions of one cell (a tuple of `imaging_core.task.Predictions`) as a table."""
+    tables = [
+        pa.table(
+            {
+                "split": pa.array([part.split] * len(part.labels), pa.string()),
+                "id": pa.array([str(x) for x in part.ids], pa.string()),
+                "group": pa.array([str(x) for x in part.groups], pa.string()),
+                "label": pa.array(np.asarray(part.labels, dtype=np.int32)),
+                "probabilities": pa.array(
+                    list(np.asarray(part.probabilities, dtype=np.float32)),
+                    pa.list_(pa.float32()),
+                ),
+            },
+            schema=PREDICTION_SCHEMA,
+        )
+        for part in parts
+    ]
+    return pa.concat_tables(tables) if tables else PREDICTION_SCHEMA.empty_table()
+
+
+def commit_cell(
+    store: Store,
+    row: Mapping[str, Any],
+    predictions: tuple[Any, ...] = (),
+    artifacts: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Write one finished cell; the row goes last, so a row implies its predictions.
+
+    A cell that is there already stays as it is: the first commit wins, and a cell is a pure
+    function of its key, so the second would have held the same numbers.
+
+    Raises:
+        LedgerError: a metric is NaN or infinite, or a column is missing or unknown.
+    """
+    key = row["key"]
+    bad = sorted(k for k, v in row["metrics"].items() if not math.isfinite(v))
+    if bad:
+        raise LedgerError(
+            f"metrics must be finite, got {', '.join(f'{k}={row["metrics"][k]}' for k in bad)}"
+        )
+    content = _row(row)
+    if store.exists(f"cells/{key}.parquet"):
+        return
+    if predictions:
+        store.write(f"predictions/{key}.parquet", _parquet(predictions_table(predictions)))
+    if artifacts:
+        sink = io.BytesIO()
+        np.savez_compressed(sink, **artifacts)
+        store.write(f"artifacts/{key}.npz", sink.getvalue())
+    store.write(f"cells/{key}.parquet", content)
+    store.delete(f"failures/{key}.parquet")
+
+
+def commit_failure(store: Store, row: Mapping[str, Any]) -> None:
+    """Write one failed cell: its error, traceback and attempts, never a metric."""
+    store.write(f"failures/{row['key']}.parquet", _row({**row, "metrics": {}, "curves": {}}))
+
+
+def write_manifest(store: Store, manifest: Manifest) -> None:
+    """`study.json`, replaced whole."""
+    text = json.dumps(asdict(manifest), indent=1, ensure_ascii=False)
+    store.write("study.json", text.encode())

@@ -1,0 +1,140 @@
+"""The versioned schema of the ledger, and the key that names a cell.
+
+A reader refuses a version it does not know; a fixture written by each version stays readable for
+ever (`tests/assets/`).
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+CELL_SCHEMA = pa.schema(
+    [
+        pa.field("schema_version", pa.int32(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),  # "ok" | "failed"
+        pa.field("study", pa.string(), nullable=False),
+        pa.field("core", pa.string(), nullable=False),
+        pa.field("core_version", pa.int32(), nullable=False),
+        pa.field("arm", pa.string(), nullable=False),  # "controller=gru,policy_gradient=ppo"
+        pa.field("levels", pa.map_(pa.string(), pa.string()), nullable=False),  # factor → level
+        pa.field("config", pa.string(), nullable=False),  # canonical JSON, without the seed
+        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("data", pa.string(), nullable=False),
+        pa.field("data_fingerprint", pa.string(), nullable=False),
+        pa.field("protocol", pa.string(), nullable=False),  # "held-out" | "paper"
+        pa.field("metrics", pa.map_(pa.string(), pa.float64()), nullable=False),
+        pa.field("curves", pa.map_(pa.string(), pa.list_(pa.float64())), nullable=False),
+        pa.field("attempts", pa.int32(), nullable=False),
+        pa.field("error_type", pa.string()),
+        pa.field("error", pa.string()),
+        pa.field("traceback", pa.string()),
+        pa.field("git_commit", pa.string(), nullable=False),
+        pa.field("git_dirty", pa.bool_(), nullable=False),
+        pa.field("versions", pa.map_(pa.string(), pa.string()), nullable=False),
+        pa.field("host", pa.string(), nullable=False),
+        pa.field("node", pa.string(), nullable=False),  # the Ray node's id, or "inline"
+        pa.field("device", pa.string(), nullable=False),
+        pa.field("started", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("wall_s", pa.float64(), nullable=False),
+        pa.field("cpu_s", pa.float64(), nullable=False),
+        pa.field("stage_keys", pa.map_(pa.string(), pa.string()), nullable=False),
+    ]
+)
+
+PREDICTION_SCHEMA = pa.schema(
+    [
+        pa.field("split", pa.string(), nullable=False),  # "validation" | "test"
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("group", pa.string(), nullable=False),
+        pa.field("label", pa.int32(), nullable=False),
+        pa.field("probabilities", pa.list_(pa.float32()), nullable=False),
+    ]
+)
+
+
+class LedgerError(RuntimeError):
+    """The ledger cannot be used as it is; the message says why and what to do."""
+
+
+def canonical(values: Mapping[str, Any]) -> str:
+    """JSON with sorted keys and no spaces: equal mappings give equal text on every machine.
+
+    Raises:
+        ValueError: a NaN or infinity, which JSON cannot hold.
+    """
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def cell_key(
+    core: str, core_version: int, config: Mapping[str, Any], seed: int, data_fingerprint: str
+) -> str:
+    """The name of a cell: a hash of everything its numbers depend on."""
+    identity = canonical(
+        {
+            "schema": SCHEMA_VERSION,
+            "core": core,
+            "version": core_version,
+            "config": dict(config),
+            "seed": seed,
+            "data": data_fingerprint,
+        }
+    )
+    return hashlib.sha256(identity.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedCell:
+    """One cell of the plan, as `study.json` lists it."""
+
+    key: str
+    arm: str
+    levels: Mapping[str, str]
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """`study.json`: what the study declared and what was last planned.
+
+    Attributes:
+        study, question: the study's name and the question it answers.
+        core: the core's package.
+        factors: factor → its levels as text, in the order of the plan.
+        baseline: the levels of the arm that others are compared with.
+        seeds: the reporting seeds.
+        preset, data, protocol: as asked for on the command line.
+        data_fingerprint, data_card: of the data the cells were planned on.
+        tables: names of the published tables this study rebuilds (`analysis/published`).
+        metrics: the metric table, one mapping per metric: name, label, higher_is_better, low,
+            high, meaning.
+        cells: every planned cell.
+    """
+
+    study: str
+    question: str
+    core: str
+    factors: Mapping[str, tuple[str, ...]]
+    baseline: Mapping[str, str]
+    seeds: tuple[int, ...]
+    preset: str
+    data: str
+    protocol: str
+    data_fingerprint: str
+    data_card: str
+    tables: tuple[str, ...]
+    metrics: tuple[Mapping[str, Any], ...]
+    cells: tuple[PlannedCell, ...]
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+
+def arm_label(levels: Mapping[str, str]) -> str:
+    """`"controller=gru,policy_gradient=ppo"`, in the order of the factors."""
+    return ",".join(f"{name}={level}" for name, level in levels.items()) or "default"
