@@ -74,9 +74,8 @@ def commit_cell(
     key = row["key"]
     bad = sorted(k for k, v in row["metrics"].items() if not math.isfinite(v))
     if bad:
-        raise LedgerError(
-            f"metrics must be finite, got {', '.join(f'{k}={row["metrics"][k]}' for k in bad)}"
-        )
+        shown = ", ".join(f"{name}={row['metrics'][name]}" for name in bad)
+        raise LedgerError(f"metrics must be finite, got {shown}")
     content = _row(row)
     if store.exists(f"cells/{key}.parquet"):
         return
