@@ -1,0 +1,6 @@
+"""The only room that imports Ray and Optuna. It knows no method, no ledger and no study.
+
+`connect` finds or starts a cluster; `queue` decides who computes what next (no Ray in it); `fleet`
+keeps one Ray Train run per node whose workers take work from the queue; `arms` drives the study's
+arms as Ray Tune trials whose search is an Optuna study.
+"""

@@ -1,0 +1,131 @@
+"""Find the Ray cluster that is meant, or start one on this machine."""
+
+import logging
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+REACH_TIMEOUT_S = 3.0
+CONNECT_TIMEOUT_S = 15.0
+
+
+class ClusterError(RuntimeError):
+    """No cluster can be had as asked for; the message says what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """A cluster this process has joined.
+
+    Attributes:
+        address: HOST:PORT of its head.
+        started: whether this process started it (and will stop it).
+        note: one line for the user about how it was found.
+    """
+
+    address: str
+    started: bool
+    note: str
+
+
+def reachable(address: str, timeout_s: float = REACH_TIMEOUT_S) -> bool:
+    """Whether something listens at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+def address_file() -> Path:
+    """Where `ray start` leaves the address of this machine's cluster."""
+    temporary = os.environ.get("RAY_TMPDIR") or "/tmp"
+    return Path(temporary) / "ray" / "ray_current_cluster"
+
+
+def find_cluster() -> tuple[str | None, str]:
+    """The address of the running cluster this machine belongs to, and how it was found or not."""
+    candidates = []
+    if from_environment := os.environ.get("RAY_ADDRESS"):
+        candidates.append((from_environment, "RAY_ADDRESS"))
+    try:
+        if from_file := address_file().read_text().strip():
+            candidates.append((from_file, str(address_file())))
+    except OSError:
+        pass
+    dead = []
+    for address, origin in candidates:
+        if reachable(address):
+            return address, f"joined the Ray cluster at {address}"
+        dead.append(f"{origin} names {address}, where nothing answers")
+    return None, "; ".join(dead)
+
+
+@contextmanager
+def connect(address: str | None, *, runtime_env: Mapping[str, Any] | None) -> Iterator[Connection]:
+    """Join or start a cluster for the length of the block; stop it only if we started it.
+
+    Args:
+        address: None or "local" starts one on this machine; "auto" joins the running one, or
+            starts one where there is none; "HOST:PORT" joins that one.
+        runtime_env: what remote nodes need to import our code; None on this machine alone.
+
+    Raises:
+        ClusterError: HOST:PORT does not answer, or refuses us.
+    """
+    found, note = None, ""
+    if address == "auto":
+        found, note = find_cluster()
+    elif address not in (None, "local"):
+        found = address.removeprefix("ray://")
+        if not reachable(found):
+            raise ClusterError(
+                f"no Ray cluster answers at {found}; start one there with "
+                "`ray start --head --port=PORT`, or use --address local to run on this machine"
+            )
+        note = f"joined the Ray cluster at {found}"
+    started = found is None
+    if address == "auto" and started:
+        note = (f"{note}; " if note else "no running Ray cluster; ") + "started Ray on this machine"
+    elif started:
+        note = "started Ray on this machine"
+    before = os.environ.pop("RAY_ADDRESS", None)  # it would override an explicit address
+    try:
+        context = _init(found, runtime_env)
+        head = context.address_info["gcs_address"]
+        # A stale address file would send Ray's own State API to a dead cluster, which costs
+        # every Train run 12-15 s at its end; the environment variable takes precedence.
+        os.environ["RAY_ADDRESS"] = head
+        yield Connection(address=head, started=started, note=note)
+    finally:
+        os.environ.pop("RAY_ADDRESS", None)
+        if before is not None:
+            os.environ["RAY_ADDRESS"] = before
+        ray.shutdown()
+
+
+def _init(address: str | None, runtime_env: Mapping[str, Any] | None) -> Any:
+    common = {
+        "log_to_driver": False,
+        "logging_level": logging.WARNING,
+        "namespace": "medrl",
+        "configure_logging": True,
+    }
+    if address is None:
+        return ray.init(address="local", include_dashboard=False, **common)
+    os.environ.setdefault("RAY_gcs_server_request_timeout_seconds", str(int(CONNECT_TIMEOUT_S)))
+    try:
+        return ray.init(address=address, runtime_env=dict(runtime_env or {}), **common)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ClusterError(
+            f"the cluster at {address} refused this process: {reason}. Check that python and ray "
+            "have the same versions there, and that its token is in ~/.ray/auth_token"
+        ) from error

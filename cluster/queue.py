@@ -1,0 +1,194 @@
+"""Who computes what next: the broker's bookkeeping, without Ray, so that it can be tested alone.
+
+An item is leased to one worker at a time. A worker that comes back as a new incarnation has lost
+what its former self held; a run that ended has lost what all its workers held. Lost items are
+leased again, up to `max_attempts`; an item that raised is not, because a cell is a pure function
+and would raise again.
+"""
+
+import heapq
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkItem:
+    """One unit of work, as a recipe that any worker can carry out.
+
+    Attributes:
+        id: unique; adding the same id twice adds nothing.
+        payload: what the worker's function is called with (JSON values).
+        needs: ids of the items that must be finished before this one is leased.
+        arm: the arm that waits for the result; None for a stage, which several arms share.
+        cost_s: expected seconds; longer items go first. 0 = unknown.
+    """
+
+    id: str
+    payload: Mapping[str, Any]
+    needs: tuple[str, ...] = ()
+    arm: str | None = None
+    cost_s: float = 0.0
+
+
+@dataclass(kw_only=True)
+class Event:
+    """Something the driver may want to show or record."""
+
+    kind: str  # "started" | "finished" | "failed" | "lost"
+    item: str
+    arm: str | None
+    worker: str
+    attempt: int
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+
+class WorkQueue:
+    """Leases items to workers: items whose needs are met, most dependents first, then longest.
+
+    Args:
+        max_attempts: how often an item may be leased before its loss counts as its failure.
+    """
+
+    def __init__(self, *, max_attempts: int) -> None:
+        if max_attempts < 1:
+            raise ValueError(f"max_attempts must be at least 1, got {max_attempts}")
+        self.max_attempts = max_attempts
+        self.events: list[Event] = []
+        self._items: dict[str, WorkItem] = {}
+        self._attempts: dict[str, int] = {}
+        self._done: dict[str, Mapping[str, Any]] = {}
+        self._failed: dict[str, Mapping[str, Any]] = {}
+        self._unmet: dict[str, set[str]] = {}
+        self._dependents: dict[str, list[str]] = {}
+        self._ready: list[tuple[int, float, int, str]] = []
+        self._order = 0
+        self._lease: dict[str, str] = {}  # worker → item
+        self._incarnation: dict[str, str] = {}
+
+    def add(self, items: Iterable[WorkItem]) -> int:
+        """Queue `items`; returns how many were new."""
+        fresh = [item for item in items if item.id not in self._items]
+        for item in fresh:
+            self._items[item.id] = item
+            self._attempts[item.id] = 0
+            for need in item.needs:
+                self._dependents.setdefault(need, []).append(item.id)
+        for item in fresh:
+            broken = [need for need in item.needs if need in self._failed]
+            self._unmet[item.id] = {need for need in item.needs if need not in self._done}
+            if broken:
+                self._fail(item.id, "", self._because(broken[0]))
+            elif not self._unmet[item.id]:
+                self._push(item.id)
+        return len(fresh)
+
+    def _push(self, identity: str) -> None:
+        item = self._items[identity]
+        self._order += 1
+        rank = -len(self._dependents.get(identity, ()))
+        heapq.heappush(self._ready, (rank, -item.cost_s, self._order, identity))
+
+    def take(self, worker: str, incarnation: str) -> tuple[WorkItem, int] | None:
+        """The next item for `worker` with its attempt number, or None where nothing is ready."""
+        if self._incarnation.get(worker) != incarnation:
+            self.lose(worker)
+            self._incarnation[worker] = incarnation
+        if worker in self._lease:
+            raise ValueError(f"{worker} asks for work while it holds {self._lease[worker]}")
+        while self._ready:
+            identity = heapq.heappop(self._ready)[-1]
+            if identity in self._done or identity in self._failed:
+                continue
+            self._attempts[identity] += 1
+            self._lease[worker] = identity
+            self._note("started", identity, worker)
+            return self._items[identity], self._attempts[identity]
+        return None
+
+    def holds(self, worker: str, incarnation: str, identity: str) -> bool:
+        """Whether this incarnation of `worker` still has the lease of the item."""
+        return self._lease.get(worker) == identity and self._incarnation.get(worker) == incarnation
+
+    def finish(
+        self, worker: str, incarnation: str, identity: str, report: Mapping[str, Any]
+    ) -> None:
+        """The worker has carried the item out; a report from a lost lease is ignored."""
+        if not self.holds(worker, incarnation, identity):
+            return
+        del self._lease[worker]
+        self._done[identity] = report
+        self._note("finished", identity, worker, report)
+        for dependent in self._dependents.get(identity, ()):
+            unmet = self._unmet[dependent]
+            unmet.discard(identity)
+            if not unmet and dependent not in self._failed:
+                self._push(dependent)
+
+    def fail(self, worker: str, incarnation: str, identity: str, error: Mapping[str, Any]) -> None:
+        """The item raised: it is over, and so is everything that needs it."""
+        if not self.holds(worker, incarnation, identity):
+            return
+        del self._lease[worker]
+        self._fail(identity, worker, error)
+
+    def _fail(self, identity: str, worker: str, error: Mapping[str, Any]) -> None:
+        if identity in self._failed:
+            return
+        self._failed[identity] = error
+        self._note("failed", identity, worker, error)
+        for dependent in self._dependents.get(identity, ()):
+            self._fail(dependent, "", self._because(identity))
+
+    def _because(self, identity: str) -> Mapping[str, Any]:
+        error = self._failed[identity]
+        return {**error, "error": f"{identity} failed: {error.get('error', '')}", "inherited": True}
+
+    def lose(self, worker: str) -> None:
+        """`worker` is gone: what it held is leased again, or failed after `max_attempts`."""
+        identity = self._lease.pop(worker, None)
+        self._incarnation.pop(worker, None)
+        if identity is None:
+            return
+        if self._attempts[identity] >= self.max_attempts:
+            times = self._attempts[identity]
+            message = (
+                f"the worker died {times} times while computing it "
+                f"(last: {worker}); out of memory? Run with fewer --workers, then --retry-failed"
+            )
+            self._fail(identity, worker, {"error_type": "WorkerDied", "error": message})
+        else:
+            self._note("lost", identity, worker)
+            self._push(identity)
+
+    def lose_run(self, run: str) -> None:
+        """Every worker of `run` (named `<run>/<rank>`) is gone."""
+        for worker in [w for w in self._incarnation if w.startswith(f"{run}/")]:
+            self.lose(worker)
+
+    def _note(
+        self, kind: str, identity: str, worker: str, report: Mapping[str, Any] | None = None
+    ) -> None:
+        self.events.append(
+            Event(
+                kind=kind,
+                item=identity,
+                arm=self._items[identity].arm,
+                worker=worker,
+                attempt=self._attempts[identity],
+                report=report or {},
+            )
+        )
+
+    def outcome(self, identity: str) -> tuple[str, Mapping[str, Any]] | None:
+        """("finished" | "failed", report) once the item is over, else None."""
+        if identity in self._done:
+            return "finished", self._done[identity]
+        if identity in self._failed:
+            return "failed", self._failed[identity]
+        return None
+
+    @property
+    def open(self) -> int:
+        """Items that are neither finished nor failed."""
+        return len(self._items) - len(self._done) - len(self._failed)
