@@ -1,0 +1,239 @@
+"""Fitting a classifier: images resident on the device, index minibatches, early stopping."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pydantic.dataclasses
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from imaging_core.augment import AUGMENTATIONS, Augmentation
+from imaging_core.task import Progress, no_progress
+
+MOMENTUM = 0.9  # of SGD; Adam and AdamW keep torch's betas
+
+
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """How one classifier is trained. No defaults: they live in the configuration of each core.
+
+    Attributes:
+        epochs: passes over the training images.
+        batch_size: a last batch of one image is dropped (batch norm cannot normalise it).
+        learning_rate: the peak of the schedule.
+        schedule: `onecycle` rises by a cosine over the first 30 % of the steps from a 25th of the
+            peak and falls to nearly 0; `cosine` falls from the peak to 0.
+        weight_decay: decoupled for `adamw`, L2 in the gradient for `sgd` and `adam`.
+        patience: epochs without a better validation accuracy before the fit stops; 0 = never.
+        min_steps: `epochs` is raised until at least so many steps are made (small sets).
+        augment: see `imaging_core.augment`.
+    """
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=2)
+    learning_rate: float = Field(gt=0)
+    optimiser: Literal["sgd", "adam", "adamw"]
+    schedule: Literal["constant", "onecycle", "cosine"]
+    weight_decay: float = Field(ge=0)
+    patience: int = Field(ge=0)
+    min_steps: int = Field(ge=0)
+    augment: Augmentation
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitResult:
+    """What one fit did.
+
+    Attributes:
+        validation_accuracy: after each epoch; empty without validation images.
+        training_loss: mean over the steps of each epoch.
+        best_epoch: from 0, the first with the highest validation accuracy; the last without one.
+        steps: optimiser steps made.
+        epochs_run: epochs made.
+    """
+
+    validation_accuracy: tuple[float, ...]
+    training_loss: tuple[float, ...]
+    best_epoch: int
+    steps: int
+    epochs_run: int
+
+
+def standardise(
+    images: np.ndarray, mean: np.ndarray, std: np.ndarray, device: str | torch.device
+) -> Tensor:
+    """(x / 255 − mean) / std per channel, float32 on `device`.
+
+    Args:
+        images: (N, C, H, W) uint8.
+        mean, std: (C,), of images scaled to [0, 1] (`Split.mean_std` of the training part).
+    """
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise ValueError(f"images must be (N, C, H, W) uint8, got {images.shape} {images.dtype}")
+    x = torch.from_numpy(np.ascontiguousarray(images)).to(device).float()
+    shift = torch.as_tensor(np.asarray(mean), dtype=torch.float32, device=device) * 255
+    scale = torch.as_tensor(np.asarray(std), dtype=torch.float32, device=device) * 255
+    return (x - shift.view(1, -1, 1, 1)) / scale.view(1, -1, 1, 1)
+
+
+def learning_rate_at(step: int, total: int, schedule: str, peak: float) -> float:
+    """The learning rate of `step` (0 … total − 1) under a schedule with this `peak`.
+
+    `onecycle` is Smith and Topin 2019 as in torch's `OneCycleLR` (cosine, 30 % rise, from
+    peak / 25 to peak / 250,000) without its momentum cycle.
+    """
+    if schedule == "constant":
+        return peak
+    if schedule == "cosine":
+        return peak * 0.5 * (1 + math.cos(math.pi * step / total))
+    start, end = peak / 25, peak / 25e4
+    rise = 0.3 * total - 1
+    if step <= rise:
+        return _cosine_between(start, peak, step / rise)
+    return _cosine_between(peak, end, (step - rise) / max(total - 1 - rise, 1e-9))
+
+
+def _cosine_between(first: float, last: float, done: float) -> float:
+    return last + (first - last) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _batches(count: int, batch_size: int) -> list[slice]:
+    """Slices of a permutation of `count` images; a last batch of one is dropped."""
+    starts = range(0, count, batch_size)
+    return [slice(s, min(s + batch_size, count)) for s in starts if count - s > 1]
+
+
+def _optimiser(model: nn.Module, config: FitConfig) -> torch.optim.Optimizer:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    shared = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "fused": True}
+    if config.optimiser == "sgd":
+        return torch.optim.SGD(parameters, momentum=MOMENTUM, **shared)
+    kind = torch.optim.Adam if config.optimiser == "adam" else torch.optim.AdamW
+    return kind(parameters, **shared)
+
+
+def fit(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    config: FitConfig,
+    generator: torch.Generator,
+    validation: tuple[Tensor, Tensor] | None = None,
+    keep_best: bool,
+    progress: Progress = no_progress,
+) -> FitResult:
+    """Train `model` in place by cross-entropy; the same generator gives the same bits.
+
+    Args:
+        model: gives (B, classes) logits; on the device of `images`.
+        images: (N, C, H, W) float, standardised.
+        labels: (N,) int64, on the same device.
+        generator: a CPU generator; batch order and augmentation are drawn from it.
+        validation: images and labels whose accuracy is taken after each epoch.
+        keep_best: leave the model with the weights of `best_epoch`, not of the last epoch.
+
+    Raises:
+        ValueError: fewer than two images, or early stopping without validation images.
+        FloatingPointError: a loss is not finite; the message names the epoch and the step.
+    """
+    if len(images) < 2:
+        raise ValueError(f"fit needs at least 2 images (batch norm), got {len(images)}")
+    if validation is None and (keep_best or config.patience):
+        raise ValueError("keep_best and patience choose by validation accuracy: pass validation")
+    batches = _batches(len(images), config.batch_size)
+    epochs = max(config.epochs, math.ceil(config.min_steps / len(batches)))
+    total = epochs * len(batches)
+    augment = AUGMENTATIONS[config.augment]
+    model.to(memory_format=torch.channels_last)
+    optimiser = _optimiser(model, config)
+
+    accuracies: list[float] = []
+    losses: list[float] = []
+    best_epoch, best_state, step = -1, None, 0
+    for epoch in range(epochs):
+        model.train()
+        order = torch.randperm(len(images), generator=generator).to(images.device)
+        trace = torch.zeros(len(batches), device=images.device)
+        for index, batch in enumerate(batches):
+            rows = order[batch]
+            x = augment(images[rows], generator).contiguous(memory_format=torch.channels_last)
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate_at(step, total, config.schedule, config.learning_rate)
+            optimiser.zero_grad(set_to_none=True)
+            loss = functional.cross_entropy(model(x), labels[rows])
+            loss.backward()
+            optimiser.step()
+            trace[index] = loss.detach()
+            step += 1
+        losses.append(_mean_loss(trace, epoch))
+        if validation is not None:
+            accuracies.append(accuracy(model, *validation))
+            if best_epoch < 0 or accuracies[-1] > accuracies[best_epoch]:
+                best_epoch = epoch
+                if keep_best:
+                    best_state = {k: v.clone() for k, v in model.state_dict().items()}
+        else:
+            best_epoch = epoch
+        progress((epoch + 1) / epochs, f"epoch {epoch + 1} of {epochs}")
+        waited = epoch - best_epoch
+        if config.patience and waited >= config.patience and step >= config.min_steps:
+            break
+    if best_state is not None:
+        model.load_state_dict(best_state)
+    return FitResult(
+        validation_accuracy=tuple(accuracies),
+        training_loss=tuple(losses),
+        best_epoch=best_epoch,
+        steps=step,
+        epochs_run=len(losses),
+    )
+
+
+def _mean_loss(trace: Tensor, epoch: int) -> float:
+    """Mean of the losses of one epoch; looked at once an epoch, so that a GPU need not wait."""
+    finite = torch.isfinite(trace)
+    if not bool(finite.all()):
+        step = int((~finite).nonzero()[0])
+        raise FloatingPointError(
+            f"the loss must be finite, got {float(trace[step])} at epoch {epoch + 1}, "
+            f"step {step + 1} of it; lower learning_rate, or look for broken images"
+        )
+    return float(trace.mean())
+
+
+@torch.inference_mode()
+def _logits(model: nn.Module, images: Tensor, batch_size: int) -> Tensor:
+    """(N, classes) in eval mode, on the images' device; the model's mode is put back."""
+    was_training = model.training
+    model.eval()
+    chunks = [
+        model(chunk.contiguous(memory_format=torch.channels_last))
+        for chunk in images.split(batch_size)
+    ]
+    model.train(was_training)
+    return torch.cat(chunks)
+
+
+def predict(model: nn.Module, images: Tensor, batch_size: int = 512) -> Tensor:
+    """(N, classes) float32 probabilities on the CPU, in eval mode."""
+    return _logits(model, images, batch_size).float().softmax(dim=1).cpu().clone()
+
+
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 512) -> float:
+    """Share of `images` whose most probable class is the label, in eval mode."""
+    return float((_logits(model, images, batch_size).argmax(dim=1) == labels).float().mean())
+
+
+def last_epochs_reward(
+    validation_accuracy: tuple[float, ...], how: Literal["max", "mean"] = "max", last: int = 5
+) -> float:
+    """Maximum or mean validation accuracy of the last `last` epochs (Ye et al. 2020, 3.2)."""
+    tail = validation_accuracy[-last:]
+    if not tail:
+        raise ValueError("the reward needs the validation accuracy of at least one epoch")
+    return max(tail) if how == "max" else sum(tail) / len(tail)
