@@ -106,6 +106,10 @@ class WorkQueue:
             return self._items[identity], self._attempts[identity]
         return None
 
+    def current(self, worker: str) -> str | None:
+        """The incarnation of `worker` that last asked for work."""
+        return self._incarnation.get(worker)
+
     def holds(self, worker: str, incarnation: str, identity: str) -> bool:
         """Whether this incarnation of `worker` still has the lease of the item."""
         return self._lease.get(worker) == identity and self._incarnation.get(worker) == incarnation

@@ -1,0 +1,122 @@
+"""The study's broker: one small Ray actor that owns the queue and wakes whoever waits on it."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+
+from cluster.queue import Event, WorkItem, WorkQueue
+
+LONG_POLL_S = 5.0
+
+
+def point_key(point: Mapping[str, Any]) -> str:
+    """One text per combination of levels, whatever the order of the factors."""
+    return json.dumps({k: str(v) for k, v in point.items()}, sort_keys=True)
+
+
+class Broker:
+    """Leases work to the fleet's workers and hands each arm its results in order of arrival.
+
+    Async, so that many workers and trials can wait in it at once; every method runs to its next
+    await without interruption, which is the only locking the queue needs.
+    """
+
+    def __init__(self, *, max_attempts: int) -> None:
+        self.queue = WorkQueue(max_attempts=max_attempts)
+        self.arms: dict[str, tuple[WorkItem, ...]] = {}
+        self.closed = False
+        self._changed = asyncio.Condition()
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _wait(self, timeout_s: float) -> None:
+        async with self._changed:
+            try:
+                await asyncio.wait_for(self._changed.wait(), timeout_s)
+            except TimeoutError:
+                return
+
+    async def register(self, shared: list[WorkItem], arms: dict[str, list[WorkItem]]) -> None:
+        """Queue the shared items now; keep each arm's until its trial starts."""
+        self.queue.add(shared)
+        self.arms |= {key: tuple(items) for key, items in arms.items()}
+        await self._notify()
+
+    async def start_arm(self, key: str) -> int:
+        """Queue the items of the arm; returns how many results it will have."""
+        items = self.arms[key]
+        self.queue.add(items)
+        await self._notify()
+        return len(items)
+
+    async def result_of_arm(self, key: str, position: int) -> dict[str, Any]:
+        """The result that came in at `position` among the arm's items; waits for it."""
+        ids = {item.id for item in self.arms[key]}
+        while True:
+            over = [
+                event
+                for event in self.queue.events
+                if event.item in ids and event.kind in ("finished", "failed")
+            ]
+            if len(over) > position:
+                event = over[position]
+                return {"status": event.kind, "item": event.item, **event.report}
+            await self._wait(LONG_POLL_S)
+
+    async def take(self, worker: str, incarnation: str) -> tuple[WorkItem, int] | str:
+        """The next item and its attempt, or "wait" (nothing is ready yet), or "stop"."""
+        for _ in range(2):
+            if self.closed:
+                return "stop"
+            leased = self.queue.take(worker, incarnation)
+            if leased:
+                await self._notify()
+                return leased
+            await self._wait(LONG_POLL_S)
+            # The caller may have died and come back while this call was waiting: an old
+            # incarnation must not be leased anything.
+            if self.queue.current(worker) != incarnation:
+                return "stop"
+        return "wait"
+
+    async def finish(
+        self, worker: str, incarnation: str, identity: str, report: Mapping[str, Any]
+    ) -> None:
+        self.queue.finish(worker, incarnation, identity, report)
+        await self._notify()
+
+    async def fail(
+        self, worker: str, incarnation: str, identity: str, error: Mapping[str, Any]
+    ) -> None:
+        self.queue.fail(worker, incarnation, identity, error)
+        await self._notify()
+
+    async def lose_run(self, run: str) -> None:
+        self.queue.lose_run(run)
+        await self._notify()
+
+    async def events_since(self, position: int, timeout_s: float) -> tuple[list[Event], int]:
+        """Events from `position` on, and how many items are still open."""
+        if len(self.queue.events) <= position and not self.closed:
+            await self._wait(timeout_s)
+        return self.queue.events[position:], self.queue.open
+
+    async def close(self) -> None:
+        """Every worker that asks from now on is told to stop."""
+        self.closed = True
+        await self._notify()
+
+
+def start_broker(*, name: str, max_attempts: int) -> Any:
+    """The broker actor, on the driver's node, named so that workers and trials find it."""
+    here = ray.get_runtime_context().get_node_id()
+    strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(here, soft=True)
+    actor = ray.remote(Broker).options(
+        name=name, num_cpus=0, max_concurrency=10_000, scheduling_strategy=strategy
+    )
+    return actor.remote(max_attempts=max_attempts)
