@@ -1,0 +1,1 @@
+"""Study → plan → run: what is missing, who runs it, what came back."""

@@ -1,0 +1,161 @@
+"""Stages: what several cells share is computed once and stored by content.
+
+A stage lives in `<results>/stages/<name>-<key>.safetensors`, with the SHA-256 of its bytes beside
+it. The key covers the stage's inputs, the core's version, the data and the keys of what it needs,
+so a changed input is another file and nothing is ever stale.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imaging_core.datasets import ImageDataset
+from imaging_core.task import Arrays, Stage, Task, load_function
+from sweeps.ledger.files import Store
+from sweeps.ledger.schema import canonical
+
+CACHED_STAGES = 16
+
+
+def stage_key(task: Task, stage: Stage, data_fingerprint: str) -> str:
+    """The name of a stage's file: a hash of everything its arrays depend on."""
+    needs = {n: stage_key(task, need, data_fingerprint) for n, need in stage.needs.items()}
+    identity = canonical(
+        {
+            "core": task.name,
+            "version": task.version,
+            "stage": stage.name,
+            "inputs": dict(stage.inputs),
+            "data": data_fingerprint,
+            "needs": needs,
+        }
+    )
+    return f"{stage.name}-{hashlib.sha256(identity.encode()).hexdigest()[:24]}"
+
+
+def flatten(
+    task: Task, stages: Mapping[str, Stage], data_fingerprint: str
+) -> dict[str, tuple[Stage, tuple[str, ...]]]:
+    """Key → (stage, keys it needs), needs before whatever needs them."""
+    found: dict[str, tuple[Stage, tuple[str, ...]]] = {}
+
+    def visit(stage: Stage) -> str:
+        needs = tuple(visit(need) for need in stage.needs.values())
+        key = stage_key(task, stage, data_fingerprint)
+        found.setdefault(key, (stage, needs))
+        return key
+
+    for stage in stages.values():
+        visit(stage)
+    return found
+
+
+class StageStore:
+    """The stored stages of a results folder; the last few stay in memory."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._memory: OrderedDict[str, Arrays] = OrderedDict()
+
+    def has(self, key: str) -> bool:
+        """Whether the stage is stored, whole."""
+        return self.store.exists(f"{key}.json")
+
+    def load(self, key: str) -> Arrays | None:
+        """The arrays, or None where they are missing or their checksum does not match."""
+        if key in self._memory:
+            self._memory.move_to_end(key)
+            return self._memory[key]
+        from safetensors.numpy import load
+
+        try:
+            stated = json.loads(self.store.read(f"{key}.json"))
+            content = self.store.read(f"{key}.safetensors")
+        except (FileNotFoundError, ValueError):
+            return None
+        if hashlib.sha256(content).hexdigest() != stated["sha256"]:
+            self.store.delete(f"{key}.json")
+            self.store.move(f"{key}.safetensors", f"quarantine/{key}.safetensors")
+            return None
+        return self._remember(key, load(content))
+
+    def _remember(self, key: str, arrays: Arrays) -> Arrays:
+        self._memory[key] = arrays
+        while len(self._memory) > CACHED_STAGES:
+            self._memory.popitem(last=False)
+        return arrays
+
+    def save(self, key: str, arrays: Arrays, seconds: float) -> None:
+        """Store the arrays; the checksum goes last, and its presence means the stage is whole."""
+        from safetensors.numpy import save
+
+        content = save({name: np.ascontiguousarray(a) for name, a in arrays.items()})
+        stated = {"sha256": hashlib.sha256(content).hexdigest(), "seconds": seconds}
+        self.store.write(f"{key}.safetensors", content)
+        self.store.write(f"{key}.json", json.dumps(stated).encode())
+        self._remember(key, arrays)
+
+    @contextmanager
+    def _single_flight(self, key: str) -> Iterator[None]:
+        """Nobody else on this machine computes `key` meanwhile; freed by the kernel on death."""
+        if not self.store.local:
+            yield  # on an object store the queue alone keeps a stage single-flight
+            return
+        folder = Path(self.store.path("locks"))
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / f"{key}.lock", os.O_CREAT | os.O_RDWR)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    def obtain(
+        self,
+        task: Task,
+        stage: Stage,
+        data: ImageDataset,
+        *,
+        device: str,
+        progress: Callable[..., None],
+    ) -> tuple[Arrays, bool]:
+        """The stage's arrays, computed (with what it needs) where they are not stored.
+
+        Returns:
+            The arrays, and whether this call computed them.
+        """
+        key = stage_key(task, stage, data.fingerprint)
+        arrays = self.load(key)
+        if arrays is not None:
+            return arrays, False
+        needs = {
+            name: self.obtain(task, need, data, device=device, progress=progress)[0]
+            for name, need in stage.needs.items()
+        }
+        with self._single_flight(key):
+            arrays = self.load(key)
+            if arrays is not None:
+                return arrays, False
+            began = time.monotonic()
+            compute = load_function(stage.compute)
+            arrays = compute(stage.inputs, data, needs, device=device, progress=progress)
+            self.save(key, arrays, time.monotonic() - began)
+        return arrays, True
+
+
+def stated_seconds(store: Store, key: str) -> float | None:
+    """How long the stage took when it was computed, or None where it is not stored."""
+    try:
+        stated: dict[str, Any] = json.loads(store.read(f"{key}.json"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return float(stated["seconds"])

@@ -1,0 +1,208 @@
+"""What a study is: one question, its factors × seeds, and the table it rebuilds."""
+
+import importlib
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from imaging_core.fields import (
+    ConfigError,
+    as_dict,
+    build,
+    did_you_mean,
+    field_names,
+    levels_of,
+)
+from imaging_core.task import Task
+from sweeps.ledger.schema import arm_label
+
+DATA = "data"  # the one factor that is not a field of the core's configuration
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """One question, as a script of `sweeps/` declares it.
+
+    Attributes:
+        name: of the study, and of its folder of results.
+        question: what it answers, one sentence.
+        core: "selection_core" | "apga_core".
+        factors: factor → levels; a factor is a field of the core's configuration, or "data".
+        baseline: the arm that the others are compared with.
+        data: the default dataset, "name" or "name:path".
+        seeds: how many seeds by default.
+        fixed: fields that differ from the preset in every arm.
+        tables: the published tables it rebuilds, as `analysis/published` names them.
+        objective: the metric that Tune and Optuna see.
+        paper_data: the datasets on which published values may be called the same data.
+    """
+
+    name: str
+    question: str
+    core: str
+    factors: Mapping[str, tuple[Any, ...]]
+    baseline: Mapping[str, Any]
+    data: str
+    tables: tuple[str, ...]
+    objective: str = "val_best"
+    seeds: int = 5
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    only: tuple[Mapping[str, Any], ...] = ()  # restrict the grid to these combinations
+
+    @property
+    def task(self) -> Task:
+        """The core's task."""
+        return importlib.import_module(f"{self.core}.task").TASK
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One combination of levels, with the whole configuration it stands for."""
+
+    levels: Mapping[str, Any]
+    config: Any
+    data: str
+
+    @property
+    def text_levels(self) -> dict[str, str]:
+        return {name: str(level) for name, level in self.levels.items()}
+
+    @property
+    def label(self) -> str:
+        return arm_label(self.text_levels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the command line asks of a study."""
+
+    preset: str = "demo"
+    data: str | None = None
+    protocol: str = "held-out"
+    seeds: str | None = None
+    settings: tuple[str, ...] = ()
+
+
+def parse_seeds(text: str | None, default: int) -> tuple[int, ...]:
+    """`"5"` → seeds 0..4; `"0,1,7"` → these; None → `default` many.
+
+    Raises:
+        ConfigError: a count below 1, a duplicate or negative seed, or no number.
+    """
+    if text is None:
+        return tuple(range(default))
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(
+            f'--seeds takes a count ("5") or a list ("0,1,7"), got "{text}"'
+        ) from None
+    if len(numbers) == 1 and "," not in text:
+        if numbers[0] < 1:
+            raise ConfigError(f"--seeds must be a count of at least 1, got {numbers[0]}")
+        return tuple(range(numbers[0]))
+    duplicates = sorted({n for n in numbers if numbers.count(n) > 1})
+    if duplicates:
+        raise ConfigError(
+            f"--seeds lists {', '.join(map(str, duplicates))} more than once; a seed is one "
+            "replicate and counts once"
+        )
+    if min(numbers) < 0:
+        raise ConfigError(f"--seeds must not be negative, got {min(numbers)}")
+    return tuple(numbers)
+
+
+def _parse_setting(text: str) -> tuple[str, list[str]]:
+    name, separator, values = text.partition("=")
+    parts = [part.strip() for part in values.split(",")]
+    if not separator or not name.strip() or not all(parts):
+        raise ConfigError(f'--set takes FIELD=VALUE or FACTOR=a,b, got "{text}"')
+    return name.strip(), parts
+
+
+def _typed(task: Task, preset: Mapping[str, Any], name: str, value: Any) -> Any:
+    """`value` as the field's own type (a string from the command line becomes a number)."""
+    if name == DATA:
+        return value
+    return getattr(build(task.config, {**preset, name: value}), name)
+
+
+def apply(study: Study, request: Request) -> tuple[Study, dict[str, Any]]:
+    """The study with `--set` applied, and the fields that every arm shares.
+
+    Raises:
+        ConfigError: an unknown preset, field or level, or a value out of range.
+    """
+    task = study.task
+    if request.preset not in task.presets:
+        raise ConfigError(
+            f'unknown preset "{request.preset}"{did_you_mean(request.preset, task.presets)} '
+            f"(known: {', '.join(task.presets)})"
+        )
+    shared = {**task.presets[request.preset], **study.fixed}
+    known = [*field_names(task.config), DATA]
+    factors = dict(study.factors)
+    for text in request.settings:
+        name, values = _parse_setting(text)
+        if name not in known:
+            raise ConfigError(
+                f'unknown factor or field "{name}"{did_you_mean(name, known)} '
+                f"(factors of {study.name}: {', '.join(study.factors)}; fields: "
+                f"{', '.join(field_names(task.config))})"
+            )
+        typed = tuple(_typed(task, shared, name, value) for value in values)
+        if len(set(typed)) < len(typed):
+            raise ConfigError(f"--set {name} lists a level more than once: {', '.join(values)}")
+        if name in factors or len(typed) > 1:
+            factors[name] = typed
+        else:
+            shared[name] = typed[0]
+    baseline = {
+        name: study.baseline[name]
+        if name in study.baseline and study.baseline[name] in levels
+        else levels[0]
+        for name, levels in factors.items()
+    }
+    return replace(study, factors=factors, baseline=baseline), shared
+
+
+def expand(study: Study, shared: Mapping[str, Any], data: str) -> list[Arm]:
+    """Every arm of the (applied) study, in the order of the factors.
+
+    Raises:
+        ConfigError: a level the core refuses.
+    """
+    arms = []
+    for combination in itertools.product(*study.factors.values()):
+        levels = dict(zip(study.factors, combination, strict=True))
+        if study.only and not any(
+            all(levels[name] == value for name, value in allowed.items()) for allowed in study.only
+        ):
+            continue
+        values = {**shared, **{name: level for name, level in levels.items() if name != DATA}}
+        config = build(study.task.config, values)
+        arms.append(Arm(levels=levels, config=config, data=str(levels.get(DATA, data))))
+    return arms
+
+
+def split_data(text: str) -> tuple[str, str | None]:
+    """`"mura:/data/MURA"` → ("mura", "/data/MURA"); `"ihc-colon"` → ("ihc-colon", None)."""
+    name, separator, path = text.partition(":")
+    return name, path if separator else None
+
+
+def describe_factors(study: Study) -> Sequence[str]:
+    """One line per factor for `--help`: its levels, and what else the core allows."""
+    lines = []
+    for name, levels in study.factors.items():
+        allowed = levels_of(study.task.config, name) if name != DATA else None
+        more = [str(v) for v in allowed or () if v not in levels]
+        rest = f" (also: {', '.join(more)})" if more else ""
+        lines.append(f"{name}: {', '.join(map(str, levels))}{rest}")
+    return lines
+
+
+def config_dict(arm: Arm) -> dict[str, Any]:
+    """The arm's configuration as JSON values, without the seed."""
+    return as_dict(arm.config)

@@ -1,0 +1,196 @@
+"""What a worker does with one recipe: compute a stage, or compute a cell and commit it at once.
+
+This module is imported in every worker, by path; the driver sends JSON recipes, never objects.
+"""
+
+import datetime
+import os
+import socket
+import time
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from imaging_core import datasets
+from imaging_core.fields import build
+from imaging_core.task import Outcome, Task, load_function, no_progress
+from sweeps.engine.plan import Cell, Plan, StageWork
+from sweeps.engine.provenance import device_name, versions
+from sweeps.engine.stages import StageStore, flatten
+from sweeps.engine.study import config_dict, split_data
+from sweeps.ledger.commit import commit_cell, commit_failure
+from sweeps.ledger.files import Store
+from sweeps.ledger.lock import must_hold
+from sweeps.ledger.schema import SCHEMA_VERSION, canonical
+
+EXECUTE = f"{__name__}:execute"
+_stage_stores: dict[str, StageStore] = {}
+_threads_set = False
+
+
+def recipe(
+    plan: Plan, cell: Cell, *, results: str, token: str, source: Mapping[str, Any], objective: str
+) -> dict[str, Any]:
+    """Everything a worker needs to compute `cell`, as JSON values."""
+    return {
+        "kind": "cell",
+        "study": plan.study.name,
+        "core": plan.study.core,
+        "results": results,
+        "token": token,
+        "key": cell.key,
+        "arm": cell.arm.label,
+        "levels": cell.arm.text_levels,
+        "config": config_dict(cell.arm),
+        "seed": cell.seed,
+        "data": cell.arm.data,
+        "protocol": plan.request.protocol,
+        "fingerprint": cell.fingerprint,
+        "objective": objective,
+        **source,
+    }
+
+
+def stage_recipe(recipe_of_cell: Mapping[str, Any], stage: StageWork) -> dict[str, Any]:
+    """The recipe of a stage: that of a cell which needs it, and the stage's key."""
+    return {**recipe_of_cell, "kind": "stage", "stage": stage.key}
+
+
+def prepare_process() -> None:
+    """One thread per worker (two on a shared core are up to 10 times slower), deterministic."""
+    global _threads_set
+    if _threads_set:
+        return
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    _threads_set = True
+
+
+def _stages_of(payload: Mapping[str, Any]) -> StageStore:
+    root = payload["results"]
+    if root not in _stage_stores:
+        _stage_stores[root] = StageStore(Store(root).child("stages"))
+    return _stage_stores[root]
+
+
+def _task(core: str) -> Task:
+    return load_function(f"{core}.task:TASK")
+
+
+def execute(payload: Mapping[str, Any], *, device: str, node: str, attempt: int) -> dict[str, Any]:
+    """Carry a recipe out; returns a small report.
+
+    A cell that raises is committed as a failure (a row with its error) before the exception goes
+    on to the queue. The report holds `wall_s`, and for a cell its objective.
+
+    Raises:
+        LedgerError: the controller that sent the recipe no longer holds the ledger.
+    """
+    prepare_process()
+    began, began_cpu = time.monotonic(), time.process_time()
+    started = datetime.datetime.now(datetime.UTC)
+    task = _task(payload["core"])
+    name, path = split_data(payload["data"])
+    store = Store(payload["results"]).child(payload["study"])
+    row = _identity(payload) | {
+        "attempts": attempt,
+        "node": node,
+        "device": device_name(device),
+        "started": started,
+    }
+    try:
+        data = datasets.load(name, path, payload["protocol"])
+        if data.fingerprint != payload["fingerprint"]:
+            raise ValueError(
+                f"the data at {payload['data']} on {row['host']} is not the controller's "
+                f"({data.fingerprint[:12]} instead of {payload['fingerprint'][:12]})"
+            )
+        config = build(task.config, payload["config"])
+        stages = task.stages(config, payload["seed"])
+        stored = _stages_of(payload)
+        if payload["kind"] == "stage":
+            stage, _ = flatten(task, stages, data.fingerprint)[payload["stage"]]
+            _, computed = stored.obtain(task, stage, data, device=device, progress=no_progress)
+            return {"wall_s": time.monotonic() - began, "computed": computed}
+        arrays = {
+            name: stored.obtain(task, stage, data, device=device, progress=no_progress)[0]
+            for name, stage in stages.items()
+        }
+        train = load_function(task.train)
+        outcome: Outcome = train(
+            config, data, payload["seed"], arrays, device=device, progress=no_progress
+        )
+        row |= {
+            "status": "ok",
+            "metrics": {k: float(v) for k, v in outcome.metrics.items()},
+            "curves": {k: [float(x) for x in v] for k, v in outcome.curves.items()},
+            "stage_keys": {
+                stage.name: key
+                for key, (stage, _) in flatten(task, stages, data.fingerprint).items()
+            },
+            "wall_s": time.monotonic() - began,
+            "cpu_s": time.process_time() - began_cpu,
+        }
+        must_hold(store, payload["token"])
+        commit_cell(store, row, outcome.predictions, outcome.artifacts)
+    except Exception as error:
+        if payload["kind"] == "cell":
+            row |= {
+                "status": "failed",
+                "error_type": type(error).__name__,
+                "error": str(error),
+                "traceback": traceback.format_exc(),
+                "wall_s": time.monotonic() - began,
+                "cpu_s": time.process_time() - began_cpu,
+            }
+            must_hold(store, payload["token"])
+            commit_failure(store, row)
+        raise
+    return {
+        "wall_s": row["wall_s"],
+        "objective": row["metrics"][payload["objective"]],
+    }
+
+
+def _identity(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a cell's row that are known before it runs."""
+    task = _task(payload["core"])
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "key": payload["key"],
+        "study": payload["study"],
+        "core": task.name,
+        "core_version": task.version,
+        "arm": payload["arm"],
+        "levels": payload["levels"],
+        "config": canonical(payload["config"]),
+        "seed": payload["seed"],
+        "data": payload["data"],
+        "data_fingerprint": payload["fingerprint"],
+        "protocol": payload["protocol"],
+        "git_commit": payload["git_commit"],
+        "git_dirty": payload["git_dirty"],
+        "versions": versions(),
+        "host": socket.gethostname(),
+        "stage_keys": {},
+    }
+
+
+def lost_row(payload: Mapping[str, Any], error: Mapping[str, Any], attempts: int) -> dict[str, Any]:
+    """The failure row of a cell whose worker never lived to write it."""
+    return _identity(payload) | {
+        "status": "failed",
+        "attempts": max(attempts, 1),
+        "error_type": error.get("error_type", "WorkerDied"),
+        "error": error.get("error", ""),
+        "traceback": error.get("traceback", ""),
+        "node": "",
+        "device": "",
+        "started": datetime.datetime.now(datetime.UTC),
+        "wall_s": 0.0,
+        "cpu_s": 0.0,
+    }

@@ -1,0 +1,117 @@
+"""One controller per ledger: the second refuses, naming the first; a dead holder is taken over.
+
+On a local or shared folder the kernel holds the lock (`flock`), so it is free the moment its
+holder dies. On an object store the holder writes a beat, and a newcomer that sees the beat stand
+still for a while takes over; no two clocks are compared. Either way the lock names the holder by a
+token, and a worker whose token is no longer there must not commit.
+"""
+
+import fcntl
+import json
+import os
+import socket
+import threading
+import uuid
+from pathlib import Path
+
+from sweeps.ledger.files import Store
+from sweeps.ledger.schema import LedgerError
+
+LOCK = "lock.json"
+BEAT_S = 5.0
+STILL_S = 20.0
+
+
+class Lock:
+    """Held while a controller runs; a context manager.
+
+    Raises (on entry):
+        LedgerError: another controller holds the ledger, or the folder cannot be written.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.token = uuid.uuid4().hex
+        self._handle: int | None = None
+        self._stop = threading.Event()
+        self._beat = 0
+        self._thread: threading.Thread | None = None
+
+    def _say(self) -> None:
+        holder = {
+            "token": self.token,
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "beat": self._beat,
+        }
+        self.store.write(LOCK, json.dumps(holder).encode())
+
+    def _refuse(self) -> None:
+        holder = holder_of(self.store) or {"pid": "?", "host": "?"}
+        raise LedgerError(
+            f"{self.store.root} is in use by process {holder['pid']} on {holder['host']}; wait "
+            "for it, stop it, or use another --results folder"
+        )
+
+    def __enter__(self) -> "Lock":
+        if self.store.local:
+            folder = Path(self.store.path(""))
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                self._handle = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o644)
+            except OSError as error:
+                raise LedgerError(f"cannot write to {self.store.root}: {error.strerror}") from None
+            try:
+                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(self._handle)
+                self._refuse()
+            self._say()
+            return self
+        before = holder_of(self.store)
+        if before is not None:
+            self._stop.wait(STILL_S)
+            if holder_of(self.store) not in (before, None):
+                self._refuse()
+        self._say()
+        self._thread = threading.Thread(target=self._keep_beating, daemon=True)
+        self._thread.start()
+        return self
+
+    def _keep_beating(self) -> None:
+        while not self._stop.wait(BEAT_S):
+            self._beat += 1
+            if (holder_of(self.store) or {}).get("token") == self.token:
+                self._say()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        if (holder_of(self.store) or {}).get("token") == self.token:
+            self.store.delete(LOCK)
+        if self._handle is not None:
+            os.close(self._handle)
+
+
+def holder_of(store: Store) -> dict | None:
+    """What the lock says of its holder, or None where nobody holds it."""
+    try:
+        return json.loads(store.read(LOCK))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def must_hold(store: Store, token: str) -> None:
+    """Refuse a commit for a controller that no longer holds the ledger.
+
+    Raises:
+        LedgerError: the lock is gone or names another controller.
+    """
+    holder = holder_of(store)
+    if holder is None or holder["token"] != token:
+        now = f"process {holder['pid']} on {holder['host']}" if holder else "nobody"
+        raise LedgerError(
+            f"late commit refused: the controller of this work has stopped, and {now} holds "
+            f"{store.root}"
+        )
