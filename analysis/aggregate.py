@@ -1,0 +1,127 @@
+"""From cells to the numbers of a table: selection by levels, mean and std over seeds, n."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from analysis.model import MISSING, Entry, mean_std
+from sweeps.ledger.read import Ledger
+from sweeps.ledger.schema import Manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """How a metric is read and printed. `digits` are those of the fraction."""
+
+    name: str
+    label: str
+    higher_is_better: bool
+    fraction: bool
+    digits: int = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aggregate:
+    """One metric over the seeds of one selection.
+
+    Attributes:
+        mean, std: over the cells that are there (std with ddof = 1, None below two).
+        n, planned, failed: cells there, cells planned, cells that failed.
+        keys: of every planned cell of the selection, in seed order.
+    """
+
+    mean: float | None
+    std: float | None
+    n: int
+    planned: int
+    failed: int
+    keys: tuple[str, ...]
+
+
+def metric_table(manifest: Manifest) -> dict[str, Metric]:
+    """The study's metrics by name, as its manifest declares them."""
+    return {
+        entry["name"]: Metric(
+            name=entry["name"],
+            label=entry.get("label") or entry["name"],
+            higher_is_better=bool(entry.get("higher_is_better", True)),
+            fraction=entry.get("low") == 0 and entry.get("high") == 1,
+        )
+        for entry in manifest.metrics
+    }
+
+
+def available_factors(ledger: Ledger, names: set[str]) -> dict[str, str | None]:
+    """Which of `names` this study knows: factor → None, or → its fixed value in the config."""
+    known: dict[str, str | None] = {n: None for n in names if n in ledger.manifest.factors}
+    there = ledger.cells.loc[ledger.cells["status"] == "ok", "config"]
+    if len(there):
+        config: Mapping[str, Any] = json.loads(there.iloc[0])
+        known |= {n: str(config[n]) for n in names if n in config and n not in known}
+    return known
+
+
+def select(cells: pd.DataFrame, levels: Mapping[str, str]) -> pd.DataFrame:
+    """The rows of `cells` whose factors have these levels; unknown factors never match.
+
+    Raises:
+        KeyError: the study has no such factor.
+    """
+    chosen = pd.Series(True, index=cells.index)
+    for name, level in levels.items():
+        if f"factor.{name}" not in cells:
+            raise KeyError(f"this study has no factor {name!r}")
+        chosen &= cells[f"factor.{name}"] == str(level)
+    return cells[chosen]
+
+
+def aggregate(cells: pd.DataFrame, metric: str) -> Aggregate:
+    """`metric` over these cells. A failed or missing cell is counted, never averaged."""
+    column = f"metric.{metric}"
+    values = cells.loc[cells["status"] == "ok", column].dropna() if column in cells else []
+    numbers = [float(v) for v in values]
+    mean = math.fsum(numbers) / len(numbers) if numbers else None
+    std = None
+    if len(numbers) > 1:
+        std = math.sqrt(math.fsum((v - mean) ** 2 for v in numbers) / (len(numbers) - 1))
+    return Aggregate(
+        mean=mean,
+        std=std,
+        n=len(numbers),
+        planned=len(cells),
+        failed=int((cells["status"] == "failed").sum()),
+        keys=tuple(cells["key"]),
+    )
+
+
+def count_line(found: Aggregate) -> str:
+    """`"n = 4/5"`, or nothing where all planned cells are there."""
+    return "" if found.n == found.planned else f"n = {found.n}/{found.planned}"
+
+
+def entry(
+    found: Aggregate, *, digits: int, percent: bool, under: tuple[str, ...] = (), best: bool = False
+) -> Entry:
+    """A table entry of mean ± std; a selection without cells is shown as missing."""
+    values: dict[str, float | int | str] = {"n": found.n, "n_planned": found.planned}
+    values["n_failed"] = found.failed
+    if found.mean is None:
+        text = MISSING
+    else:
+        text = mean_std(found.mean, found.std, digits, percent=percent)
+        values["mean"] = found.mean
+        if found.std is not None:
+            values["std"] = found.std
+    count = count_line(found) if found.planned else ""
+    return Entry(
+        text=text,
+        under=(*under, *((count,) if count else ())),
+        best=best and found.mean is not None,
+        values=values,
+        keys=found.keys,
+        order=found.mean,
+    )

@@ -1,0 +1,228 @@
+"""A table in Markdown, LaTeX (booktabs), HTML, CSV and on the terminal, all from one model."""
+
+import csv
+import html
+import io
+import itertools
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from analysis.model import Entry, Row, Table
+
+
+def _markdown_text(text: str) -> str:
+    return text.replace("|", "\\|").replace("*", "\\*").replace("_", "\\_").replace("\n", " ")
+
+
+def _markdown_lines(first: str, under: tuple[str, ...]) -> str:
+    return "<br>".join([first, *(f"<sub>{_markdown_text(line)}</sub>" for line in under)])
+
+
+def _markdown_entry(entry: Entry) -> str:
+    text = _markdown_text(entry.text)
+    shown = f"**{text}**" if entry.best else text
+    return _markdown_lines(shown, entry.under)
+
+
+def to_markdown(table: Table) -> str:
+    """A pipe table under a heading, notes as a list."""
+    lines = [f"### {_markdown_text(table.title)}", ""]
+    lines.append("| " + " | ".join(map(_markdown_text, (table.stub, *table.columns))) + " |")
+    lines.append("|:--|" + "--:|" * len(table.columns))
+    for row in table.rows:
+        stub = _markdown_lines(_markdown_text(row.label), row.under)
+        entries = [stub, *map(_markdown_entry, row.entries)]
+        lines.append("| " + " | ".join(entries) + " |")
+    lines += ["", *(f"- {_markdown_text(note)}" for note in table.notes)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"$<$",
+    ">": r"$>$",
+    "|": r"$|$",
+    "±": r"$\pm$",
+    "−": r"$-$",
+    "×": r"$\times$",
+    "≤": r"$\le$",
+    "≥": r"$\ge$",
+    "≈": r"$\approx$",
+    "→": r"$\to$",
+    "∞": r"$\infty$",
+    "α": r"$\alpha$",
+    "λ": r"$\lambda$",
+    "·": r"$\cdot$",
+    "…": r"\ldots{}",
+    "—": "---",
+    "–": "--",
+    "’": "'",
+    "“": "``",
+    "”": "''",
+    "\n": " ",
+}
+
+
+def _latex_text(text: str) -> str:
+    """`text` with every character that LaTeX would read as a command written out."""
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def _latex_row(row: Row) -> list[str]:
+    """The lines of one row: ours, then one smaller line for each line under it."""
+    first = [
+        rf"\textbf{{{_latex_text(entry.text)}}}" if entry.best else _latex_text(entry.text)
+        for entry in row.entries
+    ]
+    # The empty group keeps a label that starts with "[" from being read as an option of \\.
+    lines = [" & ".join(["{}" + _latex_text(row.label), *first])]
+    unders = [row.under, *(entry.under for entry in row.entries)]
+    for below in itertools.zip_longest(*unders, fillvalue=""):
+        small = [rf"\scriptsize {_latex_text(text)}" if text else "" for text in below]
+        lines.append(" & ".join(["{}" + small[0], *small[1:]]))
+    return [line + r" \\" for line in lines]
+
+
+def to_latex(table: Table) -> str:
+    r"""A `table` float with booktabs rules; needs `\usepackage{booktabs}` alone."""
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_latex_text(table.title)}}}",
+        rf"\label{{tab:{table.name.replace('_', '-')}}}",
+        r"\begin{tabular}{l" + "r" * len(table.columns) + "}",
+        r"\toprule",
+        " & ".join(map(_latex_text, (table.stub, *table.columns))) + r" \\",
+        r"\midrule",
+    ]
+    group = table.rows[0].group if table.rows else ""
+    for row in table.rows:
+        if row.group != group:
+            lines.append(r"\midrule")
+            group = row.group
+        lines += _latex_row(row)
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    for note in table.notes:
+        lines += ["", rf"\smallskip{{\footnotesize {_latex_text(note)}\par}}"]
+    return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+
+def _html_under(under: tuple[str, ...]) -> str:
+    # A space keeps an empty line as high as the others, so that lines align across the row.
+    return "".join(f'<span class="under">{html.escape(line) or "&nbsp;"}</span>' for line in under)
+
+
+def _html_entry(entry: Entry, cells: str) -> str:
+    text = html.escape(entry.text)
+    shown = f"<strong>{text}</strong>" if entry.best else text
+    order = "" if entry.order is None else f' data-order="{entry.order!r}"'
+    if cells and entry.keys:
+        keys = " ".join(entry.keys)
+        shown = f'<button type="button" class="open" data-cells="{keys}">{shown}</button>'
+    return f"<td{order}>{shown}{_html_under(entry.under)}</td>"
+
+
+def html_fragment(table: Table, *, cells: str = "") -> str:
+    """`<figure>` with the table.
+
+    Args:
+        table: the table.
+        cells: where not empty, every number that aggregates cells becomes a button that names
+            them (the report opens them).
+    """
+    heads = "".join(f'<th scope="col">{html.escape(c)}</th>' for c in (table.stub, *table.columns))
+
+    def line(row: Row, breaks: bool) -> str:
+        entries = "".join(_html_entry(entry, cells) for entry in row.entries)
+        start = '<tr class="block">' if breaks else "<tr>"
+        stub = html.escape(row.label) + _html_under(row.under)
+        return f'{start}<th scope="row">{stub}</th>{entries}</tr>'
+
+    previous = [table.rows[0].group if table.rows else "", *(row.group for row in table.rows)]
+    body = "\n".join(
+        line(row, row.group != before) for row, before in zip(table.rows, previous, strict=False)
+    )
+    notes = "".join(f"<li>{html.escape(note)}</li>" for note in table.notes)
+    return (
+        f'<figure class="table" id="table-{html.escape(table.name)}">\n'
+        f"<figcaption>{html.escape(table.title)}</figcaption>\n"
+        f'<div class="wide"><table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{body}\n'
+        f'</tbody>\n</table></div>\n<ul class="notes">{notes}</ul>\n</figure>\n'
+    )
+
+
+_PAGE_STYLE = (
+    "body{font:15px/1.45 system-ui,sans-serif;margin:2rem;color:#1b1b1b}"
+    "figure{margin:0}figcaption{font-weight:600;margin-bottom:.6rem}"
+    ".wide{overflow-x:auto}table{border-collapse:collapse}"
+    "thead th{border-top:2px solid;border-bottom:1px solid}tbody tr:last-child>*"
+    "{border-bottom:2px solid}th,td{padding:.35rem .8rem;text-align:right;vertical-align:top}"
+    "th[scope=row],thead th:first-child{text-align:left;font-weight:normal}"
+    "tr.block>*{border-top:1px solid}"
+    ".under{display:block;color:#595959;font-size:.82em}.notes{color:#444;font-size:.9em}"
+)
+
+
+def to_html(table: Table) -> str:
+    """A page of its own, without scripts or network."""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(table.title)}</title><style>{_PAGE_STYLE}</style></head><body>\n"
+        f"{html_fragment(table)}</body></html>\n"
+    )
+
+
+def to_csv(table: Table) -> str:
+    """Long form, one line per entry: row, column, the printed text and the numbers behind it."""
+    names = sorted({name for row in table.rows for entry in row.entries for name in entry.values})
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow(["group", "row", "column", "text", "under", "best", *names])
+    for row in table.rows:
+        for column, entry in zip(table.columns, row.entries, strict=True):
+            values = [entry.values.get(name, "") for name in names]
+            under = "; ".join(entry.under)
+            writer.writerow(
+                [row.group, row.label, column, entry.text, under, int(entry.best), *values]
+            )
+    return sink.getvalue()
+
+
+def print_table(table: Table, console: Console) -> None:
+    """The table on the terminal."""
+    shown = RichTable(title=table.title, box=box.SIMPLE_HEAD, title_justify="left", padding=0)
+    shown.add_column(table.stub, justify="left", no_wrap=True)
+    for column in table.columns:
+        shown.add_column(column, justify="right")
+    for row, following in zip(table.rows, [*table.rows[1:], None], strict=True):
+        entries = []
+        for entry in row.entries:
+            text = Text(entry.text, style="bold" if entry.best else "")
+            for under in entry.under:
+                text.append(f"\n{under}", style="dim")
+            entries.append(text)
+        last = following is not None and following.group != row.group
+        stub = Text(row.label)
+        for under in row.under:
+            stub.append(f"\n{under}", style="dim")
+        shown.add_row(stub, *entries, end_section=last)
+    console.print(shown)
+    for note in table.notes:
+        console.print(Text(f"· {note}", style="dim"))
+
+
+FORMATS = {"md": to_markdown, "tex": to_latex, "csv": to_csv, "html": to_html}
+"""suffix → writer; every table is written in each."""

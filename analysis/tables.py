@@ -1,0 +1,97 @@
+"""Every table of a study, from its ledger alone.
+
+python analysis/tables.py results/controller_ablation
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from analysis.layouts import rebuilt
+from analysis.model import Table
+from analysis.published import published_tables
+from analysis.render import FORMATS, print_table
+from sweeps.ledger.files import Store
+from sweeps.ledger.read import Ledger, read_ledger
+from sweeps.ledger.schema import LedgerError
+
+USAGE = 2
+
+
+def paper_tables(ledger: Ledger) -> list[Table]:
+    """The published tables that the study's manifest names, rebuilt.
+
+    Raises:
+        LedgerError: the manifest names a table that `analysis/published` does not have.
+    """
+    known = published_tables()
+    unknown = [name for name in ledger.manifest.tables if name not in known]
+    if unknown:
+        raise LedgerError(
+            f"no published table {unknown[0]!r}; analysis/published has {', '.join(known)}"
+        )
+    return [table for name in ledger.manifest.tables for table in rebuilt(ledger, known[name])]
+
+
+def study_tables(ledger: Ledger) -> list[Table]:
+    """Every table of the study, the papers' first."""
+    return paper_tables(ledger)
+
+
+def rebuild(root: str) -> list[str]:
+    """Write every table of the study in `root` to `<root>/tables/`, in each format.
+
+    Returns:
+        the paths written, in order.
+
+    Raises:
+        LedgerError: `root` is no study's results.
+    """
+    ledger = read_ledger(root)
+    store = Store(root)
+    paths = []
+    for table in study_tables(ledger):
+        for suffix, write in FORMATS.items():
+            name = f"tables/{table.name}.{suffix}"
+            store.write(name, write(table).encode())
+            paths.append(f"{store.root.rstrip('/')}/{name}")
+    return paths
+
+
+def print_tables(root: str, console: Console) -> None:
+    """The paper's tables of the study in `root`, on the terminal.
+
+    Raises:
+        LedgerError: `root` is no study's results.
+    """
+    for table in paper_tables(read_ledger(root)):
+        print_table(table, console)
+
+
+def run_command(command: Callable[[], None]) -> None:
+    """Run `command`; what the ledger refuses ends in one line and exit code 2."""
+    try:
+        command()
+    except LedgerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(USAGE) from None
+
+
+def main(
+    results: Annotated[str, typer.Argument(help="a study's folder or URI: results/<study>")],
+) -> None:
+    """Write the study's tables (.md, .tex, .csv, .html) and print the paper's."""
+
+    def command() -> None:
+        paths = rebuild(results)
+        print_tables(results, Console())
+        print(f"{len(paths)} files in {Store(results).root.rstrip('/')}/tables")
+
+    run_command(command)
+
+
+if __name__ == "__main__":
+    typer.run(main)
