@@ -1,5 +1,6 @@
 """The classifiers, by name: each has pooled `features(x)`, `forward(x)` and `feature_dim`."""
 
+import pickle
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -167,7 +168,13 @@ def load_weights(module: nn.Module, path: str | Path) -> nn.Module:
 
         state = load_file(path)
     else:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ConfigError(
+                f'weights_path must be a torch file of tensors only, "{path}" is not: {reason}'
+            ) from None
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ConfigError(
             f'weights_path must hold a state dict (names to tensors), "{path}" does not'

@@ -78,12 +78,17 @@ class ImageDataset:
                     digest.update(np.ascontiguousarray(value).data)
         return digest.hexdigest()
 
+    def _may_share(self, owner: str, name: str) -> bool:
+        """Whether two parts may hold the same patient: the paper reports where it selects."""
+        return owner == name or (self.protocol == "paper" and "train" not in (owner, name))
+
     def check(self) -> "ImageDataset":
         """This dataset, unless it breaks a rule.
 
         Raises:
             DataError: a patient or an identical image in two parts, a label outside the classes,
-                a class absent from a part, arrays of different lengths, duplicate ids.
+                a class absent from a part, arrays of different lengths, duplicate ids. Under the
+            `paper` protocol validation and test may be the same patients and images.
         """
         problems: list[str] = []
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
@@ -104,12 +109,14 @@ class ImageDataset:
             if len(np.unique(part.ids)) != n:
                 problems.append(f"{name}: duplicate ids")
             for group in np.unique(part.groups).tolist():
-                if owner_of_group.setdefault(group, name) != name and self.protocol != "paper":
-                    problems.append(f'group "{group}" is in {owner_of_group[group]} and {name}')
+                owner = owner_of_group.setdefault(group, name)
+                if not self._may_share(owner, name):
+                    problems.append(f'group "{group}" is in {owner} and {name}')
             for image, identity in zip(part.images, part.ids, strict=True):
                 key = hashlib.sha256(np.ascontiguousarray(image).data).digest()
-                if owner_of_image.setdefault(key, name) != name and self.protocol != "paper":
-                    problems.append(f"image {identity} of {name} is also in {owner_of_image[key]}")
+                owner = owner_of_image.setdefault(key, name)
+                if not self._may_share(owner, name):
+                    problems.append(f"image {identity} of {name} is also in {owner}")
         if problems:
             shown = "\n  ".join(problems[:50])
             more = f"\n  and {len(problems) - 50} more" if len(problems) > 50 else ""

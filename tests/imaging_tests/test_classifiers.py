@@ -1,0 +1,111 @@
+import pytest
+import torch
+from safetensors.torch import save_file
+from torchvision import models
+
+from imaging_core.classifiers import CLASSIFIERS, build_classifier, load_weights, parameter_count
+from imaging_core.fields import ConfigError
+from imaging_core.seeding import torch_generator
+
+
+def build(name, *, channels=1, classes=2, size=32, seed=0):
+    return build_classifier(
+        name,
+        channels=channels,
+        classes=classes,
+        size=size,
+        generator=torch_generator(seed, "weights"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "size", "feature_dim", "map_side"),
+    [
+        ("small-resnet", 1, 32, 64, 4),
+        ("tiny-resnet", 3, 32, 32, 4),
+        ("resnet34", 1, 32, 512, 4),
+        ("resnet34", 3, 64, 512, 4),
+        ("resnet34", 3, 96, 512, 3),
+        ("densenet169", 1, 64, 1664, 4),
+        ("densenet169", 3, 96, 1664, 3),
+    ],
+)
+def test_shapes(name, channels, size, feature_dim, map_side):
+    net = build(name, channels=channels, classes=3, size=size).eval()
+    x = torch.rand(2, channels, size, size, generator=torch_generator(0, "x"))
+    with torch.no_grad():
+        features = net.features(x)
+        assert net.feature_map(x).shape == (2, feature_dim, map_side, map_side)
+        assert torch.equal(net.head(features), net(x))
+    assert features.shape == (2, feature_dim)
+    assert net.feature_dim == feature_dim
+    assert float(features.min()) >= 0
+
+
+@pytest.mark.parametrize("name", ["resnet34", "densenet169"])
+def test_above_64_pixels_it_is_torchvisions_network(name):
+    net = build(name, channels=3, classes=5, size=96).eval()
+    reference = getattr(models, name)(num_classes=5).eval()
+    reference.load_state_dict(
+        dict(zip(reference.state_dict(), net.state_dict().values(), strict=True))
+    )
+    x = torch.rand(2, 3, 96, 96, generator=torch_generator(0, "x"))
+    with torch.no_grad():
+        torch.testing.assert_close(net(x), reference(x), rtol=1e-5, atol=1e-5)
+
+
+def test_weights_come_from_the_generator_alone():
+    first = build("small-resnet").state_dict()
+    torch.rand(3)  # moves the global generator
+    second = build("small-resnet").state_dict()
+    other = build("small-resnet", seed=1).state_dict()
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    assert not torch.equal(first["head.weight"], other["head.weight"])
+
+
+def test_parameter_counts():
+    assert parameter_count(build("tiny-resnet")) == 19_546
+    assert parameter_count(build("small-resnet")) == 77_234
+    assert parameter_count(torch.nn.Linear(3, 2)) == 8
+
+
+def test_an_unknown_name_gets_the_nearest_spelling():
+    with pytest.raises(ConfigError, match='unknown classifier "resnet43"; did you mean "resnet34"'):
+        build("resnet43")
+    assert set(CLASSIFIERS) == {"resnet34", "small-resnet", "tiny-resnet", "densenet169"}
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_weights_from_a_file(tmp_path, suffix):
+    source, path = build("tiny-resnet"), tmp_path / f"w{suffix}"
+    if suffix == ".pt":
+        torch.save(source.state_dict(), path)
+    else:
+        save_file(source.state_dict(), path)
+    target = load_weights(build("tiny-resnet", seed=1), path)
+    assert torch.equal(target.head.weight, source.head.weight)
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path):
+    path = tmp_path / "w.pt"
+    torch.save(build("tiny-resnet").state_dict(), path)
+    with pytest.raises(ConfigError, match="does not fit the network"):
+        load_weights(build("small-resnet"), path)
+    torch.save({"a": 1}, path)
+    with pytest.raises(ConfigError, match="must hold a state dict"):
+        load_weights(build("small-resnet"), path)
+    with pytest.raises(ConfigError, match="weights_path must be a file"):
+        load_weights(build("small-resnet"), tmp_path / "absent.pt")
+
+
+class Trap:
+    def __reduce__(self):
+        return (print, ("this must not run",))
+
+
+def test_a_pickle_with_code_in_it_is_refused(tmp_path, capsys):
+    path = tmp_path / "w.pt"
+    torch.save({"a": Trap()}, path)
+    with pytest.raises(ConfigError, match="tensors only"):
+        load_weights(build("tiny-resnet"), path)
+    assert "must not run" not in capsys.readouterr().out

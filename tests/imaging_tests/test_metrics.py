@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from imaging_core.metrics import METRICS, classification_metrics
+
+
+def draw(classes, count=400, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(classes, size=count, p=np.arange(1, classes + 1) / sum(range(classes + 1)))
+    scores = rng.normal(size=(count, classes))
+    scores[np.arange(count), labels] += 0.8
+    scores[:, 0] += 0.5
+    p = np.exp(scores)
+    return labels, (p / p.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_two_classes_agree_with_scikit_learn(seed):
+    labels, p = draw(2, seed=seed)
+    decided = (p[:, 1] > 0.5).astype(int)
+    ours = classification_metrics(labels, p)
+    assert ours["accuracy"] == pytest.approx(sk.accuracy_score(labels, decided), abs=1e-6)
+    assert ours["auc"] == pytest.approx(sk.roc_auc_score(labels, p[:, 1]), abs=1e-6)
+    assert ours["sensitivity"] == pytest.approx(sk.recall_score(labels, decided), abs=1e-6)
+    specificity = sk.recall_score(labels, decided, pos_label=0)
+    assert ours["specificity"] == pytest.approx(specificity, abs=1e-6)
+    assert ours["sensitivity"] != pytest.approx(specificity, abs=0.02)
+    balanced = sk.balanced_accuracy_score(labels, decided)
+    assert ours["balanced_accuracy"] == pytest.approx(balanced, abs=1e-6)
+
+
+@pytest.mark.parametrize("classes", [3, 6])
+def test_many_classes_agree_with_scikit_learn(classes):
+    labels, p = draw(classes)
+    decided = p.argmax(axis=1)
+    ours = classification_metrics(labels, p)
+    assert ours["accuracy"] == pytest.approx(sk.accuracy_score(labels, decided), abs=1e-6)
+    auc = np.mean([sk.roc_auc_score(labels == c, p[:, c]) for c in range(classes)])
+    assert ours["auc"] == pytest.approx(auc, abs=1e-6)
+    recall = sk.recall_score(labels, decided, average="macro")
+    assert ours["sensitivity"] == pytest.approx(recall, abs=1e-6)
+    assert ours["balanced_accuracy"] == pytest.approx(recall, abs=1e-6)
+    specificity = np.mean([sk.recall_score(labels != c, decided != c) for c in range(classes)])
+    assert ours["specificity"] == pytest.approx(specificity, abs=1e-6)
+    assert ours["accuracy"] != pytest.approx(recall, abs=0.005)
+
+
+def test_two_classes_literal():
+    labels = np.array([0, 0, 0, 1])
+    p1 = np.array([0.1, 0.6, 0.2, 0.55])
+    assert classification_metrics(labels, np.stack([1 - p1, p1], axis=1)) == pytest.approx(
+        {
+            "accuracy": 0.75,
+            "auc": 2 / 3,
+            "sensitivity": 1.0,
+            "specificity": 2 / 3,
+            "balanced_accuracy": 5 / 6,
+        }
+    )
+
+
+def test_swapped_columns_mirror_the_result():
+    labels, p = draw(2)
+    good, bad = classification_metrics(labels, p), classification_metrics(labels, p[:, ::-1].copy())
+    assert bad["auc"] == pytest.approx(1 - good["auc"], abs=1e-5)
+    assert bad["accuracy"] == pytest.approx(1 - good["accuracy"], abs=1e-5)
+
+
+def test_a_class_without_examples_is_refused():
+    with pytest.raises(ValueError, match=r"class \[1\] has none"):
+        classification_metrics(np.zeros(3, dtype=int), np.full((3, 2), 0.5))
+
+
+def test_logits_are_refused():
+    with pytest.raises(ValueError, match="pass softmax outputs, not logits"):
+        classification_metrics(np.array([0, 1]), np.array([[3.0, -1.0], [0.2, 0.8]]))
+    with pytest.raises(ValueError, match="labels must be"):
+        classification_metrics(np.array([0]), np.array([[0.5, 0.5], [0.2, 0.8]]))
+
+
+def test_every_computed_metric_is_in_the_table():
+    computed = classification_metrics(*draw(2))
+    assert set(computed) < set(METRICS)
+    for name, metric in METRICS.items():
+        assert metric.name == name
+        assert metric.low < metric.high
+        assert metric.meaning.endswith(".")
+    assert METRICS["val_best"].higher_is_better is True
+    assert METRICS["selected"].higher_is_better is None
