@@ -1,0 +1,30 @@
+"""Which controller, and which policy gradient, chooses synthetic images best?
+
+Rebuilds Table 3 of Ye et al. 2020 ("Synthetic Sample Selection via Reinforcement Learning",
+MICCAI): three controllers × two policy gradients × five seeds, the reward being the validation
+accuracy of a classifier trained on real and chosen images.
+
+    python sweeps/ablation_controller.py                  # this machine
+    python sweeps/ablation_controller.py --address auto   # the cluster this machine belongs to
+    python sweeps/ablation_controller.py --plan           # what would be computed
+"""
+
+from analysis import figures, tables
+from sweeps.engine.cli import Reports, main
+from sweeps.engine.study import Study
+
+STUDY = Study(
+    name="controller_ablation",
+    question="Which controller, trained by which policy gradient, selects synthetic images best?",
+    core="selection_core",
+    factors={
+        "policy_gradient": ("reinforce", "ppo"),
+        "controller": ("gru", "gru_attention", "transformer"),
+    },
+    baseline={"policy_gradient": "ppo", "controller": "transformer"},
+    data="ihc-colon",
+    tables=("ye2020_t3_cervical_ablation_test",),
+)
+
+if __name__ == "__main__":
+    main(STUDY, Reports(show=tables.print_tables, write=(tables.rebuild, figures.rebuild)), __doc__)

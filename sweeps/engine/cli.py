@@ -1,0 +1,365 @@
+"""The command line that every study shares."""
+
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from imaging_core import datasets
+from imaging_core.datasets import DataError
+from imaging_core.fields import ConfigError
+from sweeps.engine.display import Display, chatter_to, duration
+from sweeps.engine.plan import Plan, make_plan, manifest_of, stage_store
+from sweeps.engine.run import Interrupted, Summary, Where, run_inline, run_on_cluster
+from sweeps.engine.stages import stated_seconds
+from sweeps.engine.study import Request, Study, describe_factors
+from sweeps.ledger.commit import write_manifest
+from sweeps.ledger.files import Store
+from sweeps.ledger.lock import Lock
+from sweeps.ledger.read import quarantine_damaged, read_rows
+from sweeps.ledger.schema import LedgerError
+
+OK, USAGE, SOME_FAILED = 0, 2, 3
+
+EXIT_CODES = (
+    "Exit codes: 0 every cell is there; 2 bad input (nothing was started); 3 some cells failed "
+    "(the table still comes, with its n); 130/143 interrupted (run the same command to resume)."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reports:
+    """The study's last step: what to make of the ledger once the cells are there.
+
+    Attributes:
+        show: `show(results_folder, console)` prints the tables.
+        write: functions of the results folder that write files and return their paths.
+    """
+
+    show: Callable[[str, Console], None]
+    write: tuple[Callable[[str], list[str]], ...]
+
+
+def main(study: Study, reports: Reports, description: str) -> None:
+    """Parse the command line and run `study`; ends the process with a documented exit code."""
+    app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+    factors = "\n\n".join(f"- {line}" for line in describe_factors(study))
+
+    @app.command(
+        help=f"{description.strip()}\n\n**Factors** (vary them with --set)\n\n{factors}",
+        epilog=EXIT_CODES,
+    )
+    def command(
+        address: Annotated[
+            str,
+            typer.Option(
+                help="'local' starts Ray on this machine; 'auto' joins the running cluster, or "
+                "starts one here where there is none; HOST:PORT joins that one."
+            ),
+        ] = "local",
+        data: Annotated[
+            str | None,
+            typer.Option(
+                metavar="NAME[:PATH]",
+                help=f"Dataset; known: {', '.join(datasets.names())}. Default: {study.data}.",
+            ),
+        ] = None,
+        preset: Annotated[
+            str, typer.Option(help=f"One of {', '.join(study.task.presets)}.")
+        ] = "demo",
+        protocol: Annotated[
+            str, typer.Option(help="'held-out', or 'paper' (as printed, and labelled so).")
+        ] = "held-out",
+        seeds: Annotated[
+            str | None,
+            typer.Option(
+                metavar="N|LIST",
+                help=f'How many ("5" means 0..4), or which ("0,1,7"). Default: {study.seeds}.',
+            ),
+        ] = None,
+        setting: Annotated[
+            list[str] | None,
+            typer.Option(
+                "--set",
+                metavar="FACTOR=a,b",
+                help="Restrict or extend a factor's levels, or fix a field of the "
+                "configuration; may be repeated.",
+            ),
+        ] = None,
+        results: Annotated[
+            str, typer.Option(metavar="DIR", help="Folder or URI (s3://, gs://) of results.")
+        ] = "results",
+        plan: Annotated[
+            bool, typer.Option("--plan", help="Say what would be computed, and stop.")
+        ] = False,
+        retry_failed: Annotated[
+            bool, typer.Option("--retry-failed", help="Compute failed cells again.")
+        ] = False,
+        workers: Annotated[
+            int | None, typer.Option(min=1, help="At most so many workers. Default: every slot.")
+        ] = None,
+        gpus_per_worker: Annotated[
+            float | None,
+            typer.Option(min=0.0, help="May be a fraction. Default: 1 where there are GPUs."),
+        ] = None,
+        cpus_per_worker: Annotated[float, typer.Option(min=0.05)] = 1.0,
+        inline: Annotated[
+            bool, typer.Option("--inline", help="No Ray, in this process, for a debugger.")
+        ] = False,
+        quiet: Annotated[bool, typer.Option("--quiet", help="The last line and errors only.")] = (
+            False
+        ),
+    ) -> None:
+        request = Request(
+            preset=preset,
+            data=data,
+            protocol=protocol,
+            seeds=seeds,
+            settings=tuple(setting or ()),
+        )
+        where = Where(
+            address=address,
+            workers=workers,
+            cpus_per_worker=cpus_per_worker,
+            gpus_per_worker=gpus_per_worker,
+            inline=inline,
+        )
+        code = run_study(
+            study,
+            request,
+            where,
+            reports,
+            results=results,
+            only_plan=plan,
+            retry_failed=retry_failed,
+            quiet=quiet,
+        )
+        raise typer.Exit(code)
+
+    app()
+
+
+def refuse(message: str) -> int:
+    """Print a usage error; nothing was started."""
+    Console(stderr=True).print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    return USAGE
+
+
+def run_study(
+    study: Study,
+    request: Request,
+    where: Where,
+    reports: Reports,
+    *,
+    results: str,
+    only_plan: bool,
+    retry_failed: bool,
+    quiet: bool,
+) -> int:
+    """Plan, run, report; returns the exit code."""
+    try:
+        if request.protocol not in ("held-out", "paper"):
+            raise ConfigError(f'protocol must be one of held-out, paper, got "{request.protocol}"')
+        results = _absolute(results)
+        plan = make_plan(study, request, results=results, retry_failed=retry_failed)
+    except (ConfigError, DataError) as error:
+        return refuse(str(error))
+    if only_plan:
+        Console().print(describe(plan, results), soft_wrap=True)
+        return OK
+    ledger = Store(results).child(plan.study.name)
+    try:
+        with Lock(ledger) as lock:
+            return _run_locked(
+                plan,
+                where,
+                reports,
+                results=results,
+                retry_failed=retry_failed,
+                quiet=quiet,
+                token=lock.token,
+            )
+    except LedgerError as error:
+        return refuse(str(error))
+
+
+def _absolute(results: str) -> str:
+    """The results folder as every worker will name it; refused where it cannot be written."""
+    if "://" in results:
+        return results
+    path = Path(results).absolute()
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"--results must be a folder, got the file {path}")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"--results must be a folder that can be written, got {path} ({error.strerror})"
+        ) from None
+    return str(path)
+
+
+def _run_locked(
+    plan: Plan,
+    where: Where,
+    reports: Reports,
+    *,
+    results: str,
+    retry_failed: bool,
+    quiet: bool,
+    token: str,
+) -> int:
+    ledger = Store(results).child(plan.study.name)
+    damaged = quarantine_damaged(ledger, set(plan.done))
+    if damaged:
+        for name, reason in damaged:
+            Console(stderr=True).print(
+                f"[yellow]damaged:[/] {escape(name)} ({escape(reason)}) moved to quarantine/, "
+                "computed again",
+                soft_wrap=True,
+            )
+        plan = make_plan(plan.study, plan.request, results=results, retry_failed=retry_failed)
+    write_manifest(ledger, manifest_of(plan, {}))
+    summary = Summary()
+    began = time.monotonic()
+    log = Path(ledger.path("run.log")) if ledger.local else Path("medrl-run.log").absolute()
+    if plan.todo:
+        with chatter_to(None if where.inline else log) as console:
+            if not quiet:
+                console.print(describe(plan, results), soft_wrap=True)
+            try:
+                summary = _carry_out(
+                    plan,
+                    where,
+                    console,
+                    results=results,
+                    token=token,
+                    quiet=quiet,
+                    log=log,
+                )
+            except Interrupted as stop:
+                console.print(
+                    f"interrupted; {_count_line(plan, ledger)}. Nothing committed is lost. "
+                    f"To resume: {resume_command()}",
+                    soft_wrap=True,
+                )
+                return stop.code
+    summary.wall_s = time.monotonic() - began
+    return _report(plan, summary, reports, ledger, quiet)
+
+
+def _carry_out(
+    plan: Plan,
+    where: Where,
+    console: Console,
+    *,
+    results: str,
+    token: str,
+    quiet: bool,
+    log: Path,
+) -> Summary:
+    def say(text: str) -> None:
+        if not quiet:
+            console.print(escape(text), soft_wrap=True, style="dim")
+
+    display = Display(
+        console,
+        total=len(plan.cells),
+        committed=len(plan.done),
+        todo=len(plan.todo),
+        stages=len(plan.stages),
+        quiet=quiet,
+    )
+    with display:
+        if where.inline:
+            summary = run_inline(plan, results=results, token=token, display=display)
+        else:
+            say(f"Ray's log: {log}")
+            from cluster.connect import ClusterError
+
+            try:
+                summary = run_on_cluster(
+                    plan, results=results, token=token, where=where, display=display, say=say
+                )
+            except ClusterError as error:
+                raise LedgerError(str(error)) from error
+    summary.stages_reused = plan.reused
+    return summary
+
+
+def _report(plan: Plan, summary: Summary, reports: Reports, ledger: Store, quiet: bool) -> int:
+    console = Console()
+    folder = ledger.path("").rstrip("/") if ledger.local else ledger.root
+    if not quiet:
+        reports.show(folder, console)
+    written = [path for write in reports.write for path in write(folder)]
+    if written and not quiet:
+        console.print(f"tables and figures: {folder}", soft_wrap=True, style="dim")
+    console.print(last_line(plan, summary, ledger), soft_wrap=True)
+    rows, _ = read_rows(ledger, "cells", {cell.key for cell in plan.cells})
+    return OK if len(rows) == len(plan.cells) else SOME_FAILED
+
+
+def _count_line(plan: Plan, ledger: Store) -> str:
+    rows, _ = read_rows(ledger, "cells", {cell.key for cell in plan.cells})
+    return f"{len(rows)} of {len(plan.cells)} cells are committed"
+
+
+def last_line(plan: Plan, summary: Summary, ledger: Store) -> str:
+    """Wall time, compute time, slots, efficiency, stages."""
+    line = _count_line(plan, ledger)
+    if not (summary.cells or summary.failed):
+        return f"{line}; nothing was left to compute"
+    line += (
+        f"; wall {duration(summary.wall_s)}, compute {duration(summary.compute_s)} on "
+        f"{summary.slots} slots, efficiency {summary.efficiency:.0%}; stages: "
+        f"{summary.stages_computed} computed, {summary.stages_reused} reused"
+    )
+    if summary.repeated:
+        line += f"; {summary.repeated} interrupted by a lost worker and repeated"
+    if summary.failed:
+        line += f"; {summary.failed} failed (--retry-failed computes them again)"
+    return line
+
+
+def resume_command() -> str:
+    """The command line that started this process, ready to paste."""
+    return shlex.join(["python", *sys.argv])
+
+
+def describe(plan: Plan, results: str) -> str:
+    """What is planned, there, failed and left, with an estimate from the ledger's own timings."""
+    lines = [
+        f"[bold]{plan.study.name}[/]: {escape(plan.study.question)}",
+        f"{len(plan.arms)} arms × {len(plan.seeds)} seeds = {len(plan.cells)} cells on "
+        f"{escape(', '.join(plan.data))} (preset {plan.request.preset}, protocol "
+        f"{plan.request.protocol}); {len(plan.done)} committed, {len(plan.failed)} failed, "
+        f"[bold]{len(plan.todo)} to compute[/]",
+        f"stages: {len(plan.stages)} to compute, {plan.reused} uses of stored or shared ones",
+    ]
+    if plan.todo:
+        lines.append(_estimate(plan, results))
+    return "\n".join(lines)
+
+
+def _estimate(plan: Plan, results: str) -> str:
+    ledger = Store(results).child(plan.study.name)
+    rows, _ = read_rows(ledger, "cells", set(plan.done))
+    seconds = [row["wall_s"] for row in rows.values()]
+    if not seconds:
+        return "time: unknown until the first cells are there"
+    stages = stage_store(results).store
+    known = [s for name in stages.names("", ".json") if (s := stated_seconds(stages, name[:-5]))]
+    total = len(plan.todo) * sum(seconds) / len(seconds)
+    total += len(plan.stages) * (sum(known) / len(known) if known else 0.0)
+    return f"time: about {duration(total)} of compute ÷ slots (from {len(seconds)} committed cells)"

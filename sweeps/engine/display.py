@@ -1,0 +1,148 @@
+"""What the person at the terminal sees while a study runs: one live line, and a last one."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+PLAIN_EVERY_S = 15.0
+
+
+@contextmanager
+def chatter_to(log: Path | None) -> Iterator[Console]:
+    """A console on the real terminal while everything else (Ray, C++, warnings) goes to `log`.
+
+    File descriptors 1 and 2 are redirected, because Ray's own processes inherit them.
+    """
+    if log is None:
+        yield Console()
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    file = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+    terminal = os.fdopen(os.dup(saved[0]), "w", buffering=1)
+    try:
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        yield Console(file=terminal, force_terminal=os.isatty(saved[0]))
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        terminal.flush()
+        os.dup2(saved[0], 1)
+        os.dup2(saved[1], 2)
+        for descriptor in (*saved, file):
+            os.close(descriptor)
+
+
+def duration(seconds: float) -> str:
+    """`75` → "1:15"; `3700` → "1:01:40"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class Display:
+    """Counts cells and stages as events arrive, and shows them.
+
+    Args:
+        total: cells planned; `committed` of them were there before this run.
+        stages: stages to compute.
+    """
+
+    def __init__(
+        self, console: Console, *, total: int, committed: int, todo: int, stages: int, quiet: bool
+    ) -> None:
+        self.console = console
+        self.total, self.done = total, committed
+        self.todo = todo
+        self.finished = 0
+        self.failed = 0
+        self.stages, self.stages_done = stages, 0
+        self.running: dict[str, str] = {}
+        self.cell_seconds: list[float] = []
+        self.slots = 1
+        self.note = "starting"
+        self._began = time.monotonic()
+        self._said = 0.0
+        self._quiet = quiet
+        self._live = (
+            Live(self._text(), console=console, refresh_per_second=4, transient=True)
+            if console.is_terminal and not quiet
+            else None
+        )
+
+    def __enter__(self) -> "Display":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds left, from the mean of this run's cells; None before the first."""
+        if not self.cell_seconds:
+            return None
+        left = self.todo - self.finished - self.failed
+        return left * sum(self.cell_seconds) / len(self.cell_seconds) / self.slots
+
+    def _text(self) -> Text:
+        width = 24
+        filled = round(width * (self.done + self.failed) / max(self.total, 1))
+        eta = f"about {duration(self.eta_s)} left" if self.eta_s is not None else self.note
+        arms = ", ".join(sorted(set(self.running.values()))[:2])
+        line = (
+            f"cells {self.done}/{self.total} done, {len(self.running)} running, "
+            f"{self.failed} failed"
+        )
+        if self.stages:
+            line += f"; stages {self.stages_done}/{self.stages}"
+        line += f"; {duration(time.monotonic() - self._began)}, {eta}"
+        text = Text("━" * filled, style="green")
+        text.append("━" * (width - filled), style="bright_black")
+        text.append(f" {line}")
+        if arms:
+            text.append(f"\n  {arms}", style="cyan")
+        return text
+
+    def refresh(self) -> None:
+        """Show the present state (on a terminal at once, in a file now and then)."""
+        if self._live:
+            self._live.update(self._text())
+        elif not self._quiet and time.monotonic() - self._said > PLAIN_EVERY_S:
+            self._said = time.monotonic()
+            self.console.print(self._text().plain.partition(" ")[2].partition("\n")[0])
+
+    def started(self, item: str, label: str) -> None:
+        self.running[item] = label
+        self.note = "first cells running"
+        self.refresh()
+
+    def over(self, item: str, *, stage: bool, ok: bool, seconds: float) -> None:
+        """One item is finished or failed."""
+        self.running.pop(item, None)
+        if stage:
+            self.stages_done += ok
+        elif ok:
+            self.done += 1
+            self.finished += 1
+            self.cell_seconds.append(seconds)
+        else:
+            self.failed += 1
+        self.refresh()
+
+    def lost(self, item: str) -> None:
+        """The item's worker is gone; it waits again."""
+        self.running.pop(item, None)
+        self.refresh()

@@ -1,0 +1,309 @@
+"""Carry a plan out, on a cluster or in this process, and say what came of it."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sweeps.engine.display import Display
+from sweeps.engine.plan import Cell, Plan, StageWork
+from sweeps.engine.provenance import source
+from sweeps.engine.study import Arm
+from sweeps.engine.work import EXECUTE, execute, lost_row, prepare_process, recipe, stage_recipe
+from sweeps.ledger.commit import commit_failure
+from sweeps.ledger.files import Store
+from sweeps.ledger.read import failed_keys, read_rows
+
+MAX_ATTEMPTS = 3
+STOP_TIMEOUT_S = 20.0
+
+
+class Interrupted(BaseException):
+    """Ctrl+C or SIGTERM; `code` is the exit status (130 or 143)."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """Which machines compute.
+
+    Attributes:
+        address: "auto", "local" or HOST:PORT (see `cluster.connect`).
+        workers: at most so many; None takes every slot.
+        inline: no Ray at all, in this process.
+    """
+
+    address: str = "local"
+    workers: int | None = None
+    cpus_per_worker: float = 1.0
+    gpus_per_worker: float | None = None
+    inline: bool = False
+
+
+@dataclass(kw_only=True)
+class Summary:
+    """What one run did."""
+
+    slots: int = 1
+    compute_s: float = 0.0
+    wall_s: float = 0.0
+    stages_computed: int = 0
+    stages_reused: int = 0
+    cells: int = 0
+    failed: int = 0
+    repeated: int = 0  # items whose worker died, computed again
+    where: str = ""
+
+    @property
+    def efficiency(self) -> float:
+        """Compute seconds ÷ (slots × wall seconds), in [0, 1]."""
+        return self.compute_s / (self.slots * self.wall_s) if self.wall_s else 0.0
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGINT and SIGTERM raise `Interrupted` in the main thread while the block runs."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _frame: object) -> None:
+        raise Interrupted(128 + number)
+
+    before = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Recipes:
+    """The recipes of a plan's work, by item id."""
+
+    def __init__(self, plan: Plan, *, results: str, token: str) -> None:
+        self.plan = plan
+        self._common = {
+            "results": results,
+            "token": token,
+            "source": source(),
+            "objective": plan.study.objective,
+        }
+
+    def cell(self, cell: Cell) -> dict[str, Any]:
+        return recipe(self.plan, cell, **self._common)
+
+    def stage(self, work: StageWork) -> dict[str, Any]:
+        return stage_recipe(self.cell(work.cell), work)
+
+
+def run_inline(plan: Plan, *, results: str, token: str, display: Display) -> Summary:
+    """Every missing stage and cell, one after the other, in this process."""
+    prepare_process()
+    summary = Summary(slots=1, where="in this process")
+    recipes = _Recipes(plan, results=results, token=token)
+    work = [(w.key, "stage", recipes.stage(w)) for w in plan.stages]
+    work += [(c.key, c.arm.label, recipes.cell(c)) for c in plan.todo]
+    with interruptible():
+        for identity, label, payload in work:
+            is_stage = payload["kind"] == "stage"
+            display.started(identity, label if not is_stage else identity.rpartition("-")[0])
+            began, ok = time.monotonic(), True
+            try:
+                execute(payload, device="cpu", node="inline", attempt=1)
+            except Exception:
+                if is_stage:
+                    raise
+                ok = False
+            seconds = time.monotonic() - began
+            summary.compute_s += seconds
+            _count(summary, is_stage=is_stage, ok=ok)
+            display.over(identity, stage=is_stage, ok=ok, seconds=seconds)
+    return summary
+
+
+def _count(summary: Summary, *, is_stage: bool, ok: bool) -> None:
+    if is_stage:
+        summary.stages_computed += ok
+    elif ok:
+        summary.cells += 1
+    else:
+        summary.failed += 1
+
+
+def _objective_of_finished(plan: Plan, ledger: Store) -> list[tuple[Mapping[str, Any], float]]:
+    """Arms that miss nothing, with the mean objective that the ledger holds for them."""
+    rows, _ = read_rows(ledger, "cells", set(plan.done))
+    finished = []
+    for arm in plan.arms:
+        if plan.todo_of(arm):
+            continue
+        values = [
+            rows[cell.key]["metrics"][plan.study.objective]
+            for cell in plan.cells
+            if cell.arm is arm and cell.key in rows
+        ]
+        if values:
+            finished.append((arm.levels, sum(values) / len(values)))
+    return finished
+
+
+def run_on_cluster(
+    plan: Plan, *, results: str, token: str, where: Where, display: Display, say: Any
+) -> Summary:
+    """Every missing stage and cell on the fleet; one Tune trial per arm.
+
+    Args:
+        say: `say(text)` prints one line for the user.
+
+    Raises:
+        Interrupted: Ctrl+C or SIGTERM; what was committed stays.
+        cluster.connect.ClusterError: no cluster as asked for, or the whole fleet is gone.
+    """
+    from cluster.connect import connect
+
+    began = time.monotonic()
+    local = where.address == "local"
+    with connect(where.address, runtime_env=None if local else _runtime_env()) as connection:
+        say(connection.note)
+        with interruptible():
+            summary = _serve_plan(
+                plan,
+                results=results,
+                token=token,
+                where=where,
+                display=display,
+            )
+            summary.where = connection.note
+            if os.environ.get("MEDRL_TIMING"):
+                say(f"served after {time.monotonic() - began:.1f} s")
+    return summary
+
+
+def _runtime_env() -> dict[str, Any]:
+    """Our code travels to the other nodes as an upload of this checkout, without its data."""
+    root = Path(__file__).resolve().parents[2]
+    return {
+        "working_dir": str(root),
+        "excludes": [".git", ".venv", "results", "docs", "tests", "**/__pycache__"],
+    }
+
+
+def _serve_plan(plan: Plan, *, results: str, token: str, where: Where, display: Display) -> Summary:
+    import ray
+
+    from cluster.arms import run_arms
+    from cluster.broker import point_key, start_broker
+    from cluster.connect import ClusterError
+    from cluster.fleet import Fleet, plan_nodes
+    from cluster.queue import WorkItem
+
+    gpus = where.gpus_per_worker
+    if gpus is None:
+        gpus = 1.0 if ray.cluster_resources().get("GPU", 0) else 0.0
+    nodes = plan_nodes(
+        ray.nodes(),
+        workers=where.workers,
+        cpus_per_worker=where.cpus_per_worker,
+        gpus_per_worker=gpus,
+    )
+    recipes = _Recipes(plan, results=results, token=token)
+    shared = [WorkItem(id=w.key, payload=recipes.stage(w), needs=w.needs) for w in plan.stages]
+    arms: dict[str, list[WorkItem]] = {}
+    payloads: dict[str, dict[str, Any]] = {item.id: dict(item.payload) for item in shared}
+    for cell in plan.todo:
+        payloads[cell.key] = recipes.cell(cell)
+        arms.setdefault(point_key(cell.arm.levels), []).append(
+            WorkItem(
+                id=cell.key,
+                payload=payloads[cell.key],
+                needs=plan.needs[cell.key],
+                arm=cell.arm.label,
+            )
+        )
+    points = [arm.levels for arm in plan.arms if point_key(arm.levels) in arms]
+    ledger = Store(results).child(plan.study.name)
+    scratch = ledger.path("ray") if ledger.local else f"{ledger.root}/ray"
+    broker_name = f"broker-{uuid.uuid4().hex[:12]}"
+    broker = start_broker(name=broker_name, max_attempts=MAX_ATTEMPTS)
+    ray.get(broker.register.remote(shared, arms))
+    fleet = Fleet(
+        broker=broker,
+        broker_name=broker_name,
+        execute=EXECUTE,
+        nodes=nodes,
+        cpus_per_worker=where.cpus_per_worker,
+        gpus_per_worker=gpus,
+        storage=scratch,
+    )
+    display.slots = fleet.slots
+    summary = Summary(slots=fleet.slots)
+    trouble: list[BaseException] = []
+
+    def drive() -> None:
+        try:
+            run_arms(
+                study_name=plan.study.name,
+                broker_name=broker_name,
+                levels={name: list(levels) for name, levels in plan.study.factors.items()},
+                points=points,
+                finished=_objective_of_finished(plan, ledger),
+                max_concurrent=concurrency(fleet.slots, plan.arms, plan),
+                storage_path=scratch,
+                database=Path(ledger.path("optuna.db")) if ledger.local else None,
+                seed=0,
+            )
+        except BaseException as error:  # handed to the main thread, which raises it
+            trouble.append(error)
+
+    fleet.start()
+    driver = threading.Thread(target=drive, daemon=True)
+    driver.start()
+    seen = 0
+    labels = {cell.key: cell.arm.label for cell in plan.todo}
+    left = len(payloads)
+    while left:
+        events, _ = ray.get(broker.events_since.remote(seen, 0.5))
+        seen += len(events)
+        for event in events:
+            is_stage = event.item not in labels
+            if event.kind == "started":
+                name = labels.get(event.item) or event.item.rpartition("-")[0]
+                display.started(event.item, name)
+            elif event.kind == "lost":
+                summary.repeated += 1
+                display.lost(event.item)
+            else:
+                left -= 1
+                ok = event.kind == "finished"
+                seconds = float(event.report.get("wall_s", 0.0))
+                summary.compute_s += seconds
+                _count(summary, is_stage=is_stage, ok=ok)
+                display.over(event.item, stage=is_stage, ok=ok, seconds=seconds)
+                if not ok and not is_stage and event.item not in failed_keys(ledger):
+                    row = lost_row(payloads[event.item], event.report, event.attempt)
+                    commit_failure(ledger, row)
+        display.refresh()
+        if trouble:
+            raise trouble[0]
+        if not fleet.alive and left:
+            reasons = "; ".join(fleet.failures.values()) or "its runs ended"
+            raise ClusterError(f"every worker is gone: {reasons}; run the command again to resume")
+    driver.join(STOP_TIMEOUT_S)
+    fleet.stop(0.0)
+    return summary
+
+
+def concurrency(slots: int, arms: tuple[Arm, ...], plan: Plan) -> int:
+    """How many arms must run at once so that no slot idles: enough for every slot, and one more."""
+    per_arm = max(1, min(len(plan.todo_of(arm)) or 1 for arm in arms))
+    return max(2, -(-slots // per_arm) + 1)
