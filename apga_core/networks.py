@@ -1,0 +1,141 @@
+"""The policies of Sec. 3: a U-Net that gives every pixel, or cell of a coarse grid, one logit."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from apga_core.masking import to_grid
+from imaging_core.classifiers import load_weights
+from imaging_core.fields import ConfigError, did_you_mean
+from imaging_core.seeding import initialise
+
+
+class SmallUNet(nn.Module):
+    """A U-Net for 32-64 px: three scales, widths 16-32-64, GroupNorm, no dropout.
+
+    GroupNorm keeps an image's mask independent of the batch it came in, as in the paper's U-Net,
+    which has no normalisation at all.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.down1 = _double(channels, 16)
+        self.down2 = _double(16, 32)
+        self.down3 = _double(32, 64)
+        self.up2 = _double(64 + 32, 32)
+        self.up1 = _double(32 + 16, 16)
+        self.head = nn.Conv2d(16, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 1, H, W) logits; H and W must be multiples of 4."""
+        first = self.down1(x)
+        second = self.down2(functional.max_pool2d(first, 2))
+        third = self.down3(functional.max_pool2d(second, 2))
+        second = self.up2(torch.cat([_double_size(third), second], dim=1))
+        return self.head(self.up1(torch.cat([_double_size(second), first], dim=1)))
+
+
+class CoarseUNet(nn.Module):
+    """`SmallUNet` without its last scale: the head sits at a quarter of the resolution.
+
+    For a grid of side H/4 the full-resolution half of the work would only be averaged away.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.stem = _double(channels, 16)
+        self.down1 = _double(16, 32)
+        self.down2 = _double(32, 64)
+        self.down3 = _double(64, 64)
+        self.up = _double(64 + 64, 64)
+        self.head = nn.Conv2d(64, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 1, H/4, W/4) logits; H and W must be multiples of 8."""
+        fine = self.down1(functional.max_pool2d(self.stem(x), 2))
+        quarter = self.down2(functional.max_pool2d(fine, 2))
+        eighth = self.down3(functional.max_pool2d(quarter, 2))
+        return self.head(self.up(torch.cat([_double_size(eighth), quarter], dim=1)))
+
+
+def _double(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+        nn.GroupNorm(4, outputs),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+        nn.GroupNorm(4, outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _double_size(x: Tensor) -> Tensor:
+    return functional.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def _vgg11_unet(channels: int) -> nn.Module:
+    # Here: the import takes a second, and a worker with a small policy needs none of it.
+    from segmentation_models_pytorch import Unet
+
+    return Unet("vgg11", encoder_weights=None, decoder_use_norm=False, in_channels=channels)
+
+
+POLICIES = {"small-unet": SmallUNet, "coarse-unet": CoarseUNet, "unet-vgg11": _vgg11_unet}
+
+
+class Policy(nn.Module):
+    """Importance logits of standardised images (B, C, H, W).
+
+    Args:
+        grid: cells per side of the actions; 0 = one per pixel.
+    """
+
+    def __init__(self, network: nn.Module, grid: int) -> None:
+        super().__init__()
+        self.network = network
+        self.grid = grid
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 1, grid, grid) logits, or (B, 1, H, W) with grid 0; p = sigmoid of them."""
+        return to_grid(self.network(images), self.grid)
+
+
+def _last_convolution(network: nn.Module) -> nn.Conv2d:
+    return [m for m in network.modules() if isinstance(m, nn.Conv2d)][-1]
+
+
+def build_policy(
+    name: str,
+    *,
+    channels: int,
+    grid: int,
+    initial_bias: float,
+    weights_path: str,
+    generator: torch.Generator,
+) -> Policy:
+    """The policy `name`, its weights from `generator`, or from a local file where one is named.
+
+    `unet-vgg11` is TernausNet's family (a U-Net on a VGG-11 encoder) from
+    segmentation-models-pytorch; TernausNet's decoder upsamples by transposed convolutions and ends
+    at 32 channels, this one by repetition at 16, so the published Carvana weights do not fit it.
+    `initial_bias` is that of the last layer: every p starts near sigmoid(initial_bias).
+
+    Raises:
+        ConfigError: an unknown name, or weights that do not fit.
+    """
+    if name not in POLICIES:
+        raise ConfigError(
+            f'unknown policy_network "{name}"{did_you_mean(name, POLICIES)} '
+            f"(known: {', '.join(POLICIES)})"
+        )
+    network = initialise(POLICIES[name](channels), generator)
+    with torch.no_grad():
+        last = _last_convolution(network)
+        if initial_bias != 0:
+            # He-initialised, the untrained logits are spread wider than the bias shifts them, and
+            # the first actions would be the ranking of an untrained network.
+            last.weight.mul_(0.1)
+        last.bias.fill_(initial_bias)
+    if weights_path:
+        load_weights(network, weights_path)
+    return Policy(network, grid)
