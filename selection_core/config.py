@@ -1,0 +1,183 @@
+"""The configuration of synthetic sample selection (Ye et al. 2020): every choice, with its source.
+
+The class defaults are the `paper` preset. This file imports no torch.
+"""
+
+from typing import Literal
+
+from pydantic import model_validator
+from pydantic.dataclasses import dataclass
+
+from imaging_core.fields import ours, paper
+
+SILENT = "the paper gives no value"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionConfig:
+    """One arm. Counts are per cell; learning rates are per optimiser step."""
+
+    # Data
+    k_shot: int = ours(0, "training images per class the classifiers see; 0 = all, the paper", ge=0)
+
+    # The candidate pool (section 3.1)
+    pool: Literal["natural", "mixed", "real"] = ours(
+        "natural",
+        "natural: the last generator; mixed: equal shares of its training snapshots; "
+        "real: training images outside the k-shot set, for planted truths",
+    )
+    pool_per_class: int = paper(1024, "section 3.1, cervical; 2,048 for PCam", ge=8)
+    pool_label_noise: float = ours(0.0, "share of candidates given a wrong label", ge=0, le=1)
+    generator_seed: int = ours(0, "one generator and pool for all seeds, as in the paper", ge=0)
+    generator_steps: int = ours(20_000, "ours: HistoGAN's settings are not in the paper", ge=1)
+    generator_snapshots: int = ours(1, "networks kept, evenly over training, last included", ge=1)
+    generator_batch: int = ours(32, SILENT, ge=2)
+    generator_width: int = ours(64, "channels at full resolution", ge=4)
+    generator_latent: int = ours(64, SILENT, ge=1)
+    generator_learning_rate: float = ours(4e-4, SILENT, gt=0)
+    discriminator_learning_rate: float = ours(8e-4, SILENT, gt=0)
+    generator_ema: float = ours(
+        0.999, "decay of the averaged weights that draw the pool", ge=0, lt=1
+    )
+
+    # The classifier: feature extractor and final model
+    classifier: Literal["resnet34", "small-resnet", "tiny-resnet"] = paper(
+        "resnet34", "section 3.1: extractor and classifier are ResNet34"
+    )
+    classifier_epochs: int = ours(50, SILENT, ge=1)
+    classifier_min_steps: int = ours(0, "epochs are added until this many updates", ge=0)
+    classifier_batch: int = ours(64, SILENT, ge=2)
+    classifier_learning_rate: float = ours(1e-4, SILENT, gt=0)
+    classifier_optimiser: Literal["sgd", "adam", "adamw"] = ours("adamw", SILENT)
+    classifier_schedule: Literal["constant", "onecycle", "cosine"] = ours("constant", SILENT)
+    classifier_weight_decay: float = ours(1e-4, SILENT, ge=0)
+    classifier_patience: int = ours(
+        10, "epochs without a better validation accuracy; 0 = never", ge=0
+    )
+    classifier_augment: Literal["none", "flips", "flips-transposes", "traditional"] = ours(
+        "none", "named for the rival of Tables 1 and 2 alone"
+    )
+
+    # The reward (section 2.2, eq. 5)
+    reward_model: Literal["classifier", "linear_probe"] = paper("classifier", "section 2")
+    reward_classifier: Literal["same", "small-resnet", "tiny-resnet"] = paper("same", "section 3.1")
+    reward_epochs: int = ours(30, SILENT, ge=1)
+    reward_min_steps: int = ours(0, "as classifier_min_steps", ge=0)
+    reward_learning_rate: float = ours(1e-4, SILENT, gt=0)
+    reward_validation: int = ours(
+        0, "validation images per class that a reward reads; 0 = all, the paper", ge=0
+    )
+    probe_ridge: float = ours(1.0, "penalty of linear_probe, per candidate and image", gt=0)
+    reward_statistic: Literal["max", "mean"] = paper("max", "section 3.1: max of the last 5 epochs")
+    reward_metric: Literal["accuracy", "log_likelihood"] = paper("accuracy", "section 3.1")
+    reward_smoothing: Literal["baseline", "reward"] = ours(
+        "baseline",
+        "reward: eq. 5 as printed, an action gets 20 % of its own outcome; "
+        "baseline: the average of past rewards is subtracted",
+    )
+    ema_alpha: float = paper(0.8, "eq. 5, weight of the old value", ge=0, lt=1)
+    value_baseline: Literal["on", "off"] = paper("on", "eq. 4: A = Q - V")
+    advantage_scale: Literal["running_rms", "none"] = ours("running_rms", SILENT)
+    reward_sign: Literal["normal", "flipped", "random"] = ours("normal", "controls, not methods")
+    classifier_reset: Literal["reset", "warm"] = ours(
+        "reset", "the paper is silent; warm: a reward continues the last one's weights"
+    )
+
+    # The controller (section 2.1)
+    controller: Literal["gru", "gru_attention", "transformer", "logistic"] = paper(
+        "transformer", "section 2.1; logistic is ours: no sequence model"
+    )
+    controller_width: int = ours(512, "transformer width; the others are matched to it", ge=4)
+    controller_layers: int = paper(2, "section 3.1", ge=1)
+    controller_heads: int = paper(2, "section 3.1", ge=1)
+    controller_feedforward: int = ours(2048, "width of eq. 3", ge=1)
+    controller_match: Literal["on", "off"] = ours("on", "equal parameter counts across controllers")
+    positions: Literal["on", "off"] = paper("on", "section 2.1: sinusoidal; transformer only")
+    candidate_label: Literal["crossed", "embedding", "off"] = ours(
+        "crossed",
+        "off: the paper names no label input; crossed: label × feature; embedding: label beside",
+    )
+    candidate_order: Literal["sorted", "shuffled"] = paper("sorted", "section 3.1")
+    batches: int = paper(8, "section 3.1", ge=1)
+
+    # The policy gradient (section 2.2)
+    policy_gradient: Literal["reinforce", "ppo"] = paper("ppo", "section 2.2")
+    iterations: int = ours(200, SILENT, ge=1)
+    episode: Literal["pass", "batch"] = ours(
+        "pass", "one reward per pass over all batches; batch: one per batch, 8 times the trainings"
+    )
+    episodes: int = ours(1, "selections drawn (and rewarded) per iteration", ge=1)
+    sampling: Literal["independent", "antithetic"] = ours(
+        "independent", "antithetic: the second of a pair is drawn from 1 - u"
+    )
+    learning_rate: float = paper(2.5e-4, "section 3.1", gt=0)
+    attention_learning_rate: float = paper(1e-4, "section 3.1: GRU attention's parameters", gt=0)
+    clip: float = paper(0.2, "section 3.1, ε of eq. 4", gt=0, lt=1)
+    ratio: Literal["candidate", "joint"] = ours(
+        "candidate", "joint: one ratio of the product over all candidates, always clipped"
+    )
+    ppo_epochs: int = ours(4, SILENT, ge=1)
+    entropy_weight: float = ours(0.01, SILENT, ge=0)
+    value_weight: float = ours(0.5, SILENT, ge=0)
+    max_grad_norm: float = ours(0.5, SILENT, gt=0)
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "SelectionConfig":
+        if self.controller_width % (2 * self.controller_heads):
+            raise ValueError(
+                f"controller_width must be a multiple of 2 × controller_heads "
+                f"({2 * self.controller_heads}), got {self.controller_width}"
+            )
+        if self.pool_per_class % self.batches:
+            raise ValueError(
+                f"pool_per_class must be a multiple of batches ({self.batches}), "
+                f"got {self.pool_per_class}"
+            )
+        if self.sampling == "antithetic" and self.episodes % 2:
+            raise ValueError(
+                f"episodes must be even with sampling=antithetic, got {self.episodes}; "
+                f"try episodes={self.episodes + 1}"
+            )
+        if self.pool == "real" and self.k_shot == 0:
+            raise ValueError(
+                "k_shot must be above 0 with pool=real, which draws its candidates from the "
+                "training images left over, got 0; try k_shot=16"
+            )
+        if self.generator_snapshots > self.generator_steps:
+            raise ValueError(
+                f"generator_snapshots must be at most generator_steps ({self.generator_steps}), "
+                f"got {self.generator_snapshots}"
+            )
+        return self
+
+
+PRESETS = {
+    "paper": {},
+    # Sized so that a cell fits 11 s of one CPU core (README, "Measured").
+    "demo": {
+        "k_shot": 16,
+        "pool": "mixed",
+        "pool_per_class": 128,
+        "generator_steps": 400,
+        "generator_snapshots": 4,
+        "generator_width": 16,
+        "generator_ema": 0.995,
+        "classifier": "small-resnet",
+        "classifier_epochs": 10,
+        "classifier_min_steps": 60,
+        "classifier_learning_rate": 2e-3,
+        "classifier_schedule": "onecycle",
+        "classifier_augment": "flips-transposes",
+        "reward_classifier": "tiny-resnet",
+        "reward_epochs": 5,
+        "reward_learning_rate": 5e-3,
+        "reward_validation": 128,
+        "controller_width": 32,
+        "controller_feedforward": 64,
+        "iterations": 12,
+        "episodes": 2,
+        "sampling": "antithetic",
+        "learning_rate": 1e-3,
+        "ppo_epochs": 2,
+    },
+}

@@ -1,0 +1,171 @@
+"""What a selection is worth: the reward, and the count of classifier trainings it cost.
+
+Every reward of a cell starts from the same initial weights and the same batch-order stream
+(common random numbers), so two rewards differ by their selections and not by their luck.
+"""
+
+import copy
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from imaging_core.classifiers import Classifier
+from imaging_core.fitting import FitConfig, fit, last_epochs_reward, predict
+from imaging_core.seeding import torch_generator
+
+
+class Environment(Protocol):
+    """Turns a selection into a reward; `trainings` and `steps` count what it cost."""
+
+    trainings: int
+    steps: int
+
+    def reward(self, keep: np.ndarray) -> float:  # (N,) bool over the pool
+        """The raw reward of keeping these candidates beside the real images."""
+        ...
+
+
+def validation_score(model: torch.nn.Module, images: Tensor, labels: Tensor, metric: str) -> float:
+    """`accuracy` in [0, 1], or `log_likelihood`: mean log p(label) ≤ 0, in nats."""
+    probabilities = predict(model, images)
+    if metric == "accuracy":
+        return float((probabilities.argmax(1) == labels.cpu()).float().mean())
+    own = probabilities.gather(1, labels.cpu().unsqueeze(1))
+    return float(own.clamp_min(1e-7).log().mean())
+
+
+class ClassifierReward:
+    """Section 2.2: train a classifier on real + kept images; its last epochs on validation.
+
+    Args:
+        initial: the untrained classifier every reward starts from.
+        real, pool, validation: standardised images and labels, on the device of `initial`.
+        seed: of the cell; batch order and augmentation are drawn from (seed, "reward/fit").
+        warm: continue from the last reward's weights instead.
+    """
+
+    def __init__(
+        self,
+        initial: Classifier,
+        *,
+        real: tuple[Tensor, Tensor],
+        pool: tuple[Tensor, Tensor],
+        validation: tuple[Tensor, Tensor],
+        fit_config: FitConfig,
+        statistic: str,
+        metric: str,
+        seed: int,
+        warm: bool = False,
+    ):
+        self.initial, self.warm = initial, warm
+        self.real, self.pool, self.validation = real, pool, validation
+        self.fit_config, self.statistic, self.metric, self.seed = (
+            fit_config,
+            statistic,
+            metric,
+            seed,
+        )
+        self.trainings = 0
+        self.steps = 0
+
+    def reward(self, keep: np.ndarray) -> float:
+        images, labels = joined(self.real, self.pool, keep)
+        model = self.initial if self.warm else copy.deepcopy(self.initial)
+        scores: list[float] = []
+
+        def after_epoch(done: float, note: str = "") -> None:
+            scores.append(validation_score(model, *self.validation, self.metric))
+
+        result = fit(
+            model,
+            images,
+            labels,
+            config=self.fit_config,
+            generator=torch_generator(self.seed, "reward/fit"),
+            keep_best=False,
+            progress=after_epoch,
+        )
+        self.trainings += 1
+        self.steps += result.steps
+        return last_epochs_reward(tuple(scores), self.statistic)
+
+
+class LinearProbeReward:
+    """A ridge classifier on fixed features, solved exactly in under a millisecond.
+
+    One-hot targets centred at 1 / classes, features with a constant appended, penalty
+    `ridge` × (number of rows), none on the constant.
+    """
+
+    def __init__(
+        self,
+        *,
+        real: tuple[np.ndarray, np.ndarray],  # (M, F) features, (M,) labels
+        pool: tuple[np.ndarray, np.ndarray],
+        validation: tuple[np.ndarray, np.ndarray],
+        classes: int,
+        ridge: float,
+        metric: str,
+    ):
+        def rows(part: tuple[np.ndarray, np.ndarray]) -> tuple[Tensor, Tensor]:
+            x = torch.from_numpy(np.ascontiguousarray(part[0])).double()
+            y = functional.one_hot(torch.from_numpy(part[1]), classes).double() - 1 / classes
+            return torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], 1), y
+
+        real_x, real_y = rows(real)
+        self.pool_x, self.pool_y = rows(pool)
+        self.validation_x, _ = rows(validation)
+        self.validation_labels = torch.from_numpy(validation[1])
+        self.gram, self.moment, self.count = real_x.T @ real_x, real_x.T @ real_y, len(real_x)
+        self.penalty = torch.eye(len(self.gram), dtype=torch.float64) * ridge
+        self.penalty[-1, -1] = 0.0
+        self.metric = metric
+        self.trainings = 0
+        self.steps = 0
+
+    def reward(self, keep: np.ndarray) -> float:
+        mask = torch.from_numpy(keep)
+        x, y = self.pool_x[mask], self.pool_y[mask]
+        gram = self.gram + x.T @ x + self.penalty * (self.count + len(x))
+        weights = torch.linalg.solve(gram, self.moment + x.T @ y)
+        scores = self.validation_x @ weights
+        if self.metric == "accuracy":
+            return float((scores.argmax(1) == self.validation_labels).double().mean())
+        own = scores.log_softmax(1).gather(1, self.validation_labels.unsqueeze(1))
+        return float(own.mean())
+
+
+class SignedReward:
+    """The controls of the planted-truth check: an environment's reward flipped, or replaced.
+
+    flipped: −reward. random: U(0, 1) from the cell's own stream, the environment never asked.
+    """
+
+    def __init__(self, inner: Environment, sign: str, seed: int):
+        self.inner, self.sign = inner, sign
+        self.generator = torch_generator(seed, "reward/random")
+
+    @property
+    def trainings(self) -> int:
+        return self.inner.trainings
+
+    @property
+    def steps(self) -> int:
+        return self.inner.steps
+
+    def reward(self, keep: np.ndarray) -> float:
+        if self.sign == "random":
+            return float(torch.rand((), generator=self.generator))
+        value = self.inner.reward(keep)
+        return -value if self.sign == "flipped" else value
+
+
+def joined(
+    real: tuple[Tensor, Tensor], pool: tuple[Tensor, Tensor], keep: np.ndarray
+) -> tuple[Tensor, Tensor]:
+    """Real images, then the kept candidates in the order of the pool; the same for labels."""
+    rows = torch.from_numpy(np.flatnonzero(keep)).to(pool[0].device)
+    return torch.cat([real[0], pool[0][rows]]), torch.cat([real[1], pool[1][rows]])

@@ -1,0 +1,180 @@
+"""The shared stages: generator → pool, and base classifier per seed → features per seed.
+
+Each function has the contract of `imaging_core.task.Stage.compute`: plain arrays in and out.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from imaging_core.classifiers import Classifier, build_classifier
+from imaging_core.datasets.base import ImageDataset
+from imaging_core.fitting import FitConfig, fit, predict, standardise
+from imaging_core.seeding import torch_generator
+from imaging_core.splits import k_shot
+from imaging_core.task import Arrays, Progress
+from selection_core import features as feats
+from selection_core import pool as pools
+from selection_core.generator import GanConfig, train_generator
+
+
+def gan_config(values: Mapping[str, Any]) -> GanConfig:
+    """The generator_* fields as the generator's own configuration."""
+    return GanConfig(
+        steps=values["generator_steps"],
+        snapshots=values["generator_snapshots"],
+        batch=values["generator_batch"],
+        width=values["generator_width"],
+        latent=values["generator_latent"],
+        generator_learning_rate=values["generator_learning_rate"],
+        discriminator_learning_rate=values["discriminator_learning_rate"],
+        ema=values["generator_ema"],
+    )
+
+
+def final_fit(values: Mapping[str, Any]) -> FitConfig:
+    """How the base and the final classifier are trained."""
+    return FitConfig(
+        epochs=values["classifier_epochs"],
+        batch_size=values["classifier_batch"],
+        learning_rate=values["classifier_learning_rate"],
+        optimiser=values["classifier_optimiser"],
+        schedule=values["classifier_schedule"],
+        weight_decay=values["classifier_weight_decay"],
+        patience=values["classifier_patience"],
+        min_steps=values["classifier_min_steps"],
+        augment=values["classifier_augment"],
+    )
+
+
+def new_classifier(
+    name: str, data: ImageDataset, seed: int, component: str, device: str
+) -> Classifier:
+    """An untrained classifier for `data`, drawn from (seed, component)."""
+    model = build_classifier(
+        name,
+        channels=data.channels,
+        classes=len(data.classes),
+        size=data.size,
+        generator=torch_generator(seed, component),
+    )
+    return model.to(device)
+
+
+def compute_generator(
+    inputs: Mapping[str, Any],
+    data: ImageDataset,
+    needs: Mapping[str, Arrays],
+    *,
+    device: str,
+    progress: Progress,
+) -> Arrays:
+    """`<snapshot>/<parameter>` → array, snapshots in order of training."""
+    snapshots = train_generator(
+        data.train.images,
+        data.train.labels,
+        len(data.classes),
+        config=gan_config(inputs),
+        seed=inputs["generator_seed"],
+        device=device,
+        progress=progress,
+    )
+    return {
+        f"{index}/{name}": value.numpy()
+        for index, snapshot in enumerate(snapshots)
+        for name, value in snapshot.items()
+    }
+
+
+def compute_pool(
+    inputs: Mapping[str, Any],
+    data: ImageDataset,
+    needs: Mapping[str, Arrays],
+    *,
+    device: str,
+    progress: Progress,
+) -> Arrays:
+    """images, labels (claimed), true_labels, source, checksum: see `pool.generated_pool`."""
+    classes = len(data.classes)
+    common = {
+        "classes": classes,
+        "per_class": inputs["pool_per_class"],
+        "label_noise": inputs["pool_label_noise"],
+    }
+    if inputs["pool"] == "real":
+        return pools.real_pool(data.train, k_shot=inputs["k_shot"], seed=inputs["seed"], **common)
+    snapshots: list[dict[str, torch.Tensor]] = [{} for _ in range(inputs["generator_snapshots"])]
+    for key, value in needs["generator"].items():
+        index, _, name = key.partition("/")
+        snapshots[int(index)][name] = torch.from_numpy(np.array(value))
+    return pools.generated_pool(
+        snapshots if inputs["pool"] == "mixed" else snapshots[-1:],
+        gan_config(inputs),
+        channels=data.channels,
+        size=data.size,
+        seed=inputs["generator_seed"],
+        device=device,
+        **common,
+    )
+
+
+def compute_base(
+    inputs: Mapping[str, Any],
+    data: ImageDataset,
+    needs: Mapping[str, Arrays],
+    *,
+    device: str,
+    progress: Progress,
+) -> Arrays:
+    """The classifier trained on the original (k-shot) images: its state, best on validation."""
+    seed = inputs["seed"]
+    part = k_shot(data.train, inputs["k_shot"], seed)
+    model = new_classifier(inputs["classifier"], data, seed, "classifier/weights", device)
+    fit(
+        model,
+        standardise(part.images, *part.mean_std, device),
+        torch.from_numpy(part.labels).to(device),
+        config=final_fit(inputs),
+        generator=torch_generator(seed, "classifier/fit"),
+        validation=(
+            standardise(data.validation.images, *part.mean_std, device),
+            torch.from_numpy(data.validation.labels).to(device),
+        ),
+        keep_best=True,
+        progress=progress,
+    )
+    return {k: v.cpu().contiguous().numpy() for k, v in model.state_dict().items()}
+
+
+def compute_features(
+    inputs: Mapping[str, Any],
+    data: ImageDataset,
+    needs: Mapping[str, Arrays],
+    *,
+    device: str,
+    progress: Progress,
+) -> Arrays:
+    """The base classifier's view of the pool, the real training images and validation.
+
+    Returns:
+        pool (N, F), real (M, F), validation (V, F) float32 pooled features; distance (N,) to the
+        claimed class's centroid of real training images; probability (N, classes) of the base
+        classifier on the pool.
+    """
+    part = k_shot(data.train, inputs["k_shot"], inputs["seed"])
+    model = new_classifier(inputs["classifier"], data, inputs["seed"], "classifier/weights", device)
+    model.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in needs["base"].items()})
+    candidates = standardise(needs["pool"]["images"], *part.mean_std, device)
+    seen = {
+        "pool": feats.pooled_features(model, candidates),
+        "real": feats.pooled_features(model, standardise(part.images, *part.mean_std, device)),
+        "validation": feats.pooled_features(
+            model, standardise(data.validation.images, *part.mean_std, device)
+        ),
+    }
+    distance = feats.centroid_distance(
+        seen["pool"], needs["pool"]["labels"], seen["real"], part.labels, len(data.classes)
+    )
+    return {**seen, "distance": distance, "probability": predict(model, candidates).numpy()}

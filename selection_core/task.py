@@ -1,0 +1,155 @@
+"""Synthetic sample selection as the engine sees it: recipes only, no torch."""
+
+from typing import Any
+
+from imaging_core.datasets.base import ImageDataset
+from imaging_core.fields import ConfigError
+from imaging_core.metric_table import METRICS
+from imaging_core.splits import check_k_shot
+from imaging_core.task import Metric, Stage, Task
+from selection_core.config import PRESETS, SelectionConfig
+
+GENERATOR_FIELDS = (
+    "generator_seed",
+    "generator_steps",
+    "generator_snapshots",
+    "generator_batch",
+    "generator_width",
+    "generator_latent",
+    "generator_learning_rate",
+    "discriminator_learning_rate",
+    "generator_ema",
+)
+CLASSIFIER_FIELDS = (
+    "classifier",
+    "classifier_epochs",
+    "classifier_min_steps",
+    "classifier_batch",
+    "classifier_learning_rate",
+    "classifier_optimiser",
+    "classifier_schedule",
+    "classifier_weight_decay",
+    "classifier_patience",
+    "classifier_augment",
+)
+OWN_METRICS = (
+    Metric(
+        name="pool_size",
+        label="Pool",
+        higher_is_better=None,
+        low=1,
+        high=float("inf"),
+        meaning="Candidates offered, over all classes.",
+    ),
+    Metric(
+        name="controller_parameters",
+        label="Controller parameters",
+        higher_is_better=None,
+        low=1,
+        high=float("inf"),
+        meaning="Trainable scalars of the controller.",
+    ),
+    Metric(
+        name="keep_auc",
+        label="AUC of keep probability",
+        higher_is_better=True,
+        low=0,
+        high=1,
+        meaning='Area under the ROC curve of the keep probability against "the claimed label is '
+        'right"; only where pool_label_noise plants wrong ones.',
+    ),
+)
+METRIC_NAMES = (
+    "accuracy",
+    "auc",
+    "sensitivity",
+    "specificity",
+    "val_best",
+    "test_at_best_val",
+    "selected",
+    "classifier_trainings",
+    "optimiser_steps",
+)
+
+
+def _fields(config: SelectionConfig, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in names}
+
+
+def stages(config: SelectionConfig, seed: int) -> dict[str, Stage]:
+    """generator and pool (one for all seeds), base classifier and features (one per seed).
+
+    A pool of real images depends on the k-shot draw, so on the seed, and needs no generator.
+    """
+    pool_fields = ("pool", "pool_per_class", "pool_label_noise")
+    if config.pool == "real":
+        before: dict[str, Stage] = {}
+        pool_inputs = {**_fields(config, (*pool_fields, "k_shot")), "seed": seed}
+    else:
+        before = {
+            "generator": Stage(
+                name="generator",
+                inputs=_fields(config, GENERATOR_FIELDS),
+                compute="selection_core.stages:compute_generator",
+            )
+        }
+        pool_inputs = _fields(config, (*pool_fields, *GENERATOR_FIELDS))
+    pool = Stage(
+        name="pool",
+        inputs=pool_inputs,
+        compute="selection_core.stages:compute_pool",
+        needs=before,
+    )
+    base = Stage(
+        name="base",
+        inputs={**_fields(config, ("k_shot", *CLASSIFIER_FIELDS)), "seed": seed},
+        compute="selection_core.stages:compute_base",
+    )
+    features = Stage(
+        name="features",
+        inputs={**_fields(config, ("k_shot", "classifier")), "seed": seed},
+        compute="selection_core.stages:compute_features",
+        needs={"pool": pool, "base": base},
+    )
+    return {**before, "pool": pool, "base": base, "features": features}
+
+
+def check(config: SelectionConfig, data: ImageDataset) -> None:
+    """Refuse, before any work, a configuration that this data cannot serve.
+
+    Raises:
+        ConfigError: k_shot above a class's size, too few images for a real pool or for the
+            reward's validation images, or an augmentation that the image's shape forbids.
+    """
+    check_k_shot(data, config.k_shot)
+    for index, name in enumerate(data.classes):
+        left = int((data.train.labels == index).sum()) - config.k_shot
+        if config.pool == "real" and left < config.pool_per_class:
+            raise ConfigError(
+                f"pool_per_class must be at most {left} with pool=real (training images of class "
+                f'"{name}" outside the k-shot set), got {config.pool_per_class}'
+            )
+        there = int((data.validation.labels == index).sum())
+        if config.reward_validation > there:
+            raise ConfigError(
+                f'reward_validation must be at most {there} (validation images of class "{name}"), '
+                f"got {config.reward_validation}; use 0 for all"
+            )
+    height, width = data.size
+    if config.classifier_augment == "flips-transposes" and height != width:
+        raise ConfigError(
+            f"classifier_augment must be none, flips or traditional for images of {height} × "
+            f'{width} pixels, got "flips-transposes"'
+        )
+
+
+TASK = Task(
+    name="selection_core",
+    version=1,
+    config=SelectionConfig,
+    presets=PRESETS,
+    check=check,
+    stages=stages,
+    train="selection_core.training:train_cell",
+    metrics=(*(METRICS[name] for name in METRIC_NAMES), *OWN_METRICS),
+)
