@@ -128,6 +128,7 @@ class Discriminator(nn.Module):
         return self.realness(h).squeeze(1) + (self.embed(onehot) * h).sum(1)
 
 
+@torch.no_grad()
 def draw_network(module: nn.Module, generator: torch.Generator) -> nn.Module:
     """`module` with weights, power-iteration vectors and neutral class norms from `generator`."""
     initialise(module, generator)
@@ -138,4 +139,7 @@ def draw_network(module: nn.Module, generator: torch.Generator) -> nn.Module:
         elif isinstance(layer, ClassNorm):
             nn.init.zeros_(layer.gain.weight)
             nn.init.zeros_(layer.shift.weight)
+        elif isinstance(layer, Generator):
+            # He's fan-out of one output channel would saturate tanh before the first step.
+            layer.paint.weight.mul_(0.1)
     return module
