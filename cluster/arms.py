@@ -13,7 +13,8 @@ import ray
 import ray.tune
 from ray.tune.search.optuna import OptunaSearch
 
-from cluster.broker import point_key
+from cluster.broker import on_this_node, point_key
+from cluster.connect import NAMESPACE
 
 OBJECTIVE = "objective"
 TRIAL_CPU = 0.001
@@ -32,7 +33,7 @@ class ArmTrial(ray.tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         point = {name: value for name, value in config.items() if name != BROKER_FIELD}
-        self.broker = ray.get_actor(config[BROKER_FIELD], namespace="medrl")
+        self.broker = ray.get_actor(config[BROKER_FIELD], namespace=NAMESPACE)
         self.key = point_key(point)
         self.expected = ray.get(self.broker.start_arm.remote(self.key))
         self.received = 0
@@ -144,3 +145,12 @@ def run_arms(
     )
     results = tuner.fit()
     return [str(error).strip().splitlines()[-1] for error in results.errors]
+
+
+def start_arms(**arguments: Any) -> Any:
+    """`run_arms` in a process beside the driver (see `cluster.fleet.Supervisor`); its future."""
+    return (
+        ray.remote(run_arms)
+        .options(num_cpus=0, max_retries=0, **on_this_node())
+        .remote(**arguments)
+    )

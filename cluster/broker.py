@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.queue import Event, WorkItem, WorkQueue
 
@@ -106,17 +107,25 @@ class Broker:
             await self._wait(timeout_s)
         return self.queue.events[position:], self.queue.open
 
+    async def items_over(self) -> int:
+        """How many items are finished or failed."""
+        return sum(event.kind in ("finished", "failed") for event in self.queue.events)
+
     async def close(self) -> None:
         """Every worker that asks from now on is told to stop."""
         self.closed = True
         await self._notify()
 
 
+def on_this_node() -> dict[str, Any]:
+    """Actor options that keep a small actor beside the driver."""
+    here = ray.get_runtime_context().get_node_id()
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(here, soft=True)}
+
+
 def start_broker(*, name: str, max_attempts: int) -> Any:
     """The broker actor, on the driver's node, named so that workers and trials find it."""
-    here = ray.get_runtime_context().get_node_id()
-    strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(here, soft=True)
     actor = ray.remote(Broker).options(
-        name=name, num_cpus=0, max_concurrency=10_000, scheduling_strategy=strategy
+        name=name, num_cpus=0, max_concurrency=10_000, **on_this_node()
     )
     return actor.remote(max_attempts=max_attempts)

@@ -13,6 +13,7 @@ import ray
 
 REACH_TIMEOUT_S = 3.0
 CONNECT_TIMEOUT_S = 15.0
+NAMESPACE = "medrl"
 
 
 class ClusterError(RuntimeError):
@@ -115,7 +116,7 @@ def _init(address: str | None, runtime_env: Mapping[str, Any] | None) -> Any:
     common = {
         "log_to_driver": False,
         "logging_level": logging.WARNING,
-        "namespace": "medrl",
+        "namespace": NAMESPACE,
         "configure_logging": True,
     }
     if address is None:

@@ -6,10 +6,9 @@ what it held goes back to the queue, and no other node notices.
 """
 
 import importlib
-import threading
 import traceback
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,8 @@ import ray
 import ray.train
 from ray.train.torch import TorchTrainer, get_device
 
-from cluster.connect import ClusterError
+from cluster.broker import on_this_node
+from cluster.connect import NAMESPACE, ClusterError
 
 # Trials and the broker need a sliver of a CPU on the nodes that the fleet fills.
 CPU_LEFT_PER_WORKER = 0.01
@@ -78,7 +78,7 @@ def serve(config: Mapping[str, Any]) -> None:
     """
     module, _, name = config["execute"].partition(":")
     execute = getattr(importlib.import_module(module), name)
-    broker = ray.get_actor(config["broker"], namespace=config["namespace"])
+    broker = ray.get_actor(config["broker"], namespace=NAMESPACE)
     worker = f"{config['run']}/{ray.train.get_context().get_world_rank()}"
     incarnation = uuid.uuid4().hex
     device = str(get_device()) if config["gpu"] else "cpu"
@@ -109,71 +109,44 @@ def serve(config: Mapping[str, Any]) -> None:
             ray.get(broker.finish.remote(worker, incarnation, item.id, report))
 
 
-class Fleet:
-    """The study's Train runs, each kept alive by a thread of the driver.
+class Supervisor:
+    """Keeps one Train run per node alive, from an actor of its own.
 
-    Args:
-        broker: the actor, and `broker_name` its name.
-        execute: import path of the function that carries out a payload.
-        storage: a folder or URI that every node can reach, for Train's own bookkeeping.
+    Not from threads of the driver: a thread inside `fit()` when the driver disconnects would
+    abort the driver with it. So Ctrl+C, SIGTERM and the end of a study are a plain disconnect,
+    after which Ray ends this actor and all it started.
     """
 
-    def __init__(
-        self,
-        *,
-        broker: Any,
-        broker_name: str,
-        execute: str,
-        nodes: list[Node],
-        cpus_per_worker: float,
-        gpus_per_worker: float,
-        storage: str,
-    ) -> None:
-        self.broker = broker
-        self.nodes = nodes
-        self.slots = sum(node.workers for node in nodes)
-        self.failures: dict[str, str] = {}
+    def __init__(self, loop_config: Mapping[str, Any], storage: str) -> None:
+        self._loop_config = dict(loop_config)
         self._storage = storage
-        self._gpus = gpus_per_worker
-        self._cpus = cpus_per_worker
-        self._loop_config = {
-            "broker": broker_name,
-            "namespace": "medrl",
-            "execute": execute,
-            "gpu": gpus_per_worker > 0,
-        }
-        self._stopping = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._keep, args=(node, f"node{i}"), daemon=True)
-            for i, node in enumerate(nodes)
-        ]
 
-    def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
+    def keep(self, node: Node, run: str, cpus: float, gpus: float) -> str:
+        """Run, and run again while items come back finished; returns why the node was given up.
 
-    @property
-    def alive(self) -> bool:
-        """Whether any run is up or coming up."""
-        return any(thread.is_alive() for thread in self._threads)
+        An empty string: the broker was closed, and the workers went home.
+        """
+        broker = ray.get_actor(self._loop_config["broker"], namespace=NAMESPACE)
+        fruitless, reason = 0, ""
+        while fruitless < 2:
+            before = ray.get(broker.items_over.remote())
+            reason = self._fit(node, run, cpus, gpus)
+            ray.get(broker.lose_run.remote(run))
+            if not reason:
+                return ""
+            fruitless = 0 if ray.get(broker.items_over.remote()) > before else fruitless + 1
+        return f"{node.address}: {reason}"
 
-    def stop(self, timeout_s: float) -> None:
-        """Tell every worker to stop after its item, and wait for the runs to end."""
-        self._stopping.set()
-        ray.get(self.broker.close.remote())
-        for thread in self._threads:
-            thread.join(timeout_s)
-
-    def _trainer(self, node: Node, run: str) -> TorchTrainer:
-        resources = {"CPU": max(self._cpus - CPU_LEFT_PER_WORKER, CPU_LEFT_PER_WORKER)}
-        if self._gpus:
-            resources["GPU"] = self._gpus
-        return TorchTrainer(
+    def _fit(self, node: Node, run: str, cpus: float, gpus: float) -> str:
+        resources = {"CPU": max(cpus - CPU_LEFT_PER_WORKER, CPU_LEFT_PER_WORKER)}
+        if gpus:
+            resources["GPU"] = gpus
+        trainer = TorchTrainer(
             serve,
             train_loop_config={**self._loop_config, "run": run},
             scaling_config=ray.train.ScalingConfig(
                 num_workers=node.workers,
-                use_gpu=self._gpus > 0,
+                use_gpu=gpus > 0,
                 resources_per_worker=resources,
                 label_selector={"ray.io/node-id": node.node_id},
             ),
@@ -183,41 +156,58 @@ class Fleet:
                 failure_config=ray.train.FailureConfig(max_failures=RESTARTS_WITHOUT_PROGRESS),
             ),
         )
-
-    def _finished(self) -> int:
-        events, _ = ray.get(self.broker.events_since.remote(0, 0.0))
-        return sum(event.kind in ("finished", "failed") for event in events)
-
-    def _keep(self, node: Node, run: str) -> None:
-        """Run, and run again while items come back finished; give the node up otherwise."""
-        fruitless = 0
-        while not self._stopping.is_set() and fruitless < 2:
-            before = self._finished()
-            reason = self._fit(node, run)
-            if self._stopping.is_set():
-                return
-            ray.get(self.broker.lose_run.remote(run))
-            if reason is None:
-                return
-            self.failures[run] = f"{node.address}: {reason}"
-            fruitless = 0 if self._finished() > before else fruitless + 1
-
-    def _fit(self, node: Node, run: str) -> str | None:
         try:
-            self._trainer(node, run).fit()
+            trainer.fit()
         except Exception as error:
             lines = str(error).strip().splitlines()
             return lines[-1] if lines else type(error).__name__
-        return None
+        return ""
 
 
-def wait_until(done: Callable[[], bool], *, poll_s: float, timeout_s: float) -> bool:
-    """Whether `done()` came true within `timeout_s`."""
-    waited = 0.0
-    pause = threading.Event()
-    while waited < timeout_s:
-        if done():
-            return True
-        pause.wait(poll_s)
-        waited += poll_s
-    return done()
+class Fleet:
+    """The study's Train runs, as the driver sees them.
+
+    Args:
+        broker_name: of the broker actor.
+        execute: import path of the function that carries out a payload.
+        storage: a folder or URI that every node can reach, for Train's own bookkeeping.
+    """
+
+    def __init__(
+        self,
+        *,
+        broker_name: str,
+        execute: str,
+        nodes: list[Node],
+        cpus_per_worker: float,
+        gpus_per_worker: float,
+        storage: str,
+    ) -> None:
+        self.slots = sum(node.workers for node in nodes)
+        loop_config = {"broker": broker_name, "execute": execute, "gpu": gpus_per_worker > 0}
+        self._supervisor = (
+            ray.remote(Supervisor)
+            .options(num_cpus=0, max_concurrency=len(nodes) + 1, **on_this_node())
+            .remote(loop_config, storage)
+        )
+        self._runs = [
+            self._supervisor.keep.remote(node, f"node{i}", cpus_per_worker, gpus_per_worker)
+            for i, node in enumerate(nodes)
+        ]
+
+    def given_up(self) -> list[str] | None:
+        """Why each node was given up, once no node is left; None while any is up."""
+        ended, running = ray.wait(self._runs, num_returns=len(self._runs), timeout=0)
+        if running:
+            return None
+        reasons = []
+        for run in ended:
+            try:
+                reasons.append(ray.get(run))
+            except ray.exceptions.RayError as error:
+                reasons.append(str(error).strip().splitlines()[0])
+        return [reason for reason in reasons if reason] or ["every run ended"]
+
+    def wait_home(self, timeout_s: float) -> None:
+        """Wait for the runs to end after the broker was closed (tidy on a cluster that stays)."""
+        ray.wait(self._runs, num_returns=len(self._runs), timeout=timeout_s)

@@ -1,7 +1,6 @@
 """Carry a plan out, on a cluster or in this process, and say what came of it."""
 
 import contextlib
-import os
 import signal
 import threading
 import time
@@ -171,7 +170,6 @@ def run_on_cluster(
     """
     from cluster.connect import connect
 
-    began = time.monotonic()
     local = where.address == "local"
     with connect(where.address, runtime_env=None if local else _runtime_env()) as connection:
         say(connection.note)
@@ -182,10 +180,9 @@ def run_on_cluster(
                 token=token,
                 where=where,
                 display=display,
+                stays=not connection.started,
             )
             summary.where = connection.note
-            if os.environ.get("MEDRL_TIMING"):
-                say(f"served after {time.monotonic() - began:.1f} s")
     return summary
 
 
@@ -198,10 +195,12 @@ def _runtime_env() -> dict[str, Any]:
     }
 
 
-def _serve_plan(plan: Plan, *, results: str, token: str, where: Where, display: Display) -> Summary:
+def _serve_plan(
+    plan: Plan, *, results: str, token: str, where: Where, display: Display, stays: bool
+) -> Summary:
     import ray
 
-    from cluster.arms import run_arms
+    from cluster.arms import start_arms
     from cluster.broker import point_key, start_broker
     from cluster.connect import ClusterError
     from cluster.fleet import Fleet, plan_nodes
@@ -237,7 +236,6 @@ def _serve_plan(plan: Plan, *, results: str, token: str, where: Where, display: 
     broker = start_broker(name=broker_name, max_attempts=MAX_ATTEMPTS)
     ray.get(broker.register.remote(shared, arms))
     fleet = Fleet(
-        broker=broker,
         broker_name=broker_name,
         execute=EXECUTE,
         nodes=nodes,
@@ -247,27 +245,17 @@ def _serve_plan(plan: Plan, *, results: str, token: str, where: Where, display: 
     )
     display.slots = fleet.slots
     summary = Summary(slots=fleet.slots)
-    trouble: list[BaseException] = []
-
-    def drive() -> None:
-        try:
-            run_arms(
-                study_name=plan.study.name,
-                broker_name=broker_name,
-                levels={name: list(levels) for name, levels in plan.study.factors.items()},
-                points=points,
-                finished=_objective_of_finished(plan, ledger),
-                max_concurrent=concurrency(fleet.slots, plan.arms, plan),
-                storage_path=scratch,
-                database=Path(ledger.path("optuna.db")) if ledger.local else None,
-                seed=0,
-            )
-        except BaseException as error:  # handed to the main thread, which raises it
-            trouble.append(error)
-
-    fleet.start()
-    driver = threading.Thread(target=drive, daemon=True)
-    driver.start()
+    arms_over = start_arms(
+        study_name=plan.study.name,
+        broker_name=broker_name,
+        levels={name: list(levels) for name, levels in plan.study.factors.items()},
+        points=points,
+        finished=_objective_of_finished(plan, ledger),
+        max_concurrent=concurrency(fleet.slots, plan.arms, plan),
+        storage_path=scratch,
+        database=Path(ledger.path("optuna.db")) if ledger.local else None,
+        seed=0,
+    )
     seen = 0
     labels = {cell.key: cell.arm.label for cell in plan.todo}
     left = len(payloads)
@@ -293,13 +281,16 @@ def _serve_plan(plan: Plan, *, results: str, token: str, where: Where, display: 
                     row = lost_row(payloads[event.item], event.report, event.attempt)
                     commit_failure(ledger, row)
         display.refresh()
-        if trouble:
-            raise trouble[0]
-        if not fleet.alive and left:
-            reasons = "; ".join(fleet.failures.values()) or "its runs ended"
-            raise ClusterError(f"every worker is gone: {reasons}; run the command again to resume")
-    driver.join(STOP_TIMEOUT_S)
-    fleet.stop(0.0)
+        if left and ray.wait([arms_over], timeout=0)[0]:
+            ray.get(arms_over)  # Tune's own error, if it has one
+        if left and (reasons := fleet.given_up()):
+            raise ClusterError(
+                f"every worker is gone: {'; '.join(reasons)}; run the command again to resume"
+            )
+    ray.wait([arms_over], timeout=STOP_TIMEOUT_S)
+    ray.get(broker.close.remote())
+    if stays:
+        fleet.wait_home(STOP_TIMEOUT_S)
     return summary
 
 

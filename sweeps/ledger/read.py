@@ -82,7 +82,7 @@ def read_manifest(store: Store) -> Manifest:
 
 
 def _read_row(store: Store, name: str) -> dict[str, Any]:
-    table = pq.read_table(pa.BufferReader(store.read(name)))
+    table = pq.ParquetFile(pa.BufferReader(store.read(name))).read(use_threads=False)
     if table.num_rows != 1:
         raise LedgerError(f"{table.num_rows} rows instead of 1")
     version = table["schema_version"][0].as_py() if "schema_version" in table.column_names else None
@@ -156,7 +156,8 @@ def read_ledger(root: str) -> Ledger:
 
 def read_predictions(store: Store, key: str) -> pd.DataFrame:
     """Per-example predictions of one cell: split, id, group, label, probabilities (list)."""
-    return pq.read_table(io.BytesIO(store.read(f"predictions/{key}.parquet"))).to_pandas()
+    content = io.BytesIO(store.read(f"predictions/{key}.parquet"))
+    return pq.ParquetFile(content).read(use_threads=False).to_pandas()
 
 
 def read_artifacts(store: Store, key: str) -> dict[str, np.ndarray]:
