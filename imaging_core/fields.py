@@ -42,7 +42,7 @@ def field_names(config_type: type) -> tuple[str, ...]:
 
 def levels_of(config_type: type, name: str) -> tuple[Any, ...] | None:
     """The allowed values of a `Literal` field, or None where the field is a range or free."""
-    annotation = config_type.__annotations__[name]
+    annotation = next(field.type for field in dataclasses.fields(config_type) if field.name == name)
     options = [annotation]
     if get_origin(annotation) in (Union, types.UnionType):
         options = list(get_args(annotation))

@@ -1,14 +1,25 @@
-"""Which loader a name means. A loader is `load(path: str | None, **options) -> ImageDataset`."""
+"""Which loader a name means, and the options that a path carries.
+
+A loader is a module with `load(path: str | None, *, protocol: str) -> ImageDataset` and `CARD`. One
+that has options declares them as a frozen dataclass `Options` and takes one as `options`; a user
+writes them behind the path, `--data mura:MURA-v1.1?part=XR_ELBOW&size=64`.
+"""
 
 import importlib
 from functools import lru_cache
 
 from imaging_core.datasets.base import ImageDataset
-from imaging_core.fields import ConfigError, did_you_mean
+from imaging_core.datasets.options import split_query
+from imaging_core.fields import ConfigError, build, did_you_mean
 
 LOADERS = {
     "ihc-colon": "imaging_core.datasets.ihc_colon",
     "phantom-xray": "imaging_core.datasets.phantom_xray",
+    "folder": "imaging_core.datasets.folder",
+    "mura": "imaging_core.datasets.mura",
+    "voc": "imaging_core.datasets.voc",
+    "medmnist": "imaging_core.datasets.medmnist",
+    "pcam": "imaging_core.datasets.pcam",
 }
 
 
@@ -29,11 +40,24 @@ def _module(name: str):
 def load(name: str, path: str | None = None, protocol: str = "held-out") -> ImageDataset:
     """The dataset, checked; the last two stay in memory, so a warm worker loads none twice.
 
+    Args:
+        path: of the data, with the loader's options after a `?`: `/data/x?size=64&colour=rgb`.
+
     Raises:
-        ConfigError: unknown name, or a path that is missing, needless or does not exist.
+        ConfigError: unknown name or option, or a path that is missing, needless or does not exist.
         DataError: what the files hold breaks a rule.
     """
-    return _module(name).load(path, protocol=protocol).check()
+    module = _module(name)
+    where, values = split_query(path)
+    if not hasattr(module, "Options"):
+        if values:
+            raise ConfigError(f'{name} takes no options, got "{next(iter(values))}"')
+        return module.load(where, protocol=protocol).check()
+    try:
+        options = build(module.Options, values)
+    except ConfigError as error:
+        raise ConfigError(f"options of {name}: {error}") from None
+    return module.load(where, protocol=protocol, options=options).check()
 
 
 def card(name: str) -> str:

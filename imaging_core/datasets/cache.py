@@ -1,0 +1,61 @@
+"""Decoded pixels kept between commands: decoding 10,000 radiographs takes a minute each time."""
+
+import hashlib
+import os
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+VARIABLE = "MEDRL_IMAGE_CACHE"  # a folder, or "off"
+DEFAULT_FOLDER = "~/.cache/medrl-sweeps/images"
+CACHE_FROM = 256  # images; fewer are decoded sooner than they are worth keeping
+LAYOUT = 1
+
+
+def cached(
+    root: Path, names: Sequence[str], recipe: object, decode: Callable[[], np.ndarray]
+) -> np.ndarray:
+    """`decode()`, or what it gave before for the same files (by size and time) and recipe.
+
+    The cache may be deleted at any moment. Where its folder cannot be written, there is none.
+    """
+    where = os.environ.get(VARIABLE, DEFAULT_FOLDER)
+    if where == "off" or len(names) < CACHE_FROM:
+        return decode()
+    key = _key(root, names, recipe)
+    if key is None:
+        return decode()  # a file is missing: decode() says which
+    file = Path(where).expanduser() / f"{key}.npy"
+    if file.is_file():
+        try:
+            return np.load(file, allow_pickle=False)
+        except (ValueError, OSError, EOFError):
+            file.unlink(missing_ok=True)  # torn by a full disk: decode again
+    pixels = decode()
+    _keep(file, pixels)
+    return pixels
+
+
+def _key(root: Path, names: Sequence[str], recipe: object) -> str | None:
+    digest = hashlib.sha256(repr((LAYOUT, str(root.resolve()), recipe)).encode())
+    for name in names:
+        try:
+            status = (root / name).stat()
+        except OSError:
+            return None
+        digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+    return digest.hexdigest()
+
+
+def _keep(file: Path, pixels: np.ndarray) -> None:
+    temporary = file.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            np.save(stream, pixels, allow_pickle=False)
+        temporary.replace(file)
+    except OSError:
+        # A read-only home or a full disk costs time, not results.
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,161 @@
+"""`folder`: images and a manifest.csv with the columns path, label, group and, if known, split."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pydantic.dataclasses
+
+from imaging_core.datasets.base import DataError, ImageDataset, Split
+from imaging_core.datasets.images import read_images, refuse
+from imaging_core.datasets.options import (
+    CarveOptions,
+    ImageOptions,
+    Names,
+    existing,
+    held_out_only,
+)
+from imaging_core.datasets.parts import PART_NAMES, carve, drop_shared_images
+from imaging_core.fields import ConfigError, did_you_mean
+
+MANIFEST = "manifest.csv"
+COLUMNS = ("path", "label", "group")
+PART_OF_WORD = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+
+CARD = """\
+# folder
+**What it is.** Your own images: a folder with `manifest.csv` (UTF-8, with a header) whose columns
+are `path` (relative, `/` between folders), `label` (a word), `group` (the patient, accession or
+slide) and, if you have it, `split` (train, validation or test; for all rows or none). Without
+`split` the groups are dealt out 7:1:2, stratified by class, by a hash: the order of rows does not
+matter. PNG, JPEG, TIFF and BMP with 8 bits per channel are read.
+
+    --data folder:PATH?size=256x128&colour=rgb&classes=normal,fracture&shares=7:1:2&split_seed=0
+
+Classes are sorted by name unless `classes` orders them; of two, the second is the positive one.
+
+**Licence.** Yours to know. Nothing is copied into results but ids, labels, groups and small
+thumbnails of candidates.
+
+**What it may not be used to claim.** That parts are independent if `group` is not the patient: the
+check refuses a group or an identical image in two parts, and can see no more than that.
+"""
+
+
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(ImageOptions, CarveOptions):
+    """Options of `folder`; `classes` orders the labels (empty: sorted)."""
+
+    classes: Names = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    path: str
+    label: str
+    group: str
+    part: str  # "" where the manifest has no split column
+
+
+def load(
+    path: str | None, *, protocol: str = "held-out", options: Options | None = None
+) -> ImageDataset:
+    """The images of a manifest.
+
+    Raises:
+        ConfigError: no such folder, a protocol other than held-out, `classes` that do not fit.
+        DataError: the manifest or an image breaks a rule; all of them are listed.
+    """
+    held_out_only("folder", protocol)
+    options = options or Options()
+    root = existing("folder", path, "folder")
+    rows = sorted(read_manifest(root), key=lambda row: row.path)
+    classes = _classes(rows, options.classes)
+    labels = np.array([classes.index(row.label) for row in rows], dtype=np.int64)
+    groups = np.array([row.group for row in rows])
+    if rows[0].part:
+        parts = np.array([row.part for row in rows])
+    else:
+        parts = carve(groups.tolist(), labels.tolist(), options.shares, options.split_seed)
+    ids = [row.path for row in rows]
+    whole = Split(
+        images=read_images(
+            root, ids, size=options.size, resize=options.resize, colour=options.colour
+        ),
+        labels=labels,
+        groups=groups,
+        ids=np.array(ids),
+    )
+    splits = {part: whole.take(parts == part) for part in PART_NAMES}
+    data = ImageDataset(name="folder", classes=classes, **splits)
+    return drop_shared_images(data) if options.duplicates == "drop" else data
+
+
+def _classes(rows: list[Row], wanted: tuple[str, ...]) -> tuple[str, ...]:
+    found = sorted({row.label for row in rows})
+    if wanted and sorted(wanted) != found:
+        raise ConfigError(
+            f"classes must be the labels of the manifest in some order ({', '.join(found)}), "
+            f"got {', '.join(wanted)}"
+        )
+    if len(found) < 2:
+        raise DataError(f'a dataset needs at least 2 classes, the manifest has only "{found[0]}"')
+    return wanted or tuple(found)
+
+
+def read_manifest(root: Path) -> list[Row]:
+    """The rows of `manifest.csv` in `root`.
+
+    Raises:
+        DataError: no manifest, no rows, a missing column, or rows that break a rule (all listed).
+    """
+    path = root / MANIFEST
+    if not path.is_file():
+        raise DataError(f"{root} must hold a {MANIFEST} (columns path, label, group[, split])")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            header = [name.strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = header
+            records = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} must be a CSV file in UTF-8: {error}") from None
+    missing = [name for name in COLUMNS if name not in header]
+    if missing:
+        hint = did_you_mean(missing[0], header)
+        raise DataError(f'{path} must have a column "{missing[0]}"{hint}, got {", ".join(header)}')
+    if not records:
+        raise DataError(f"{path} must have at least one row under its header")
+    rows, problems = [], []
+    seen: set[str] = set()
+    for number, record in enumerate(records, start=2):
+        row, broken = _row(record, "split" in header)
+        if row.path in seen:
+            broken.append(f'path "{row.path}" must come once')
+        seen.add(row.path)
+        rows.append(row)
+        problems += [f"line {number}: {rule}" for rule in broken]
+    refuse(path, problems, len(records), "rows")
+    return rows
+
+
+def _row(record: dict[str, str | None], has_split: bool) -> tuple[Row, list[str]]:
+    """One manifest row, and the rules it breaks."""
+    values = {name: (record.get(name) or "").strip() for name in (*COLUMNS, "split")}
+    broken = [f"{name} must not be empty" for name in COLUMNS if not values[name]]
+    part = ""
+    if has_split:
+        word = values["split"].lower()
+        part = PART_OF_WORD.get(word, "")
+        if not part:
+            hint = did_you_mean(word, PART_OF_WORD)
+            broken.append(f'split must be train, validation or test, got "{word}"{hint}')
+    return Row(path=values["path"], label=values["label"], group=values["group"], part=part), broken

@@ -1,0 +1,142 @@
+"""Opening image files that somebody else wrote: an allow-list, and every bad file named at once."""
+
+import struct
+import warnings
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import PIL
+from PIL import Image, UnidentifiedImageError
+
+from imaging_core.datasets.base import DataError
+from imaging_core.datasets.cache import cached
+
+FORMAT_OF_SUFFIX = {
+    ".bmp": "BMP",
+    ".jpeg": "JPEG",
+    ".jpg": "JPEG",
+    ".png": "PNG",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+}
+# Pillow would turn 16-bit and float images into 8 bits by clipping at 255, without a word.
+EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+MODE_OF_COLOUR = {"grey": "L", "rgb": "RGB"}
+FILTERS = {
+    "area": Image.Resampling.BOX,
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "lanczos": Image.Resampling.LANCZOS,
+    "nearest": Image.Resampling.NEAREST,
+}
+
+
+class BadImage(ValueError):
+    """One file breaks a rule; the message is the rule."""
+
+
+def safe_path(root: Path, name: str) -> Path:
+    """The file `name` (a relative POSIX path) inside `root`.
+
+    Raises:
+        BadImage: the path is absolute, climbs, leaves `root` through a link, or is no file.
+    """
+    if name.startswith("/") or ".." in Path(name).parts:
+        raise BadImage("the path must be relative and stay inside the dataset's folder")
+    path = root / name
+    if not path.exists():
+        raise BadImage("the file must exist")
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise BadImage(f"links must stay inside the dataset's folder, this one is {path.resolve()}")
+    if not path.is_file():
+        raise BadImage("it must be a file")
+    return path
+
+
+def open_image(root: Path, name: str) -> Image.Image:
+    """The decoded 8-bit image; pixels as stored (no EXIF rotation).
+
+    Raises:
+        BadImage: the rule that the file breaks.
+    """
+    path = safe_path(root, name)
+    if path.stat().st_size == 0:
+        raise BadImage("the file must not be empty (0 bytes)")
+    wanted = FORMAT_OF_SUFFIX.get(path.suffix.lower())
+    if wanted is None:
+        allowed = ", ".join(FORMAT_OF_SUFFIX)
+        raise BadImage(f'the name must end in one of {allowed}, got "{path.suffix}"')
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(path, formats=sorted(set(FORMAT_OF_SUFFIX.values())))
+            if image.format != wanted:
+                raise BadImage(f"the content must be what the name says, it is {image.format}")
+            if getattr(image, "n_frames", 1) > 1:
+                raise BadImage(f"it must hold one picture, it holds {image.n_frames}")
+            if image.mode not in EIGHT_BIT_MODES:
+                raise BadImage(f"it must have 8 bits per channel, its mode is {image.mode}")
+            image.load()
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        limit = Image.MAX_IMAGE_PIXELS
+        raise BadImage(f"it must have at most {limit} pixels (decompression bomb)") from error
+    except UnidentifiedImageError as error:
+        raise BadImage("the content must be a PNG, JPEG, TIFF or BMP image") from error
+    except BadImage:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+        raise BadImage(f"it must decode without errors: {error}") from error
+    return image
+
+
+def to_array(
+    image: Image.Image,
+    *,
+    size: tuple[int, int],
+    resize: str,
+    colour: str,
+    box: tuple[float, float, float, float] | None = None,
+) -> np.ndarray:
+    """(C, H, W) uint8: `image` (or its `box`: left, top, right, bottom) stretched to `size`.
+
+    Pillow's filters average over the source when shrinking (no aliasing); `nearest` does not.
+    """
+    height, width = size
+    image = image.convert(MODE_OF_COLOUR[colour])
+    if image.size != (width, height) or box is not None:
+        image = image.resize((width, height), FILTERS[resize], box=box)
+    pixels = np.asarray(image, dtype=np.uint8)
+    return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)
+
+
+def read_images(
+    root: Path, names: Sequence[str], *, size: tuple[int, int], resize: str, colour: str
+) -> np.ndarray:
+    """(N, C, H, W) uint8 of the files `names` in `root`.
+
+    Raises:
+        DataError: at least one file breaks a rule; all of them are listed, each with its rule.
+    """
+
+    def decode() -> np.ndarray:
+        channels = 1 if colour == "grey" else 3
+        out = np.empty((len(names), channels, *size), dtype=np.uint8)
+        problems = []
+        for row, name in enumerate(names):
+            try:
+                out[row] = to_array(open_image(root, name), size=size, resize=resize, colour=colour)
+            except BadImage as error:
+                problems.append(f"{name}: {error}")
+        refuse(root, problems, len(names), "images")
+        return out
+
+    return cached(root, names, (size, resize, colour, PIL.__version__), decode)
+
+
+def refuse(root: Path, problems: Sequence[str], total: int, what: str) -> None:
+    """Raise a DataError that lists all `problems`, if there is one."""
+    if problems:
+        listed = "\n  ".join(problems)
+        raise DataError(f"{root}: {len(problems)} of {total} {what} break a rule:\n  {listed}")

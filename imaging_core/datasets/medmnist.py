@@ -1,0 +1,146 @@
+"""`medmnist`: one npz file of MedMNIST v2 / v3 (Yang et al. 2023), two-dimensional."""
+
+import hashlib
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pydantic.dataclasses
+
+from imaging_core.datasets.base import DataError, ImageDataset, Split
+from imaging_core.datasets.options import Duplicates, existing, held_out_only
+from imaging_core.datasets.parts import drop_shared_images
+
+KEY_OF_PART = {"train": "train", "validation": "val", "test": "test"}
+# Images in train, val, test of the official files, at every resolution.
+OFFICIAL_SIZES = {
+    "bloodmnist": (11_959, 1_712, 3_421),
+    "breastmnist": (546, 78, 156),
+    "dermamnist": (7_007, 1_003, 2_005),
+    "pathmnist": (89_996, 10_004, 7_180),
+    "pneumoniamnist": (4_708, 524, 624),
+}
+OFFICIAL_MD5 = {
+    "bloodmnist": "7053d0359d879ad8a5505303e11de1dc",
+    "breastmnist": "750601b1f35ba3300ea97c75c52ff8f6",
+    "pathmnist": "a8b06965200029087d5bd730944a56c1",
+    "pneumoniamnist": "28209eda62fecd6e6a2d98b1501bb15f",
+    "pneumoniamnist_64": "8f4eceb4ccffa70c672198ea285246c6",
+}
+
+CARD = """\
+# medmnist
+**What it is.** One of the two-dimensional single-label MedMNIST files (`pneumoniamnist.npz`,
+`bloodmnist_64.npz`, …), downloaded by you; parts are the official ones. Altered copies circulate
+under the official names: for the sets whose sizes and MD5 we know, a file that differs is refused
+(`?official=no` accepts it, under the name medmnist-altered).
+
+    --data medmnist:pneumoniamnist.npz?duplicates=drop
+
+Classes are the numbers in the file. In BreastMNIST class 0 is malignant, so that sensitivity, which
+is the recall of class 1, is about normal or benign.
+
+**Licence.** CC BY 4.0; DermaMNIST CC BY-NC 4.0.
+
+**What it may not be used to claim.** The files hold no patient ids: images of one patient may be in
+two parts, and only identical images can be found. Images are 28 to 224 pixels: no clinical claim.
+"""
+
+
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of `medmnist`: insist on the official file, and what to do with shared images."""
+
+    official: Literal["yes", "no"] = "yes"
+    duplicates: Duplicates = "refuse"
+
+
+def load(
+    path: str | None, *, protocol: str = "held-out", options: Options | None = None
+) -> ImageDataset:
+    """A MedMNIST npz file.
+
+    Raises:
+        ConfigError: no such file, or a protocol other than held-out.
+        DataError: no MedMNIST file, a multi-label or 3D one, or an altered copy.
+    """
+    held_out_only("medmnist", protocol)
+    options = options or Options()
+    file = existing("medmnist", path, "file")
+    arrays = _read(file)
+    if options.official == "yes":
+        _check_official(
+            file, {part: len(arrays[f"{key}_labels"]) for part, key in KEY_OF_PART.items()}
+        )
+    count = max(int(arrays[f"{key}_labels"].max()) for key in KEY_OF_PART.values()) + 1
+    splits = {part: _split(arrays, key) for part, key in KEY_OF_PART.items()}
+    data = ImageDataset(
+        name=f"medmnist-{file.stem if options.official == 'yes' else 'altered'}",
+        classes=tuple(str(c) for c in range(count)),
+        **splits,
+    )
+    return drop_shared_images(data) if options.duplicates == "drop" else data
+
+
+def _read(file: Path) -> dict[str, np.ndarray]:
+    wanted = [f"{key}_{what}" for key in KEY_OF_PART.values() for what in ("images", "labels")]
+    if not zipfile.is_zipfile(file):
+        raise DataError(f"{file} must be a MedMNIST npz file (a zip archive), it is none")
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in wanted if name in archive.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{file} must be a MedMNIST npz file: {error}") from None
+    missing = [name for name in wanted if name not in arrays]
+    if missing:
+        raise DataError(f"{file} must hold {', '.join(wanted)}; {', '.join(missing)} missing")
+    problems = []
+    for key in KEY_OF_PART.values():
+        images, labels = arrays[f"{key}_images"], arrays[f"{key}_labels"]
+        pictures = images.ndim in (3, 4) and images.shape[3:] in ((), (3,))
+        if images.dtype != np.uint8 or not pictures:
+            problems.append(
+                f"{key}_images must be (N, H, W) or (N, H, W, 3) uint8, got {images.shape} "
+                f"{images.dtype}"
+            )
+        if labels.ndim != 2 or labels.shape[1] != 1 or labels.dtype.kind not in "iu":
+            problems.append(
+                f"{key}_labels must be (N, 1) integers (one label an image), got {labels.shape} "
+                f"{labels.dtype}"
+            )
+        elif len(labels) == 0 or len(labels) != len(images):
+            problems.append(f"{key} must have a label per image, got {len(labels)}, {len(images)}")
+    if problems:
+        raise DataError(f"{file} breaks {len(problems)} rules:\n  " + "\n  ".join(problems))
+    return arrays
+
+
+def _check_official(file: Path, sizes: dict[str, int]) -> None:
+    flag = file.stem.partition("_")[0]
+    if flag in OFFICIAL_SIZES and tuple(sizes.values()) != OFFICIAL_SIZES[flag]:
+        raise DataError(
+            f"{file} must have {OFFICIAL_SIZES[flag]} images in train, val, test as the official "
+            f"{flag}, got {tuple(sizes.values())}: an altered copy (?official=no reads it)"
+        )
+    if file.stem in OFFICIAL_MD5:
+        with file.open("rb") as stream:
+            md5 = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False))
+        if md5.hexdigest() != OFFICIAL_MD5[file.stem]:
+            raise DataError(
+                f"the MD5 of {file} must be {OFFICIAL_MD5[file.stem]}, got {md5.hexdigest()}: an "
+                "altered copy (?official=no reads it)"
+            )
+
+
+def _split(arrays: dict[str, np.ndarray], key: str) -> Split:
+    images = arrays[f"{key}_images"]
+    images = images[:, None] if images.ndim == 3 else np.moveaxis(images, 3, 1)
+    ids = np.array([f"{key}-{row:06d}" for row in range(len(images))])
+    return Split(
+        images=np.ascontiguousarray(images),
+        labels=arrays[f"{key}_labels"][:, 0].astype(np.int64),
+        groups=ids,
+        ids=ids,
+    )

@@ -1,0 +1,226 @@
+"""`mura`: MURA v1.1 (Rajpurkar et al. 2018) in its public layout, one body part or all of them."""
+
+import csv
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pydantic.dataclasses
+from pydantic import Field
+
+from imaging_core.datasets.base import DataError, ImageDataset, Split
+from imaging_core.datasets.images import read_images, refuse
+from imaging_core.datasets.options import ImageOptions, existing
+from imaging_core.datasets.parts import drop_shared_images, in_share
+from imaging_core.fields import ConfigError, did_you_mean
+
+CLASSES = ("normal", "abnormal")
+PARTS = (
+    "XR_ELBOW",
+    "XR_FINGER",
+    "XR_FOREARM",
+    "XR_HAND",
+    "XR_HUMERUS",
+    "XR_SHOULDER",
+    "XR_WRIST",
+)
+ALL_PARTS = "all"
+IMAGE = re.compile(
+    r"MURA-v1\.1/(?P<split>train|valid)/(?P<part>XR_[A-Z]+)/(?P<patient>patient\d{5})/"
+    r"(?P<study>study\d+_(?P<label>positive|negative))/image\d+\.png"
+)
+
+CARD = """\
+# mura
+**What it is.** MURA v1.1, musculoskeletal radiographs (Rajpurkar et al. 2018): 36,808 training and
+3,197 validation images of seven body parts, labelled normal or abnormal per study. The folder is
+the one the public archive unpacks to; names come from its CSV files, so files that macOS leaves
+behind (`._image1.png`) are not read.
+
+    --data mura:MURA-v1.1?part=XR_ELBOW&size=224      (or mura:MURA-v1.1/XR_ELBOW)
+
+**Parts.** The test set of MURA is not public. Protocol `held-out`: its `valid` is our test part,
+and validation is a tenth of the training patients, chosen by a hash of the patient, so that a
+patient is in the same part whichever body part is read (1,467 training patients occur in several).
+Protocol `paper`: `valid` both selects and reports, as in Cheng et al. 2019.
+
+**Licence.** Stanford's research use agreement; images may not be passed on.
+
+**What it may not be used to claim.** Labels are per study, not per image, and known to hold errors
+(a public relabelling changes about 550 studies). Accuracy per image is what Cheng et al. print; it
+is not MURA's own score, which is per study. Numbers of the `paper` protocol are optimistic.
+"""
+
+
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(ImageOptions):
+    """Options of `mura`.
+
+    Attributes:
+        part: a body part (`XR_ELBOW`, also `elbow`), or `all`.
+        validation_share: of the training patients (held-out protocol).
+    """
+
+    part: str = ""
+    validation_share: float = Field(0.1, gt=0, lt=1)
+    split_seed: int = Field(0, ge=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    file: str  # relative to the MURA-v1.1 folder
+    part: str
+    patient: str
+    study: str  # relative folder
+    label: int
+
+
+def load(
+    path: str | None, *, protocol: str = "held-out", options: Options | None = None
+) -> ImageDataset:
+    """MURA from the folder MURA-v1.1 (whatever it is called now).
+
+    Raises:
+        ConfigError: no such folder or body part, or an unknown protocol.
+        DataError: a CSV row or an image breaks a rule; all of them are listed.
+    """
+    if protocol not in ("held-out", "paper"):
+        raise ConfigError(f'protocol must be held-out or paper, got "{protocol}"')
+    options = options or Options()
+    root, part = _folder_and_part(path, options.part)
+    read = {name: _chosen(read_rows(root, name), part) for name in ("train", "valid")}
+    whole = {name: _split(root, rows, options) for name, rows in read.items()}
+    if protocol == "paper":
+        train = whole["train"]
+        validation = whole["valid"]
+    else:
+        carved = np.array(
+            [
+                in_share(row.patient, options.validation_share, options.split_seed)
+                for row in read["train"]
+            ],
+            dtype=bool,
+        )
+        train, validation = whole["train"].take(~carved), whole["train"].take(carved)
+    data = ImageDataset(
+        name="mura" if part == ALL_PARTS else f"mura-{part}",
+        classes=CLASSES,
+        train=train,
+        validation=validation,
+        test=whole["valid"],
+        protocol=protocol,
+    )
+    return drop_shared_images(data) if options.duplicates == "drop" else data
+
+
+def body_part(word: str) -> str:
+    """`elbow` or `XR_ELBOW` → `XR_ELBOW`; `all` → `all`.
+
+    Raises:
+        ConfigError: no body part of MURA.
+    """
+    name = word.upper() if word.upper().startswith("XR_") else f"XR_{word.upper()}"
+    if word.lower() == ALL_PARTS:
+        return ALL_PARTS
+    if name not in PARTS:
+        allowed = ", ".join((*PARTS, ALL_PARTS))
+        raise ConfigError(f'part must be one of {allowed}, got "{word}"{did_you_mean(name, PARTS)}')
+    return name
+
+
+def _folder_and_part(path: str | None, option: str) -> tuple[Path, str]:
+    """The folder and the body part, which may be the option or the path's last component."""
+    suffix = ""
+    if path is not None and Path(path).name.startswith("XR_"):
+        path, suffix = str(Path(path).parent), Path(path).name
+    root = existing("mura", path, "folder")
+    named = {body_part(word) for word in (suffix, option) if word}
+    if len(named) > 1:
+        raise ConfigError(f'part must be named once, got "{suffix}" and "{option}"')
+    return root, named.pop() if named else ALL_PARTS
+
+
+def read_rows(root: Path, name: str) -> list[Row]:
+    """The rows of `{name}_image_paths.csv`, in file order; a header is recognised and skipped.
+
+    Raises:
+        DataError: no such file, rows that are no MURA path or come twice, or study labels in
+            `{name}_labeled_studies.csv` that contradict the folder names (all listed).
+    """
+    records = _records(root / f"{name}_image_paths.csv")
+    rows, problems = [], []
+    seen: set[str] = set()
+    for number, record in records:
+        match = IMAGE.fullmatch(record[0].strip())
+        if match is None or match["split"] != name:
+            wanted = f"MURA-v1.1/{name}/XR_*/patientNNNNN/studyN_positive|negative/imageN.png"
+            problems.append(f'line {number}: must be {wanted}, got "{record[0]}"')
+            continue
+        file = match[0].removeprefix("MURA-v1.1/")
+        if file in seen:
+            problems.append(f"line {number}: {file} must come once")
+        seen.add(file)
+        rows.append(
+            Row(
+                file=file,
+                part=match["part"],
+                patient=match["patient"],
+                study=file.rpartition("/")[0],
+                label=int(match["label"] == "positive"),
+            )
+        )
+    refuse(root / f"{name}_image_paths.csv", problems, len(records), "rows")
+    _check_study_labels(root / f"{name}_labeled_studies.csv", rows)
+    return rows
+
+
+def _records(path: Path) -> list[tuple[int, list[str]]]:
+    """Line numbers and fields; the official files have no header, some copies have one."""
+    if not path.is_file():
+        raise DataError(f"{path.parent} must hold {path.name}, as the MURA v1.1 archive does")
+    with path.open(newline="", encoding="utf-8-sig") as stream:
+        records = [(number, record) for number, record in enumerate(csv.reader(stream), 1)]
+    records = [(number, record) for number, record in records if any(record)]
+    if records and not records[0][1][0].startswith("MURA"):
+        records = records[1:]
+    if not records:
+        raise DataError(f"{path} must have at least one row")
+    return records
+
+
+def _check_study_labels(path: Path, rows: list[Row]) -> None:
+    if not path.is_file():
+        return  # folder names carry the same labels
+    label_of = {row.study: row.label for row in rows}
+    problems = []
+    records = _records(path)
+    for number, record in records:
+        study = record[0].strip().removeprefix("MURA-v1.1/").rstrip("/")
+        if study not in label_of:
+            problems.append(f"line {number}: {study} must have images in the image list")
+        elif record[1:] != [str(label_of[study])]:
+            problems.append(
+                f"line {number}: the label of {study} must be {label_of[study]} as its name says, "
+                f"got {','.join(record[1:])}"
+            )
+    refuse(path, problems, len(records), "rows")
+
+
+def _chosen(rows: list[Row], part: str) -> list[Row]:
+    return sorted((row for row in rows if part in (ALL_PARTS, row.part)), key=lambda row: row.file)
+
+
+def _split(root: Path, rows: list[Row], options: Options) -> Split:
+    return Split(
+        images=read_images(
+            root,
+            [row.file for row in rows],
+            size=options.size,
+            resize=options.resize,
+            colour=options.colour,
+        ),
+        labels=np.array([row.label for row in rows], dtype=np.int64),
+        groups=np.array([row.patient for row in rows]),
+        ids=np.array([row.file for row in rows]),
+    )

@@ -1,0 +1,218 @@
+"""`voc`: images with Pascal VOC boxes, as image-level labels or as crops (BCCD is one such set)."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import PIL
+import pydantic.dataclasses
+from pydantic import Field
+
+from imaging_core.datasets.base import DataError, ImageDataset, Split
+from imaging_core.datasets.cache import cached
+from imaging_core.datasets.images import (
+    BadImage,
+    open_image,
+    refuse,
+    to_array,
+)
+from imaging_core.datasets.options import (
+    CarveOptions,
+    Colour,
+    ImageOptions,
+    existing,
+    held_out_only,
+)
+from imaging_core.datasets.parts import PART_NAMES, carve, drop_shared_images
+from imaging_core.datasets.voc_annotations import (
+    Annotated,
+    Square,
+    read_annotations,
+    square_around,
+)
+from imaging_core.fields import ConfigError, did_you_mean
+
+LIST_OF_PART = {"train": "train.txt", "validation": "val.txt", "test": "test.txt"}
+
+CARD = """\
+# voc
+**What it is.** Images with boxes in the Pascal VOC layout (`JPEGImages`, `Annotations`, and, if it
+is there, `ImageSets/Main/{train,val,test}.txt`, which then decide the parts; else images are dealt
+out 7:1:2). Two tasks:
+
+    --data voc:PATH?task=image&object=Platelets&size=64     is such an object in the image?
+    --data voc:PATH?task=crops&size=64                      which object is this box?
+
+`task=image` carries the boxes of the object as masks, so that a mask policy can be scored; `object`
+may be left out where there is one kind. `task=crops` cuts the square around each box (at least
+`min_side` pixels long); boxes of one image stay in one part.
+
+BCCD (blood smears, MIT licence): 364 images, 4,888 boxes; platelets in 201 images, none in 163.
+
+**Licence.** That of the set you point at.
+
+**What it may not be used to claim.** The image is the group: where several images come from one
+patient or smear (BCCD does not say), the parts are not independent of each other.
+"""
+
+
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(ImageOptions, CarveOptions):
+    """Options of `voc`: the task, the object it asks for, and the smallest box of `crops`."""
+
+    task: Literal["image", "crops"] = "image"
+    object: str = ""
+    min_side: int = Field(8, ge=1)
+    colour: Colour = "rgb"
+
+
+def load(
+    path: str | None, *, protocol: str = "held-out", options: Options | None = None
+) -> ImageDataset:
+    """A folder of images with VOC boxes.
+
+    Raises:
+        ConfigError: no such folder, an unknown object, or a protocol other than held-out.
+        DataError: an annotation or an image breaks a rule; all of them are listed.
+    """
+    held_out_only("voc", protocol)
+    options = options or Options()
+    root = existing("voc", path, "folder")
+    images = read_annotations(root)
+    names = sorted({box.name for image in images for box in image.boxes})
+    if options.task == "image":
+        target = _target(options.object, names)
+        labels = [int(any(box.name == target for box in image.boxes)) for image in images]
+        part_of = _parts(root, images, labels, options)
+        whole = _image_split(root, images, labels, target, options)
+        classes: tuple[str, ...] = (f"no {target}", target)
+    else:
+        if options.object:
+            raise ConfigError("object belongs to task=image; task=crops reads every object")
+        part_of = _parts(root, images, [0] * len(images), options)
+        whole = _crop_split(root, images, names, options)
+        classes = tuple(names)
+    rows = np.array([part_of.get(str(group), "") for group in whole.groups])
+    splits = {part: whole.take(rows == part) for part in PART_NAMES}
+    data = ImageDataset(name=f"voc-{options.task}", classes=classes, **splits)
+    return drop_shared_images(data) if options.duplicates == "drop" else data
+
+
+def _target(wanted: str, names: list[str]) -> str:
+    if not wanted and len(names) == 1:
+        return names[0]
+    if wanted not in names:
+        raise ConfigError(
+            f'object must be one of {", ".join(names)}, got "{wanted}"{did_you_mean(wanted, names)}'
+        )
+    return wanted
+
+
+def _parts(
+    root: Path, images: list[Annotated], labels: list[int], options: Options
+) -> dict[str, str]:
+    """Image name → part: from ImageSets/Main if all three lists are there, else dealt out."""
+    lists = {part: root / "ImageSets" / "Main" / name for part, name in LIST_OF_PART.items()}
+    stems = [image.stem for image in images]
+    if not all(file.is_file() for file in lists.values()):
+        parts = carve(stems, labels, options.shares, options.split_seed)
+        return dict(zip(stems, parts.tolist(), strict=True))
+    part_of: dict[str, str] = {}
+    problems, known = [], set(stems)
+    for part, file in lists.items():
+        for stem in file.read_text(encoding="utf-8").split():
+            if stem not in known:
+                problems.append(f"{file.name}: {stem} must have an annotation")
+            elif part_of.setdefault(stem, part) != part:
+                problems.append(f"{file.name}: {stem} must be in one list, is in {part_of[stem]}")
+    refuse(root / "ImageSets", problems, len(stems), "names")
+    return part_of
+
+
+def _image_split(
+    root: Path, images: list[Annotated], labels: list[int], target: str, options: Options
+) -> Split:
+    """One row per image; the mask is the union of the target's boxes at the new size."""
+    height, width = options.size
+    masks = np.zeros((len(images), height, width), dtype=bool)
+    for mask, image in zip(masks, images, strict=True):
+        x, y = width / image.width, height / image.height
+        for box in image.boxes:
+            if box.name == target:
+                top, bottom = _pixels(box.top * y, box.bottom * y, height)
+                left, right = _pixels(box.left * x, box.right * x, width)
+                mask[top:bottom, left:right] = True
+    stems = np.array([image.stem for image in images])
+    return Split(
+        images=_read(root, images, options),
+        labels=np.array(labels, dtype=np.int64),
+        groups=stems,
+        ids=stems,
+        masks=masks,
+    )
+
+
+def _pixels(first: float, last: float, side: int) -> tuple[int, int]:
+    """The rounded pixel range of a box side: at least one pixel, inside the image."""
+    start = min(max(round(first), 0), side - 1)
+    return start, min(max(round(last), start + 1), side)
+
+
+def _crop_split(root: Path, images: list[Annotated], names: list[str], options: Options) -> Split:
+    """One row per box that is large enough."""
+    chosen = [
+        [
+            (number, box)
+            for number, box in enumerate(image.boxes)
+            if min(box.right - box.left, box.bottom - box.top) >= options.min_side
+        ]
+        for image in images
+    ]
+    squares = [
+        [square_around(box, image.width, image.height) for _, box in boxes]
+        for image, boxes in zip(images, chosen, strict=True)
+    ]
+    if not any(squares):
+        raise DataError(f"{root} must have a box of at least {options.min_side} pixels a side")
+    rows = [
+        (image.stem, number, box)
+        for image, boxes in zip(images, chosen, strict=True)
+        for number, box in boxes
+    ]
+    return Split(
+        images=_read(root, images, options, squares),
+        labels=np.array([names.index(box.name) for _, _, box in rows], dtype=np.int64),
+        groups=np.array([stem for stem, _, _ in rows]),
+        ids=np.array([f"{stem}#{number}" for stem, number, _ in rows]),
+    )
+
+
+def _read(
+    root: Path,
+    images: list[Annotated],
+    options: Options,
+    squares: list[list[Square]] | None = None,
+) -> np.ndarray:
+    """(N, C, H, W): the images, or image by image their crops where `squares` are given."""
+
+    def decode() -> np.ndarray:
+        out, problems = [], []
+        for row, image in enumerate(images):
+            try:
+                opened = open_image(root, image.file)
+                if opened.size != (image.width, image.height):
+                    raise BadImage(
+                        f"its size must be the annotation's ({image.width}×{image.height}), "
+                        f"it is {opened.width}×{opened.height}"
+                    )
+                for box in [None] if squares is None else squares[row]:
+                    out.append(to_array(opened, **look, box=box))
+            except BadImage as error:
+                problems.append(f"{image.file}: {error}")
+        refuse(root, problems, len(images), "images")
+        return np.stack(out)
+
+    look = {"size": options.size, "resize": options.resize, "colour": options.colour}
+    sizes = [(image.width, image.height) for image in images]
+    recipe = (look, sizes, squares, PIL.__version__)
+    return cached(root, [image.file for image in images], recipe, decode)
