@@ -19,6 +19,9 @@ class SelectionConfig:
 
     # Data
     k_shot: int = ours(0, "training images per class the classifiers see; 0 = all, the paper", ge=0)
+    validation_per_class: int = ours(
+        0, "validation images that rewards and early stopping read; 0 = all, the paper", ge=0
+    )
 
     # The candidate pool (section 3.1)
     pool: Literal["natural", "mixed", "real"] = ours(
@@ -64,9 +67,6 @@ class SelectionConfig:
     reward_epochs: int = ours(30, SILENT, ge=1)
     reward_min_steps: int = ours(0, "as classifier_min_steps", ge=0)
     reward_learning_rate: float = ours(1e-4, SILENT, gt=0)
-    reward_validation: int = ours(
-        0, "validation images per class that a reward reads; 0 = all, the paper", ge=0
-    )
     probe_ridge: float = ours(1.0, "penalty of linear_probe, per candidate and image", gt=0)
     reward_statistic: Literal["max", "mean"] = paper("max", "section 3.1: max of the last 5 epochs")
     reward_metric: Literal["accuracy", "log_likelihood"] = paper("accuracy", "section 3.1")
@@ -156,6 +156,7 @@ PRESETS = {
     # Sized so that a cell fits 11 s of one CPU core (README, "Measured").
     "demo": {
         "k_shot": 16,
+        "validation_per_class": 128,
         "pool": "mixed",
         "pool_per_class": 128,
         "generator_steps": 400,
@@ -171,7 +172,6 @@ PRESETS = {
         "reward_classifier": "tiny-resnet",
         "reward_epochs": 5,
         "reward_learning_rate": 5e-3,
-        "reward_validation": 128,
         "controller_width": 32,
         "controller_feedforward": 64,
         "iterations": 12,

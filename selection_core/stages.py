@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from imaging_core.classifiers import Classifier, build_classifier
-from imaging_core.datasets.base import ImageDataset
+from imaging_core.datasets.base import ImageDataset, Split
 from imaging_core.fitting import FitConfig, fit, predict, standardise
 from imaging_core.seeding import torch_generator
 from imaging_core.splits import k_shot
@@ -61,6 +62,14 @@ def new_classifier(
         generator=torch_generator(seed, component),
     )
     return model.to(device)
+
+
+def labelled(part: Split, reference: Split, device: str) -> tuple[Tensor, Tensor]:
+    """Images of `part`, standardised by the original training images, and labels, on `device`."""
+    return (
+        standardise(part.images, *reference.mean_std, device),
+        torch.from_numpy(part.labels).to(device),
+    )
 
 
 def compute_generator(
@@ -131,17 +140,14 @@ def compute_base(
     """The classifier trained on the original (k-shot) images: its state, best on validation."""
     seed = inputs["seed"]
     part = k_shot(data.train, inputs["k_shot"], seed)
+    watched = k_shot(data.validation, inputs["validation_per_class"], seed)
     model = new_classifier(inputs["classifier"], data, seed, "classifier/weights", device)
     fit(
         model,
-        standardise(part.images, *part.mean_std, device),
-        torch.from_numpy(part.labels).to(device),
+        *labelled(part, part, device),
         config=final_fit(inputs),
         generator=torch_generator(seed, "classifier/fit"),
-        validation=(
-            standardise(data.validation.images, *part.mean_std, device),
-            torch.from_numpy(data.validation.labels).to(device),
-        ),
+        validation=labelled(watched, part, device),
         keep_best=True,
         progress=progress,
     )

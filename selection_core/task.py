@@ -102,7 +102,10 @@ def stages(config: SelectionConfig, seed: int) -> dict[str, Stage]:
     )
     base = Stage(
         name="base",
-        inputs={**_fields(config, ("k_shot", *CLASSIFIER_FIELDS)), "seed": seed},
+        inputs={
+            **_fields(config, ("k_shot", "validation_per_class", *CLASSIFIER_FIELDS)),
+            "seed": seed,
+        },
         compute="selection_core.stages:compute_base",
     )
     features = Stage(
@@ -118,8 +121,8 @@ def check(config: SelectionConfig, data: ImageDataset) -> None:
     """Refuse, before any work, a configuration that this data cannot serve.
 
     Raises:
-        ConfigError: k_shot above a class's size, too few images for a real pool or for the
-            reward's validation images, or an augmentation that the image's shape forbids.
+        ConfigError: k_shot above a class's size, too few images for a real pool or in
+            validation, or an augmentation that the image's shape forbids.
     """
     check_k_shot(data, config.k_shot)
     for index, name in enumerate(data.classes):
@@ -130,10 +133,10 @@ def check(config: SelectionConfig, data: ImageDataset) -> None:
                 f'"{name}" outside the k-shot set), got {config.pool_per_class}'
             )
         there = int((data.validation.labels == index).sum())
-        if config.reward_validation > there:
+        if config.validation_per_class > there:
             raise ConfigError(
-                f'reward_validation must be at most {there} (validation images of class "{name}"), '
-                f"got {config.reward_validation}; use 0 for all"
+                f"validation_per_class must be at most {there} (validation images of class "
+                f'"{name}"), got {config.validation_per_class}; use 0 for all'
             )
     height, width = data.size
     if config.classifier_augment == "flips-transposes" and height != width:

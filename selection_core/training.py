@@ -18,7 +18,7 @@ from selection_core import features as feats
 from selection_core.config import SelectionConfig
 from selection_core.controllers import build_controller, candidate_inputs, parameter_count
 from selection_core.policy_training import train_controller
-from selection_core.stages import final_fit, new_classifier
+from selection_core.stages import final_fit, labelled, new_classifier
 
 THUMBNAILS = 8  # per class and kind
 
@@ -48,16 +48,16 @@ def build_environment(
 ) -> env.Environment:
     """The reward that `config` names; validation is all of it that an environment holds."""
     part = k_shot(data.train, config.k_shot, seed)
-    rows = slice(None)
-    if config.reward_validation:
-        rows = k_shot_index(data.validation, config.reward_validation, seed)
-    labels = data.validation.labels[rows]
+    rows = np.arange(len(data.validation))
+    if config.validation_per_class:
+        rows = k_shot_index(data.validation, config.validation_per_class, seed)
+    watched = data.validation.take(rows)
     pool, seen = stages["pool"], stages["features"]
     if config.reward_model == "linear_probe":
         inner: env.Environment = env.LinearProbeReward(
             real=(feats.standardised(seen["real"], seen["real"]), part.labels),
             pool=(feats.standardised(seen["pool"], seen["real"]), pool["labels"]),
-            validation=(feats.standardised(seen["validation"][rows], seen["real"]), labels),
+            validation=(feats.standardised(seen["validation"][rows], seen["real"]), watched.labels),
             classes=len(data.classes),
             ridge=config.probe_ridge,
             metric=config.reward_metric,
@@ -68,9 +68,9 @@ def build_environment(
             new_classifier(
                 config.classifier if name == "same" else name, data, seed, "reward/weights", device
             ),
-            real=_images(part.images, part.labels, part, device),
-            pool=_images(pool["images"], pool["labels"], part, device),
-            validation=_images(data.validation.images[rows], labels, part, device),
+            real=labelled(part, part, device),
+            pool=candidates(pool, part, device),
+            validation=labelled(watched, part, device),
             fit_config=reward_fit(config),
             statistic=config.reward_statistic,
             metric=config.reward_metric,
@@ -164,10 +164,9 @@ def train_cell(
     keep = probability > 0.5
 
     part = k_shot(data.train, config.k_shot, seed)
-    validation = _images(data.validation.images, data.validation.labels, part, device)
     images, labels = env.joined(
-        _images(part.images, part.labels, part, device),
-        _images(pool["images"], pool["labels"], part, device),
+        labelled(part, part, device),
+        candidates(pool, part, device),
         keep,
     )
     model = new_classifier(config.classifier, data, seed, "classifier/weights", device)
@@ -177,13 +176,14 @@ def train_cell(
         labels,
         config=final_fit(as_dict(config)),
         generator=torch_generator(seed, "classifier/fit"),
-        validation=validation,
+        validation=labelled(
+            k_shot(data.validation, config.validation_per_class, seed), part, device
+        ),
         keep_best=True,
         progress=lambda done, note="": progress(0.8 + 0.2 * done, note),
     )
-    of_validation = predict(model, validation[0]).numpy()
-    of_test = predict(model, standardise(data.test.images, *part.mean_std, device)).numpy()
-
+    of_validation = predict(model, labelled(data.validation, part, device)[0]).numpy()
+    of_test = predict(model, labelled(data.test, part, device)[0]).numpy()
     tested = classification_metrics(data.test.labels, of_test)
     metrics = {
         **{name: tested[name] for name in ("accuracy", "auc", "sensitivity", "specificity")},
@@ -241,13 +241,11 @@ def thumbnails(part: Split, pool: Arrays, keep: np.ndarray, classes: int) -> Arr
     return found
 
 
-def _images(
-    images: np.ndarray, labels: np.ndarray, reference: Split, device: str
-) -> tuple[Tensor, Tensor]:
-    """Standardised by the original training images' statistics, on the device."""
+def candidates(pool: Arrays, reference: Split, device: str) -> tuple[Tensor, Tensor]:
+    """The pool's images, standardised as the training images are, and its claimed labels."""
     return (
-        standardise(images, *reference.mean_std, device),
-        torch.from_numpy(np.ascontiguousarray(labels)).to(device),
+        standardise(pool["images"], *reference.mean_std, device),
+        torch.from_numpy(np.array(pool["labels"])).to(device),
     )
 
 
