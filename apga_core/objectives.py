@@ -20,8 +20,9 @@ def bernoulli_action(logits: Tensor, samples: int, generator: torch.Generator) -
 
     This is what Eq. (2) takes its expectation over; REINFORCE is unbiased only for these.
     """
-    p = torch.sigmoid(logits.detach()).expand(samples, *logits.shape)
-    return torch.bernoulli(p, generator=generator)
+    # Drawn on the generator's device, so that a CPU and a GPU act on the same numbers.
+    draws = torch.rand(samples, *logits.shape, generator=generator, device=generator.device)
+    return (draws.to(logits.device) < torch.sigmoid(logits.detach())).to(logits.dtype)
 
 
 def policy_target(erased: Tensor, target: str) -> Tensor:

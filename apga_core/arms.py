@@ -1,0 +1,279 @@
+"""The arms of the second phase: what each shows the classifier after the original batch.
+
+Every arm makes two classifier updates a batch, the first on the original images (Alg. 1, line 6),
+the second on its own copy of them (line 17), so all have the same budget. `baseline_matched` shows
+the original batch twice: what APGA's extra steps alone are worth.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Generator, Tensor
+
+from apga_core import masking, objectives
+from apga_core.augmentations import KEEPS, trivial_augment
+from apga_core.config import APGAConfig
+from apga_core.learner import Learner
+from apga_core.networks import Policy
+from apga_core.saliency import discretise, grad_cam
+from imaging_core.classifiers import Classifier
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pixels:
+    """How standardised pixels came about: `mean`, `std` (C,) of images in [0, 1]."""
+
+    mean: Tensor
+    std: Tensor
+
+    @property
+    def black(self) -> Tensor:
+        """(C,): a pixel of 0 in the file."""
+        return -self.mean / self.std
+
+    def fill(self, config: APGAConfig, images: Tensor) -> Tensor:
+        """What `erase_value` puts in place of erased pixels of `images`."""
+        sigma = config.blur_sigma * min(images.shape[-2:])
+        return masking.fill_images(images, config.erase_value, black=self.black, blur_sigma=sigma)
+
+
+@dataclass(kw_only=True)
+class Trace:
+    """Sums over one epoch of what is logged per class; `mean()` empties them."""
+
+    classes: int
+    sums: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, name: str, values: Tensor, labels: Tensor) -> None:
+        """`values` (…, B) of images with `labels` (B,)."""
+        values = values.float().reshape(-1, len(labels)).mean(dim=0)
+        total = torch.zeros(self.classes, device=values.device).index_add_(0, labels, values)
+        counts = torch.bincount(labels, minlength=self.classes)
+        for label, (value, count) in enumerate(zip(total.tolist(), counts.tolist(), strict=True)):
+            entry = self.sums.setdefault(f"{name}/class{label}", [0.0, 0.0])
+            entry[0] += value
+            entry[1] += count
+
+    def mean(self) -> dict[str, float]:
+        """Name → mean since the last call; a class that was not seen has no entry."""
+        means = {name: total / count for name, (total, count) in self.sums.items() if count}
+        self.sums.clear()
+        return means
+
+
+class AugmentArm:
+    """The second view is a function of the batch: nothing of the arm learns."""
+
+    policy_steps = 0
+
+    def __init__(self, learner: Learner, augment: Callable[[Tensor], Tensor]) -> None:
+        self.learner = learner
+        self.augment = augment
+
+    def second_step(self, images: Tensor, labels: Tensor, original_losses: Tensor) -> None:
+        """The update of line 17."""
+        self.learner.update(self.augment(images), labels)
+
+
+class PolicyArm:
+    """APGA (Alg. 1, lines 7-17): the policy learns from the adversary's reward, then aids.
+
+    `random_mask` is the same arm but for the last step, which uses the aid mask moved to a random
+    place: the area and outline are APGA's, the position says nothing.
+    """
+
+    def __init__(
+        self,
+        config: APGAConfig,
+        policy: Policy,
+        learner: Learner,
+        *,
+        pixels: Pixels,
+        classes: int,
+        generator: Generator,
+    ) -> None:
+        self.config = config
+        self.policy = policy
+        self.learner = learner
+        self.pixels = pixels
+        self.generator = generator
+        self.optimiser = torch.optim.Adam(policy.parameters(), lr=config.policy_learning_rate)
+        self.trace = Trace(classes=classes)
+        self.policy_steps = 0
+        self.empty = 0
+        self.aided = 0
+        self._baseline: float | None = None
+        self._mean_square: float | None = None
+
+    def learn(self, images: Tensor, labels: Tensor, original_losses: Tensor | None = None) -> None:
+        """One policy update (lines 7-15).
+
+        `original_losses` (B,) are those of the classifier's update, in training mode and before
+        it; only `bn_mode=released` reads them.
+        """
+        config = self.config
+        released = config.bn_mode == "released" and original_losses is not None
+        if config.reward_images == "positives":
+            rows = labels > 0
+            if not bool(rows.any()):
+                return
+            images, labels = images[rows], labels[rows]
+            original_losses = original_losses[rows] if released else None
+        logits = self._logits(images)
+        if config.sampling == "greedy":
+            erased = objectives.greedy_action(logits.detach()).unsqueeze(0)
+        else:
+            erased = objectives.bernoulli_action(logits, config.samples, self.generator)
+        original = original_losses if released else self.learner.losses(images, labels)
+        reward = objectives.adversarial_reward(
+            self._adversarial_losses(images, labels, erased), original
+        )
+        self.trace.add("reward", reward, labels)
+        self._descend(logits, erased, reward)
+
+    def _adversarial_losses(self, images: Tensor, labels: Tensor, erased: Tensor) -> Tensor:
+        """(K, B) losses of the images without what the actions `erased` (K, B, 1, h, w) take."""
+        samples, batch = erased.shape[:2]
+        keep = masking.to_pixels(1.0 - erased.flatten(0, 1), images.shape[-2:])
+        fill = self.pixels.fill(self.config, images)
+        if len(fill) == batch:
+            fill = fill.repeat(samples, 1, 1, 1)
+        hidden = masking.erase(images.repeat(samples, 1, 1, 1), keep, fill)
+        return self.learner.losses(hidden, labels.repeat(samples)).view(samples, batch)
+
+    def _descend(self, logits: Tensor, erased: Tensor, reward: Tensor) -> None:
+        config = self.config
+        reward = objectives.share_reward(reward, config.reward_granularity)
+        advantage, self._baseline = objectives.subtract_baseline(
+            reward, self._baseline, config.baseline_decay, config.reward_baseline
+        )
+        if config.advantage_scale == "running-rms":
+            advantage, self._mean_square = objectives.scale_advantage(
+                advantage, self._mean_square, RMS_DECAY
+            )
+        loss = objectives.policy_loss(
+            logits,
+            objectives.policy_target(erased, config.target),
+            advantage,
+            pg_scale=config.pg_scale,
+            lambda_mode=config.lambda_mode,
+            lambda_zeros=config.lambda_zeros,
+            lambda_ones=config.lambda_ones,
+        )
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        self.policy_steps += 1
+
+    def second_step(self, images: Tensor, labels: Tensor, original_losses: Tensor) -> None:
+        """Lines 7-17: the policy's update, then the classifier's on what the new policy keeps."""
+        self.learn(images, labels, original_losses)
+        count = round(self.config.aid_ratio * len(labels))
+        if count:
+            self.learner.update(self._aid(images[:count], labels[:count]), labels[:count])
+
+    def _aid(self, images: Tensor, labels: Tensor) -> Tensor:
+        with torch.no_grad():
+            keep = masking.aid_keep(self._logits(images))
+        empty = masking.empty_masks(keep)
+        self.empty += int(empty.sum())
+        self.aided += len(labels)
+        self.trace.add("mask_area", keep.mean(dim=(1, 2, 3)), labels)
+        self.trace.add("empty_masks", empty, labels)
+        keep = masking.to_pixels(masking.keep_all_where_empty(keep), images.shape[-2:])
+        if self.config.method == "random_mask":
+            keep = masking.shift_masks(keep, self.generator)
+        return masking.erase(images, keep, self.pixels.fill(self.config, images))
+
+    @torch.no_grad()
+    def importance(self, images: Tensor) -> Tensor:
+        """p on the policy's grid, (N, 1, h, w), in chunks that fit a small memory."""
+        return torch.cat([torch.sigmoid(self._logits(chunk)) for chunk in images.split(256)])
+
+    def _logits(self, images: Tensor) -> Tensor:
+        with self.learner.autocast():
+            return self.policy(images).float()
+
+
+class EndToEndArm(PolicyArm):
+    """The policy learns from the classifier's own gradient through hard masks, straight through.
+
+    The released script never zeroes the policy's gradients and steps the classifier twice on those
+    of the plain loss; here both are zeroed before every step.
+    """
+
+    def learn(self, images: Tensor, labels: Tensor, original_losses: Tensor | None = None) -> None:
+        """Nothing: the update is in `second_step`."""
+
+    def second_step(self, images: Tensor, labels: Tensor, original_losses: Tensor) -> None:
+        """One step of both networks on the cross-entropy of the masked images."""
+        logits = self._logits(images)
+        p = torch.sigmoid(logits)
+        keep = masking.aid_keep(logits.detach())
+        empty = masking.empty_masks(keep)
+        self.empty += int(empty.sum())
+        self.aided += len(labels)
+        self.trace.add("mask_area", keep.mean(dim=(1, 2, 3)), labels)
+        self.trace.add("empty_masks", empty, labels)
+        keep = masking.keep_all_where_empty(keep) + p - p.detach()
+        keep = masking.to_pixels(keep, images.shape[-2:])
+        penalty = objectives.extreme_action_term(
+            logits,
+            torch.ones(1, len(labels), device=images.device),
+            mode="constant",
+            zeros=self.config.end2end_zeros,
+            ones=self.config.end2end_ones,
+        )
+        masked = masking.erase(images, keep, self.pixels.fill(self.config, images))
+        self.optimiser.zero_grad(set_to_none=True)
+        self.learner.update(masked, labels, penalty)
+        self.optimiser.step()
+        self.policy_steps += 1
+
+
+RMS_DECAY = 0.9  # of the running mean square of the advantage: about ten steps
+
+Arm = AugmentArm | PolicyArm
+
+
+def build_arm(
+    config: APGAConfig,
+    learner: Learner,
+    *,
+    base: Classifier,
+    policy: Policy | None,
+    pixels: Pixels,
+    classes: int,
+    generator: Generator,
+) -> Arm:
+    """The arm `config.method` names; `base` is the converged classifier, frozen.
+
+    `policy` is needed for the methods of `config.POLICY_METHODS` only.
+    """
+    if config.method in KEEPS:
+        draw = KEEPS[config.method]
+        # The mean is Hide-and-Seek's own fill; cutout's is black, as in the paper.
+        value = 0.0 if config.method == "hide_and_seek" else pixels.black.view(1, -1, 1, 1)
+
+        def hide(images: Tensor) -> Tensor:
+            keep = draw(len(images), tuple(images.shape[-2:]), generator).to(images)
+            fill = torch.as_tensor(value).to(images)
+            return masking.erase(images, keep, fill)
+
+        return AugmentArm(learner, hide)
+    if config.method == "gradcam":
+
+        def attend(images: Tensor) -> Tensor:
+            keep = discretise(grad_cam(base, images), tuple(images.shape[-2:]))
+            return masking.erase(images, keep, pixels.fill(config, images))
+
+        return AugmentArm(learner, attend)
+    if config.method == "trivial_augment":
+        return AugmentArm(
+            learner, lambda images: trivial_augment(images, pixels.mean, pixels.std, generator)
+        )
+    if config.method in ("baseline", "baseline_matched"):
+        return AugmentArm(learner, lambda images: images)
+    kind = EndToEndArm if config.method == "end2end" else PolicyArm
+    return kind(config, policy, learner, pixels=pixels, classes=classes, generator=generator)

@@ -1,0 +1,111 @@
+"""What a cell says of its policy beside accuracy: where p lies, what erasing earns, two views."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from apga_core import masking
+from apga_core.arms import Pixels, PolicyArm
+from apga_core.config import APGAConfig
+from apga_core.learner import Learner
+from apga_core.localisation import (
+    lesion_auroc,
+    lesion_iou,
+    over_pixels,
+    patches_like,
+    reward_of_erasing,
+)
+from apga_core.networks import Policy
+from apga_core.saliency import grad_cam
+from imaging_core.classifiers import Classifier
+from imaging_core.datasets.base import Split
+from imaging_core.fitting import predict
+from imaging_core.seeding import torch_generator
+
+GALLERY = 8  # images kept for the mask gallery
+
+
+def pretraining_rewards(
+    config: APGAConfig,
+    learner: Learner,
+    pixels: Pixels,
+    images: Tensor,
+    labels: Tensor,
+    masks: np.ndarray,
+    seed: int,
+) -> dict[str, float]:
+    """Rewards of the converged classifier for erasing the lesion, and a patch like it elsewhere.
+
+    A fill that itself looks like a lesion gives the random patch a reward on negative images: then
+    the reward does not measure what the pixel was worth.
+    """
+    truth = torch.from_numpy(masks).to(images.device)
+    with_lesion = truth.any(dim=(1, 2))
+    if not bool(with_lesion.any()):
+        return {}
+    generator = torch_generator(seed, "apga/patches")
+    fill = pixels.fill(config, images)
+    patches = patches_like(truth[with_lesion], len(images), generator)
+    at_lesion = reward_of_erasing(learner.losses, images, labels, truth.unsqueeze(1).float(), fill)
+    at_patch = reward_of_erasing(learner.losses, images, labels, patches, fill)
+    rewards = {
+        "reward_of_lesion": at_lesion[with_lesion],
+        "reward_of_patch_positive": at_patch[with_lesion],
+        "reward_of_patch_negative": at_patch[labels == 0],
+    }
+    return {name: float(value.mean()) for name, value in rewards.items() if len(value)}
+
+
+def lesion_metrics(importance: Tensor, masks: np.ndarray) -> dict[str, float]:
+    """AUROC and IoU of `importance` (N, 1, h, w) for the lesion; empty where no image has one."""
+    if not masks.any():
+        return {}
+    scores = over_pixels(importance, masks.shape[1:])
+    return {"lesion_auroc": lesion_auroc(scores, masks), "lesion_iou": lesion_iou(scores, masks)}
+
+
+def two_view_accuracy(
+    config: APGAConfig,
+    arm: PolicyArm,
+    validation: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor],
+) -> float:
+    """Test accuracy of the two-view mean, if it beats the plain view on validation, else plain.
+
+    Sec. 4 suggests it ("an inference augmentation technique"); the released script reports it as
+    the method's accuracy, against one view for the baselines.
+    """
+
+    def accuracies(images: Tensor, labels: Tensor) -> tuple[float, float]:
+        plain = predict(arm.learner.classifier, images)
+        aided = predict(arm.learner.classifier, aid_view(config, arm, images))
+        right = [(p.argmax(dim=1) == labels.cpu()).float() for p in (plain, (plain + aided) / 2)]
+        return float(right[0].mean()), float(right[1].mean())
+
+    plain, both = accuracies(*validation)
+    return accuracies(*test)[1 if both > plain else 0]
+
+
+def aid_view(config: APGAConfig, arm: PolicyArm, images: Tensor) -> Tensor:
+    """The images as the aid mask leaves them; an empty mask leaves all."""
+    keep = (arm.importance(images) >= 0.5).to(images.dtype)
+    keep = masking.to_pixels(masking.keep_all_where_empty(keep), images.shape[-2:])
+    return masking.erase(images, keep, arm.pixels.fill(config, images))
+
+
+def gallery(policy: Policy, base: Classifier, part: Split, images: Tensor) -> dict[str, np.ndarray]:
+    """The paper's Fig. 2 for the first images of the last class, and their lesion if known."""
+    rows = np.flatnonzero(part.labels == part.labels.max())[:GALLERY]
+    shown = images[torch.from_numpy(rows).to(images.device)]
+    size = part.images.shape[-2:]
+    with torch.no_grad():
+        importance = torch.sigmoid(policy(shown))
+    arrays = {
+        "gallery_images": part.images[rows],
+        "gallery_importance": over_pixels(importance, size).astype(np.float16),
+        "gallery_gradcam": over_pixels(grad_cam(base, shown), size).astype(np.float16),
+        "gallery_ids": part.ids[rows],
+    }
+    if part.masks is not None:
+        arrays["gallery_lesion"] = part.masks[rows]
+    return arrays

@@ -1,0 +1,178 @@
+"""APGA as the engine sees it: the configuration, its presets, its stage and where it trains."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from apga_core.config import PRESETS, APGAConfig
+from imaging_core.datasets.base import ImageDataset
+from imaging_core.fields import ConfigError
+from imaging_core.metric_table import METRICS
+from imaging_core.splits import check_k_shot
+from imaging_core.task import Metric, Stage, Task
+
+VERSION = 1
+
+BASE_FIELDS = (
+    "classifier",
+    "k_shot",
+    "batch_size",
+    "augment",
+    "base_epochs",
+    "base_learning_rate",
+    "base_schedule",
+    "base_patience",
+    "base_min_steps",
+    "weight_decay",
+)
+"""What the converged classifier depends on; every arm that agrees in these shares it."""
+
+_INFINITY = float("inf")
+
+APGA_METRICS = (
+    Metric(
+        name="classifier_steps",
+        label="Classifier steps",
+        higher_is_better=None,
+        low=0,
+        high=_INFINITY,
+        meaning="Gradient steps of the classifier in the second phase: equal for every arm but "
+        "baseline, which has none.",
+    ),
+    Metric(
+        name="mask_area",
+        label="Mask area",
+        higher_is_better=None,
+        low=0,
+        high=1,
+        meaning="Mean share of a validation image that the policy calls important (p ≥ 0.5).",
+    ),
+    Metric(
+        name="empty_masks",
+        label="Empty masks",
+        higher_is_better=None,
+        low=0,
+        high=1,
+        meaning="Share of the second phase's aid masks that kept nothing and fell back to the "
+        "original image.",
+    ),
+    Metric(
+        name="lesion_auroc",
+        label="AUROC of p for the lesion",
+        higher_is_better=True,
+        low=0,
+        high=1,
+        meaning="Over the pixels of each test image with a lesion, then averaged over images.",
+    ),
+    Metric(
+        name="lesion_iou",
+        label="IoU of p for the lesion",
+        higher_is_better=True,
+        low=0,
+        high=1,
+        meaning="Of the lesion with as many top-ranked pixels, averaged over test images.",
+    ),
+    Metric(
+        name="reward_of_lesion",
+        label="Reward of erasing the lesion",
+        higher_is_better=None,
+        low=-_INFINITY,
+        high=_INFINITY,
+        meaning="Eq. (6) of the converged classifier on test images, before the second phase.",
+    ),
+    Metric(
+        name="reward_of_patch_positive",
+        label="Reward of erasing a patch, positives",
+        higher_is_better=None,
+        low=-_INFINITY,
+        high=_INFINITY,
+        meaning="As above for a lesion-sized patch at a random place of a positive image.",
+    ),
+    Metric(
+        name="reward_of_patch_negative",
+        label="Reward of erasing a patch, negatives",
+        higher_is_better=None,
+        low=-_INFINITY,
+        high=_INFINITY,
+        meaning="As above for negative images: above 0, the fill itself looks like a lesion.",
+    ),
+    Metric(
+        name="tta_accuracy",
+        label="Test accuracy, two views",
+        higher_is_better=True,
+        low=0,
+        high=1,
+        meaning="Mean of the original and the aid-masked view where validation prefers it, "
+        "else the original alone.",
+    ),
+)
+
+
+def check(config: APGAConfig, data: ImageDataset) -> None:
+    """Refuse what does not fit together, before any work.
+
+    Raises:
+        ConfigError: k_shot above a class's size, a grid or network that does not fit the image, a
+            weights file that is not there.
+    """
+    check_k_shot(data, config.k_shot)
+    height, width = data.size
+    if config.grid > min(height, width):
+        raise ConfigError(
+            f"grid must be at most the image's side ({min(height, width)}), got {config.grid}"
+        )
+    multiple = {"small-unet": 4, "coarse-unet": 8, "unet-vgg11": 32}[config.policy_network]
+    if height % multiple or width % multiple:
+        raise ConfigError(
+            f"policy_network={config.policy_network} needs sides that are multiples of "
+            f"{multiple}, got {height} × {width}; use another network or image size"
+        )
+    if config.policy_network == "coarse-unet" and not 0 < config.grid <= min(height, width) // 4:
+        raise ConfigError(
+            f"policy_network=coarse-unet needs a grid of 1 to {min(height, width) // 4} (a "
+            f"quarter of the side), got {config.grid}; use small-unet for finer actions"
+        )
+    for name in ("weights_path", "policy_weights_path"):
+        path = getattr(config, name)
+        if path and not Path(path).is_file():
+            raise ConfigError(f'{name} must name a file, got "{path}"')
+
+
+def stages(config: APGAConfig, seed: int) -> Mapping[str, Stage]:
+    """The converged classifier: one per (data, k_shot, seed, classifier's settings)."""
+    inputs: dict[str, Any] = {name: getattr(config, name) for name in BASE_FIELDS} | {"seed": seed}
+    inputs["weights_path"] = config.weights_path
+    if config.weights_path:
+        # By content: another file under the same name is another classifier.
+        content = Path(config.weights_path).read_bytes()
+        inputs["weights_sha256"] = hashlib.sha256(content).hexdigest()
+    return {"base": Stage(name="base", inputs=inputs, compute="apga_core.training:train_base")}
+
+
+TASK = Task(
+    name="apga_core",
+    version=VERSION,
+    config=APGAConfig,
+    presets=PRESETS,
+    check=check,
+    stages=stages,
+    train="apga_core.training:train_cell",
+    metrics=(
+        *(
+            METRICS[name]
+            for name in (
+                "accuracy",
+                "auc",
+                "sensitivity",
+                "specificity",
+                "balanced_accuracy",
+                "val_best",
+                "test_at_best_val",
+                "optimiser_steps",
+                "evaluations",
+            )
+        ),
+        *APGA_METRICS,
+    ),
+)

@@ -1,0 +1,287 @@
+"""One cell of APGA: from the converged classifier through the arm's second phase to its outcome."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from apga_core.arms import Arm, Pixels, PolicyArm, build_arm
+from apga_core.config import POLICY_METHODS, APGAConfig
+from apga_core.learner import Learner
+from apga_core.networks import Policy, build_policy
+from apga_core.reporting import gallery, lesion_metrics, pretraining_rewards, two_view_accuracy
+from imaging_core.augment import AUGMENTATIONS
+from imaging_core.classifiers import Classifier, build_classifier, load_weights
+from imaging_core.datasets.base import ImageDataset, Split
+from imaging_core.fitting import FitConfig, accuracy, fit, predict, standardise
+from imaging_core.metrics import classification_metrics
+from imaging_core.seeding import torch_generator
+from imaging_core.splits import k_shot
+from imaging_core.task import Arrays, Outcome, Predictions, Progress, no_progress
+
+WEIGHT = "weight/"  # prefix of the classifier's state in the stage's arrays
+
+
+def _tensors(part: Split, train: Split, device: str) -> tuple[Tensor, Tensor]:
+    """Standardised images and labels of one part, by the training part's statistics."""
+    images = standardise(part.images, *train.mean_std, device)
+    return images, torch.from_numpy(part.labels).to(device)
+
+
+def _new_classifier(name: str, data: ImageDataset, seed: int) -> Classifier:
+    return build_classifier(
+        name,
+        channels=data.channels,
+        classes=len(data.classes),
+        size=data.size,
+        generator=torch_generator(seed, "apga/classifier"),
+    )
+
+
+def train_base(
+    inputs: Mapping[str, Any],
+    data: ImageDataset,
+    needs: Mapping[str, Arrays],
+    *,
+    device: str = "cpu",
+    progress: Progress = no_progress,
+) -> Arrays:
+    """Alg. 1, line 2: the classifier at its best validation epoch.
+
+    Returns the state of the network under `weight/…`, `validation_accuracy` and `training_loss`
+    per epoch, and `steps`.
+    """
+    seed = inputs["seed"]
+    train = k_shot(data.train, inputs["k_shot"], seed)
+    model = _new_classifier(inputs["classifier"], data, seed)
+    if inputs["weights_path"]:
+        load_weights(model, inputs["weights_path"])
+    model.to(device)
+    images, labels = _tensors(train, train, device)
+    result = fit(
+        model,
+        images,
+        labels,
+        config=FitConfig(
+            epochs=inputs["base_epochs"],
+            batch_size=inputs["batch_size"],
+            learning_rate=inputs["base_learning_rate"],
+            optimiser="adam",
+            schedule=inputs["base_schedule"],
+            weight_decay=inputs["weight_decay"],
+            patience=inputs["base_patience"],
+            min_steps=inputs["base_min_steps"],
+            augment=inputs["augment"],
+        ),
+        generator=torch_generator(seed, "apga/base-fit"),
+        validation=_tensors(data.validation, train, device),
+        keep_best=True,
+        progress=progress,
+    )
+    state = {
+        WEIGHT + name: np.ascontiguousarray(value.cpu().numpy())
+        for name, value in model.state_dict().items()
+    }
+    return {
+        **state,
+        "validation_accuracy": np.asarray(result.validation_accuracy),
+        "training_loss": np.asarray(result.training_loss),
+        "steps": np.asarray([result.steps]),
+    }
+
+
+def _converged(name: str, data: ImageDataset, stage: Arrays, seed: int, device: str) -> Classifier:
+    model = _new_classifier(name, data, seed)
+    state = {
+        key.removeprefix(WEIGHT): torch.from_numpy(np.array(value))
+        for key, value in stage.items()
+        if key.startswith(WEIGHT)
+    }
+    model.load_state_dict(state)
+    return model.to(device, memory_format=torch.channels_last)
+
+
+def train_cell(
+    config: APGAConfig,
+    data: ImageDataset,
+    seed: int,
+    stages: Mapping[str, Arrays],
+    *,
+    device: str = "cpu",
+    progress: Progress = no_progress,
+) -> Outcome:
+    """The second phase of one arm (Alg. 1, lines 3-18), selected on validation, tested once.
+
+    The arm is scored on validation after every epoch, and the best of these is tested; the
+    converged classifier itself is not among them, so that an arm is what its second phase made of
+    it. `baseline` has no second phase.
+    """
+    train = k_shot(data.train, config.k_shot, seed)
+    images, labels = _tensors(train, train, device)
+    validation = _tensors(data.validation, train, device)
+    test = _tensors(data.test, train, device)
+    mean, std = train.mean_std
+    pixels = Pixels(mean=torch.tensor(mean).float(), std=torch.tensor(std).float())
+
+    base = _converged(config.classifier, data, stages["base"], seed, device).eval()
+    policy = _new_policy(config, data, seed, device)
+    learner = Learner(
+        _converged(config.classifier, data, stages["base"], seed, device),
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        precision=config.precision,
+    )
+    arm = build_arm(
+        config,
+        learner,
+        base=base,
+        policy=policy,
+        pixels=pixels,
+        classes=len(data.classes),
+        generator=torch_generator(seed, "apga/arm"),
+    )
+    metrics: dict[str, float] = {}
+    if policy is not None and data.test.masks is not None:
+        metrics |= pretraining_rewards(config, learner, pixels, *test, data.test.masks, seed)
+
+    if config.method == "baseline":
+        curves: dict[str, tuple[float, ...]] = {}
+        best_of = [accuracy(learner.classifier, *validation)]
+    else:
+        curves = _second_phase(config, arm, images, labels, validation, seed, progress)
+        best_of = list(curves["validation_accuracy"])
+
+    of_validation = predict(learner.classifier, validation[0]).numpy()
+    of_test = predict(learner.classifier, test[0]).numpy()
+    metrics |= classification_metrics(data.test.labels, of_test)
+    metrics |= {
+        "val_best": max(best_of),
+        "test_at_best_val": metrics["accuracy"],
+        "evaluations": float(len(best_of)),
+        "classifier_steps": float(learner.steps),
+        "optimiser_steps": float(learner.steps + arm.policy_steps),
+    }
+    artifacts: dict[str, np.ndarray] = {}
+    if isinstance(arm, PolicyArm):
+        metrics |= _policy_metrics(config, arm, data, validation, test)
+        if config.tta:
+            metrics["tta_accuracy"] = two_view_accuracy(config, arm, validation, test)
+        artifacts = gallery(arm.policy, base, data.test, test[0])
+    return Outcome(
+        metrics=metrics,
+        predictions=(
+            _predictions("validation", data.validation, of_validation),
+            _predictions("test", data.test, of_test),
+        ),
+        curves=curves,
+        artifacts=artifacts,
+    )
+
+
+def _new_policy(config: APGAConfig, data: ImageDataset, seed: int, device: str) -> Policy | None:
+    if config.method not in POLICY_METHODS:
+        return None
+    policy = build_policy(
+        config.policy_network,
+        channels=data.channels,
+        grid=config.grid,
+        initial_bias=config.initial_bias,
+        weights_path=config.policy_weights_path,
+        generator=torch_generator(seed, "apga/policy"),
+    )
+    return policy.to(device, memory_format=torch.channels_last)
+
+
+def _second_phase(
+    config: APGAConfig,
+    arm: Arm,
+    images: Tensor,
+    labels: Tensor,
+    validation: tuple[Tensor, Tensor],
+    seed: int,
+    progress: Progress,
+) -> dict[str, tuple[float, ...]]:
+    """Train in place; the classifier is left at its best epoch, the policy at its last.
+
+    The order of the batches depends on the seed alone, so that arms see the same ones.
+    """
+    order = torch_generator(seed, "apga/order")
+    augment = AUGMENTATIONS[config.augment]
+    batches = math.ceil(len(labels) / config.batch_size)
+    epochs = max(config.epochs, math.ceil(config.min_steps / batches))
+    learner = arm.learner
+    _warm_up(config, arm, images, labels, seed)
+
+    curves: dict[str, list[float]] = {"validation_accuracy": [], "loss": []}
+    best_epoch, best_state = 0, None
+    for epoch in range(epochs):
+        losses = []
+        for rows in torch.randperm(len(labels), generator=order).split(config.batch_size):
+            rows = rows.to(images.device)
+            batch, of_batch = augment(images[rows], order), labels[rows]
+            original = learner.update(batch, of_batch)
+            arm.second_step(batch, of_batch, original)
+            losses.append(original.mean())
+        loss = float(torch.stack(losses).mean())
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss must be finite, got {loss} in epoch {epoch + 1} of the second phase; "
+                "lower learning_rate"
+            )
+        curves["loss"].append(loss)
+        curves["validation_accuracy"].append(accuracy(learner.classifier, *validation))
+        if isinstance(arm, PolicyArm):
+            for name, value in arm.trace.mean().items():
+                curves.setdefault(name, []).append(value)
+        if (
+            curves["validation_accuracy"][-1] > curves["validation_accuracy"][best_epoch]
+            or not epoch
+        ):
+            best_epoch = epoch
+            best_state = {k: v.clone() for k, v in learner.classifier.state_dict().items()}
+        progress((epoch + 1) / epochs, f"epoch {epoch + 1} of {epochs}")
+        if config.patience and epoch - best_epoch >= config.patience:
+            break
+    learner.classifier.load_state_dict(best_state)
+    return {name: tuple(values) for name, values in curves.items()}
+
+
+def _warm_up(config: APGAConfig, arm: Arm, images: Tensor, labels: Tensor, seed: int) -> None:
+    """`policy_warmup_steps` batches on which the policy learns against the frozen classifier."""
+    if not isinstance(arm, PolicyArm):
+        return
+    generator = torch_generator(seed, "apga/warm-up")
+    augment = AUGMENTATIONS[config.augment]
+    size = min(config.batch_size, len(labels))
+    for _ in range(config.policy_warmup_steps):
+        rows = torch.randperm(len(labels), generator=generator)[:size].to(images.device)
+        arm.learn(augment(images[rows], generator), labels[rows])
+    arm.trace.mean()
+
+
+def _policy_metrics(
+    config: APGAConfig,
+    arm: PolicyArm,
+    data: ImageDataset,
+    validation: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor],
+) -> dict[str, float]:
+    metrics = {"mask_area": float((arm.importance(validation[0]) >= 0.5).float().mean())}
+    if arm.aided:
+        metrics["empty_masks"] = arm.empty / arm.aided
+    if data.test.masks is not None:
+        metrics |= lesion_metrics(arm.importance(test[0]), data.test.masks)
+    return metrics
+
+
+def _predictions(name: str, part: Split, probabilities: np.ndarray) -> Predictions:
+    return Predictions(
+        split=name,
+        ids=part.ids,
+        groups=part.groups,
+        labels=part.labels,
+        probabilities=probabilities.astype(np.float32),
+    )
