@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_ledgers import make_ledger
 from rich.console import Console
+from toy_ledgers import make_ledger
 
 from analysis import tables
 from analysis.layouts import rebuilt

@@ -1,0 +1,233 @@
+"""Paired differences over common seeds: interval, effect size, exact and t p-values, power.
+
+scipy and statsmodels do the statistics. Ours is the exact sign-flip test for many comparisons at
+once (`scipy.stats.permutation_test` does one at a time, and is the oracle in the tests), Holm's
+step, and the bookkeeping of families.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy import optimize, stats
+from statsmodels.stats.power import TTestPower
+
+ALPHA = 0.05
+POWER = 0.80
+EXACT_LIMIT = 12
+"""Largest n for which all 2^n sign flips are counted; above it the paired t-test decides."""
+MOST_SEEDS = 1000
+"""Seeds needed beyond this are reported as "more than 1000"."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paired:
+    """One arm minus another over their common seeds.
+
+    Attributes:
+        n: common seeds.
+        mean, std: of the differences (ddof = 1); std is NaN below two.
+        low, high: 95 % t-interval of the mean difference.
+        d_z: Cohen's d of paired samples, mean / std.
+        p_exact: two-sided sign-flip p over all 2^n signs; NaN above EXACT_LIMIT.
+        p_t: two-sided paired t-test.
+        p: the one that decides: exact where there is one.
+        p_holm: `p` adjusted over the family.
+        family: number of comparisons in the family.
+        detectable: smallest true difference found with 80 % power at this n and the spread seen
+            (paired t-test at α / family, Holm's first step).
+        seeds_needed: n for 80 % power at the effect seen, never below what the exact test needs
+            to reach α / family; None where it is above MOST_SEEDS.
+    """
+
+    n: int
+    mean: float
+    std: float
+    low: float
+    high: float
+    d_z: float
+    p_exact: float
+    p_t: float
+    p: float
+    p_holm: float
+    family: int
+    detectable: float
+    seeds_needed: int | None
+
+    @property
+    def decided(self) -> bool:
+        """Whether the family-wise test at 5 % says which arm is better."""
+        return self.p_holm <= ALPHA
+
+
+def sign_flip_p(differences: np.ndarray) -> np.ndarray:
+    """Exact two-sided p of "the differences are symmetric about 0", by counting all sign flips.
+
+    p = share of the 2^n sign vectors s with |Σ s_i d_i| ≥ |Σ d_i|. The smallest p is 2^(1-n).
+
+    Args:
+        differences: (m, n) one comparison a row, n ≤ EXACT_LIMIT, no NaN.
+
+    Returns:
+        (m,) p-values.
+    """
+    m, n = differences.shape
+    # s and −s give the same |sum|: half of the signs are enough, the first one being fixed.
+    half = np.array(np.meshgrid(*[[1.0, -1.0]] * (n - 1), indexing="ij")).reshape(n - 1, -1)
+    signs = np.vstack([np.ones((1, half.shape[1] if n > 1 else 1)), half])  # (n, 2^(n-1))
+    p = np.empty(m)
+    step = max(1, 4_000_000 // signs.shape[1])
+    for start in range(0, m, step):
+        part = differences[start : start + step]
+        observed = np.abs(part.sum(axis=1, keepdims=True))
+        # Sums that are equal in exact arithmetic differ in the last bits; they count as equal.
+        slack = 1e-12 * np.abs(part).sum(axis=1, keepdims=True)
+        p[start : start + step] = np.mean(np.abs(part @ signs) >= observed - slack, axis=1)
+    return p
+
+
+@lru_cache(maxsize=4096)
+def detectable_d(n: int, alpha: float = ALPHA) -> float:
+    """Smallest d_z that a two-sided paired t-test with `n` pairs finds with 80 % power."""
+    if n < 2:
+        return math.inf
+
+    def shortfall(d: float) -> float:
+        # One tail at α/2: where power is 80 % the other tail adds less than 1e-4, and scipy's
+        # noncentral t gives NaN there for large effects.
+        return float(TTestPower().power(d, n, alpha / 2, alternative="larger")) - POWER
+
+    low, high = 0.0, 0.05
+    while shortfall(high) < 0:
+        low, high = high, high * 1.5
+    try:
+        return float(optimize.brentq(shortfall, low, high, xtol=1e-6))
+    except ValueError:  # two or three pairs at a tiny α: scipy's noncentral t has no value there
+        return math.inf
+
+
+def seeds_needed(d_z: float, alpha: float = ALPHA) -> int | None:
+    """Fewest pairs with which an effect of `d_z` is found with 80 % power.
+
+    Never fewer than the exact test needs to reach `alpha` at all. None above MOST_SEEDS.
+    """
+    resolution = math.ceil(1 + math.log2(1 / alpha))
+    if math.isnan(d_z) or detectable_d(MOST_SEEDS, alpha) > abs(d_z):
+        return None
+    low, high = 2, MOST_SEEDS
+    while low < high:  # detectable_d falls with n
+        middle = (low + high) // 2
+        if detectable_d(middle, alpha) <= abs(d_z):
+            high = middle
+        else:
+            low = middle + 1
+    return max(low, resolution)
+
+
+def holm(p: Sequence[float]) -> np.ndarray:
+    """Holm's adjusted p-values; NaN stays NaN and is no member of the family.
+
+    statsmodels' `multipletests` gives the same (the tests hold it to that) and collects garbage
+    at every call, 50 ms in a process of this size; a study has hundreds of families.
+    """
+    values = np.asarray(p, dtype=float)
+    adjusted = np.full(values.shape, np.nan)
+    there = np.flatnonzero(~np.isnan(values))
+    order = there[np.argsort(values[there], kind="stable")]
+    steps = values[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted
+
+
+def _moments(differences: np.ndarray) -> dict[str, np.ndarray]:
+    """Everything of `Paired` that needs no family, for the rows of (m, n) without NaN, n ≥ 2."""
+    n = differences.shape[1]
+    mean, std = differences.mean(axis=1), differences.std(axis=1, ddof=1)
+    # Equal differences whose rounding differs have a spread of a few ulp; it is 0.
+    std = np.where(std <= 1e-12 * np.abs(differences).max(axis=1), 0.0, std)
+    half = stats.t.ppf(0.975, n - 1) * std / math.sqrt(n)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        d_z = np.where((std == 0) & (mean == 0), 0.0, mean / std)
+    exact = sign_flip_p(differences) if n <= EXACT_LIMIT else np.full(len(mean), np.nan)
+    p_t = 2 * stats.t.sf(np.abs(d_z) * math.sqrt(n), n - 1)
+    values = {"mean": mean, "std": std, "low": mean - half, "high": mean + half}
+    return values | {"d_z": d_z, "p_exact": exact, "p_t": p_t}
+
+
+def paired_family(differences: np.ndarray) -> list[Paired]:
+    """Each row's differences against zero, Holm-adjusted over all rows together.
+
+    Args:
+        differences: (m, seeds) arm minus baseline, NaN where either cell is missing.
+
+    Returns:
+        one `Paired` a row. Rows with fewer than two common seeds have NaN and are no members of
+        the family.
+    """
+    differences = np.asarray(differences, dtype=float)
+    counts = np.sum(~np.isnan(differences), axis=1)
+    columns = {
+        name: np.full(len(differences), np.nan)
+        for name in ("mean", "std", "low", "high", "d_z", "p_exact", "p_t")
+    }
+    for n in np.unique(counts):
+        rows = np.flatnonzero(counts == n)
+        if n == 1:
+            columns["mean"][rows] = np.nansum(differences[rows], axis=1)
+        if n < 2:
+            continue
+        block = differences[rows]
+        for name, values in _moments(block[~np.isnan(block)].reshape(len(rows), n)).items():
+            columns[name][rows] = values
+    p = np.where(np.isnan(columns["p_exact"]), columns["p_t"], columns["p_exact"])
+    adjusted = holm(p)
+    family = int(np.sum(~np.isnan(p)))
+    alpha = ALPHA / max(family, 1)
+    return [
+        Paired(
+            n=int(n),
+            **{name: float(values[i]) for name, values in columns.items()},
+            p=float(p[i]),
+            p_holm=float(adjusted[i]),
+            family=family,
+            detectable=detectable_d(int(n), alpha) * float(columns["std"][i]),
+            seeds_needed=seeds_needed(float(columns["d_z"][i]), alpha),
+        )
+        for i, n in enumerate(counts)
+    ]
+
+
+def exact_limit_sentence(n: int, family: int) -> str:
+    """What the exact test cannot say at this n; empty where it can reach 5 %."""
+    smallest = 2.0 ** (1 - n)
+    if n > EXACT_LIMIT or smallest * max(family, 1) <= ALPHA:
+        return ""
+    if smallest > ALPHA:
+        return (
+            f"With n = {n} no exact paired test can reach 0.05: its smallest p is {smallest:.4g}."
+        )
+    return (
+        f"With n = {n} the smallest exact p is {smallest:.4g}; Holm over {family} comparisons "
+        f"cannot bring it to 0.05."
+    )
+
+
+def decided_best(values: np.ndarray, *, higher_is_better: bool = True) -> int | None:
+    """The row that is better than every other one, each pair decided at 5 % (Holm), or None.
+
+    Args:
+        values: (arms, seeds), NaN where a cell is missing.
+        higher_is_better: the metric's direction.
+    """
+    seen = ~np.isnan(values)
+    rows = np.flatnonzero(seen.any(axis=1))
+    if len(rows) < 2:
+        return None
+    sums = np.where(seen, values, 0).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
+    best = max(rows, key=lambda row: sums[row] if higher_is_better else -sums[row])
+    others = [row for row in rows if row != best]
+    sign = 1 if higher_is_better else -1
+    found = paired_family(sign * (values[best] - values[others]))
+    return int(best) if all(pair.decided and pair.mean > 0 for pair in found) else None

@@ -1,0 +1,56 @@
+"""The rules by which a claim of the papers is confirmed, contradicted or left undecided."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from analysis.inference import ALPHA, MOST_SEEDS, Paired
+
+Label = Literal["confirmed", "contradicted", "undecided", "different data"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What our cells say about one claim: the label, and the words for the table."""
+
+    label: Label
+    text: str
+
+
+def more_seeds(found: Paired) -> str:
+    """`"about 7 more seeds"`; at least one where the power says that the seeds there suffice."""
+    if found.n < 2:
+        return "too few common seeds to say how many more"
+    if found.seeds_needed is None:
+        return f"more than {MOST_SEEDS} seeds in all"
+    more = max(found.seeds_needed - found.n, 1)
+    return f"about {more} more seed{'' if more == 1 else 's'}"
+
+
+def _on_our_cells(found: Paired) -> Verdict:
+    if found.n >= 2 and found.p_holm <= ALPHA and found.mean != 0:
+        if found.mean > 0:
+            return Verdict(label="confirmed", text=f"confirmed (n = {found.n})")
+        return Verdict(label="contradicted", text=f"contradicted (n = {found.n})")
+    return Verdict(label="undecided", text=f"undecided (n = {found.n}; {more_seeds(found)})")
+
+
+def verdict(found: Paired, *, same_data: bool) -> Verdict:
+    """The verdict on "A beats B", `found` being A minus B over common seeds.
+
+    1. The study did not run on the paper's dataset: *different data*, whatever the numbers; what
+       our own data say follows in brackets.
+    2. Holm-adjusted p ≤ 0.05 over the claims of the table: *confirmed* where A is the better one,
+       *contradicted* where B is. p is the exact sign-flip p up to 12 common seeds, the paired
+       t-test's above.
+    3. Otherwise *undecided*, with n and the seeds that 80 % power would need at the effect seen.
+       Fewer than two common seeds are always undecided.
+
+    Args:
+        found: sign turned so that a positive mean favours A (for a metric where lower is better,
+            B minus A).
+        same_data: whether the study's dataset is the paper's.
+    """
+    ours = _on_our_cells(found)
+    if same_data:
+        return ours
+    return Verdict(label="different data", text=f"different data (on ours: {ours.text})")

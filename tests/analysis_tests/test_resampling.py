@@ -1,0 +1,125 @@
+"""Bootstraps against scikit-learn, literals and simulation."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from analysis.resampling import (
+    case_bootstrap,
+    case_metrics,
+    group_weights,
+    iqm,
+    stratified_iqm,
+    weighted_auc,
+)
+
+
+def test_weighted_metrics_equal_scikit_learn() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    for classes in (2, 4):
+        labels = rng.integers(classes, size=200)
+        scores = rng.dirichlet(np.ones(classes), size=200).round(2)  # rounding makes ties
+        scores[:, 0] += 1 - scores.sum(axis=1)
+        weights = rng.integers(0, 4, size=(3, 200)).astype(float)
+        found = case_metrics(labels, scores, weights)
+        for b, w in enumerate(weights):
+            guess = scores.argmax(axis=1)
+            accuracy = metrics.accuracy_score(labels, guess, sample_weight=w)
+            assert found["accuracy"][b] == pytest.approx(accuracy)
+            if classes == 2:
+                auc = metrics.roc_auc_score(labels, scores[:, 1], sample_weight=w)
+                recall = metrics.recall_score(labels, guess, sample_weight=w)
+                specificity = metrics.recall_score(labels, guess, sample_weight=w, pos_label=0)
+            else:
+                each = [
+                    metrics.roc_auc_score(labels == c, scores[:, c], sample_weight=w)
+                    for c in range(classes)
+                ]
+                auc = np.mean(each)
+                recall = metrics.recall_score(labels, guess, sample_weight=w, average="macro")
+                specificity = np.mean(
+                    [
+                        metrics.recall_score(labels != c, guess != c, sample_weight=w)
+                        for c in range(classes)
+                    ]
+                )
+            assert found["auc"][b] == pytest.approx(auc)
+            assert found["sensitivity"][b] == pytest.approx(recall)
+            assert found["specificity"][b] == pytest.approx(specificity)
+
+
+def test_auc_literals() -> None:
+    one = np.ones((1, 4))
+    positive = np.array([True, True, False, False])
+    assert weighted_auc(positive, np.array([0.9, 0.8, 0.2, 0.1]), one)[0] == 1
+    assert weighted_auc(positive, np.array([0.1, 0.2, 0.8, 0.9]), one)[0] == 0
+    assert weighted_auc(positive, np.full(4, 0.5), one)[0] == 0.5
+    assert np.isnan(weighted_auc(np.ones(4, bool), np.arange(4.0), one)[0])
+
+
+def test_whole_patients_are_drawn() -> None:
+    groups = np.array(["a", "a", "b", "c", "c", "c"])
+    weights = group_weights(groups, 200, np.random.default_rng(0))
+    assert np.all(weights[:, 0] == weights[:, 1])
+    assert np.all(weights[:, 3] == weights[:, 5])
+    assert np.all(weights[:, 0] + weights[:, 2] + weights[:, 3] == 3)
+    assert weights[:, 2].std() > 0
+
+
+def _predictions(rng: np.random.Generator, patients: int, images: int) -> pd.DataFrame:
+    """Images of one patient are right or wrong together more often than not."""
+    skill = np.repeat(rng.beta(8, 2, size=patients), images)
+    groups = np.repeat(np.arange(patients), images)
+    labels = groups % 2
+    score = np.where(rng.random(len(groups)) < skill, labels, 1 - labels) * 0.8 + 0.1
+    return pd.DataFrame(
+        {
+            "split": "test",
+            "group": groups.astype(str),
+            "label": labels,
+            "probabilities": list(np.stack([1 - score, score], axis=1)),
+        }
+    )
+
+
+def test_the_case_interval_covers_the_truth_only_when_drawn_by_patient() -> None:
+    rng = np.random.default_rng(0)
+    inside = by_image = 0
+    for trial in range(150):
+        frame = _predictions(rng, patients=60, images=20)
+        found = case_bootstrap(frame, split="test", resamples=200, seed=trial)["accuracy"]
+        inside += found.low <= 0.8 <= found.high  # the mean of Beta(8, 2)
+        alone = frame.assign(group=[str(i) for i in range(len(frame))])
+        found = case_bootstrap(alone, split="test", resamples=200, seed=trial)["accuracy"]
+        by_image += found.low <= 0.8 <= found.high
+    assert 0.90 <= inside / 150 <= 0.99
+    assert by_image / 150 < 0.85
+
+
+def test_case_bootstrap_says_nothing_where_there_is_nothing() -> None:
+    frame = _predictions(np.random.default_rng(0), 10, 2)
+    assert case_bootstrap(frame, split="validation") == {}
+    one_class = frame.assign(label=1)
+    assert "auc" not in case_bootstrap(one_class, split="test", resamples=50)
+
+
+def test_iqm_is_the_mean_of_the_middle_half() -> None:
+    assert iqm(np.arange(8.0).reshape(2, 4)) == 3.5
+    assert iqm(np.array([[0.0, 1, 2, 100]])) == 1.5
+    scores = np.random.default_rng(0).random((7, 10))
+    assert iqm(scores) == pytest.approx(stats.trim_mean(scores.ravel(), 0.25))
+
+
+def test_stratified_iqm_resamples_seeds_within_each_task() -> None:
+    # Two tasks far apart, no spread within either: strata leave nothing to vary.
+    apart = np.stack([np.zeros(10), np.ones(10)])
+    assert stratified_iqm(apart).std == 0
+    rng = np.random.default_rng(0)
+    hits = 0
+    for trial in range(150):
+        scores = np.linspace(0, 1, 7)[:, None] + 0.1 * rng.normal(size=(7, 10))
+        found = stratified_iqm(scores, resamples=200, seed=trial)
+        hits += found.low <= 0.5 <= found.high
+    assert 0.90 <= hits / 150 <= 0.99
