@@ -42,7 +42,7 @@ def test_joint_ratio_is_the_product():
 
 def test_value_loss_and_ema_literals():
     value = torch.tensor([1.0, 3.0], requires_grad=True)
-    assert float(obj.value_loss(value, torch.tensor([0.0, 1.0]))) == pytest.approx(1.25)
+    assert obj.value_loss(value, torch.tensor([0.0, 1.0])).item() == pytest.approx(1.25)
     assert obj.ema(None, 0.6, 0.8) == 0.6
     assert obj.ema(0.6, 1.0, 0.8) == pytest.approx(0.68)  # 80 % of the old value
 
