@@ -4,7 +4,6 @@ import contextlib
 import signal
 import threading
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,6 @@ from sweeps.ledger.files import Store
 from sweeps.ledger.read import failed_keys, read_rows
 
 MAX_ATTEMPTS = 3
-STOP_TIMEOUT_S = 20.0
 
 
 class Interrupted(BaseException):
@@ -180,7 +178,7 @@ def run_on_cluster(
                 token=token,
                 where=where,
                 display=display,
-                stays=not connection.started,
+                tidy=not connection.started,
             )
             summary.where = connection.note
     return summary
@@ -196,105 +194,69 @@ def _runtime_env() -> dict[str, Any]:
 
 
 def _serve_plan(
-    plan: Plan, *, results: str, token: str, where: Where, display: Display, stays: bool
+    plan: Plan, *, results: str, token: str, where: Where, display: Display, tidy: bool
 ) -> Summary:
-    import ray
+    from cluster.drive import Capacity, Load, drive
+    from cluster.queue import Event, WorkItem
 
-    from cluster.arms import start_arms
-    from cluster.broker import point_key, start_broker
-    from cluster.connect import ClusterError
-    from cluster.fleet import Fleet, plan_nodes
-    from cluster.queue import WorkItem
-
-    gpus = where.gpus_per_worker
-    if gpus is None:
-        gpus = 1.0 if ray.cluster_resources().get("GPU", 0) else 0.0
-    nodes = plan_nodes(
-        ray.nodes(),
-        workers=where.workers,
-        cpus_per_worker=where.cpus_per_worker,
-        gpus_per_worker=gpus,
-    )
     recipes = _Recipes(plan, results=results, token=token)
-    shared = [WorkItem(id=w.key, payload=recipes.stage(w), needs=w.needs) for w in plan.stages]
-    arms: dict[str, list[WorkItem]] = {}
-    payloads: dict[str, dict[str, Any]] = {item.id: dict(item.payload) for item in shared}
-    for cell in plan.todo:
-        payloads[cell.key] = recipes.cell(cell)
-        arms.setdefault(point_key(cell.arm.levels), []).append(
+    ledger = Store(results).child(plan.study.name)
+    payloads = {cell.key: recipes.cell(cell) for cell in plan.todo}
+    labels = {cell.key: cell.arm.label for cell in plan.todo}
+    summary = Summary()
+
+    def items_of(arm: Arm) -> list[WorkItem]:
+        return [
             WorkItem(
                 id=cell.key,
                 payload=payloads[cell.key],
                 needs=plan.needs[cell.key],
-                arm=cell.arm.label,
+                arm=arm.label,
             )
-        )
-    points = [arm.levels for arm in plan.arms if point_key(arm.levels) in arms]
-    ledger = Store(results).child(plan.study.name)
-    scratch = ledger.path("ray") if ledger.local else f"{ledger.root}/ray"
-    broker_name = f"broker-{uuid.uuid4().hex[:12]}"
-    broker = start_broker(name=broker_name, max_attempts=MAX_ATTEMPTS)
-    ray.get(broker.register.remote(shared, arms))
-    fleet = Fleet(
-        broker_name=broker_name,
-        execute=EXECUTE,
-        nodes=nodes,
-        cpus_per_worker=where.cpus_per_worker,
-        gpus_per_worker=gpus,
-        storage=scratch,
+            for cell in plan.todo_of(arm)
+        ]
+
+    def on_slots(slots: int) -> None:
+        summary.slots = display.slots = slots
+
+    def on_event(event: Event) -> None:
+        is_stage = event.item not in labels
+        if event.kind == "started":
+            display.started(event.item, labels.get(event.item) or event.item.rpartition("-")[0])
+        elif event.kind == "lost":
+            summary.repeated += 1
+            display.lost(event.item)
+        else:
+            ok = event.kind == "finished"
+            seconds = float(event.report.get("wall_s", 0.0))
+            summary.compute_s += seconds
+            _count(summary, is_stage=is_stage, ok=ok)
+            display.over(event.item, stage=is_stage, ok=ok, seconds=seconds)
+            if not ok and not is_stage and event.item not in failed_keys(ledger):
+                commit_failure(ledger, lost_row(payloads[event.item], event.report, event.attempt))
+
+    drive(
+        Load(
+            study=plan.study.name,
+            execute=EXECUTE,
+            levels={name: list(levels) for name, levels in plan.study.factors.items()},
+            shared=[
+                WorkItem(id=w.key, payload=recipes.stage(w), needs=w.needs) for w in plan.stages
+            ],
+            arms=[(arm.levels, items) for arm in plan.arms if (items := items_of(arm))],
+            finished=_objective_of_finished(plan, ledger),
+            scratch=ledger.path("ray") if ledger.local else f"{ledger.root}/ray",
+            database=Path(ledger.path("optuna.db")) if ledger.local else None,
+        ),
+        Capacity(
+            workers=where.workers,
+            cpus_per_worker=where.cpus_per_worker,
+            gpus_per_worker=where.gpus_per_worker,
+            max_attempts=MAX_ATTEMPTS,
+        ),
+        tidy=tidy,
+        on_slots=on_slots,
+        on_event=on_event,
+        on_tick=display.refresh,
     )
-    display.slots = fleet.slots
-    summary = Summary(slots=fleet.slots)
-    arms_over = start_arms(
-        study_name=plan.study.name,
-        broker_name=broker_name,
-        levels={name: list(levels) for name, levels in plan.study.factors.items()},
-        points=points,
-        finished=_objective_of_finished(plan, ledger),
-        max_concurrent=concurrency(fleet.slots, plan.arms, plan),
-        storage_path=scratch,
-        database=Path(ledger.path("optuna.db")) if ledger.local else None,
-        seed=0,
-    )
-    seen = 0
-    labels = {cell.key: cell.arm.label for cell in plan.todo}
-    left = len(payloads)
-    while left:
-        events, _ = ray.get(broker.events_since.remote(seen, 0.5))
-        seen += len(events)
-        for event in events:
-            is_stage = event.item not in labels
-            if event.kind == "started":
-                name = labels.get(event.item) or event.item.rpartition("-")[0]
-                display.started(event.item, name)
-            elif event.kind == "lost":
-                summary.repeated += 1
-                display.lost(event.item)
-            else:
-                left -= 1
-                ok = event.kind == "finished"
-                seconds = float(event.report.get("wall_s", 0.0))
-                summary.compute_s += seconds
-                _count(summary, is_stage=is_stage, ok=ok)
-                display.over(event.item, stage=is_stage, ok=ok, seconds=seconds)
-                if not ok and not is_stage and event.item not in failed_keys(ledger):
-                    row = lost_row(payloads[event.item], event.report, event.attempt)
-                    commit_failure(ledger, row)
-        display.refresh()
-        if left and ray.wait([arms_over], timeout=0)[0]:
-            ray.get(arms_over)  # Tune's own error, if it has one
-        if left and (reasons := fleet.given_up()):
-            raise ClusterError(
-                f"every worker is gone: {'; '.join(reasons)}; run the command again to resume"
-            )
-    ray.wait([arms_over], timeout=STOP_TIMEOUT_S)
-    ray.get(broker.close.remote())
-    if stays:
-        fleet.wait_home(STOP_TIMEOUT_S)
     return summary
-
-
-def concurrency(slots: int, arms: tuple[Arm, ...], plan: Plan) -> int:
-    """How many arms must run at once so that no slot idles: enough for every slot, and one more."""
-    per_arm = max(1, min(len(plan.todo_of(arm)) or 1 for arm in arms))
-    return max(2, -(-slots // per_arm) + 1)

@@ -1,0 +1,47 @@
+# Two commands set everything up: `make ablation` runs the main study, `make test` the tests.
+# Both build .venv from pyproject.toml and the pinned constraints.txt, with plain venv and pip.
+
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.installed
+BIN := $(VENV)/bin
+# Two processes with two threads each on two cores are up to ten times slower than one each.
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install ablation test test-fast test-slow lint bench clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
+
+install: $(STAMP)  ## build .venv
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt \
+	    -e ".[study,analysis,pcam,test]"
+	touch $(STAMP)
+
+ablation: $(STAMP)  ## the controller ablation of Ye et al. 2020 on this machine (ARGS="--seeds 6")
+	$(BIN)/python sweeps/ablation_controller.py $(ARGS)
+
+lint: $(STAMP)  ## ruff and the import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+test: lint  ## lint, then every test but the slow fault tests
+	$(BIN)/python -m pytest -m "not slow"
+
+test-fast: lint  ## lint, then the tests that start no Ray
+	$(BIN)/python -m pytest -m "not slow and not ray"
+
+test-slow: $(STAMP)  ## the fault tests that kill real runs
+	$(BIN)/python -m pytest -m slow
+
+bench: $(STAMP)  ## every benchmark, as a table in docs/benchmarks.md
+	$(BIN)/python tests/benchmarks/run_all.py
+
+clean:  ## remove .venv and caches; results stay
+	rm -rf $(VENV) *.egg-info build .pytest_cache .ruff_cache .import_linter_cache
