@@ -36,15 +36,16 @@ class SmallUNet(nn.Module):
 
 
 class CoarseUNet(nn.Module):
-    """`SmallUNet` without its last scale: the head sits at a quarter of the resolution.
+    """A U-Net whose head sits at a quarter of the resolution, for a grid of side H/4 or less.
 
-    For a grid of side H/4 the full-resolution half of the work would only be averaged away.
+    At a finer scale most of the work would only be averaged away; the first convolution has
+    stride 2 for the same reason.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.stem = _double(channels, 16)
-        self.down1 = _double(16, 32)
+        self.stem = _single(channels, 16, stride=2)
+        self.down1 = _single(16, 32)
         self.down2 = _double(32, 64)
         self.down3 = _double(64, 64)
         self.up = _double(64 + 64, 64)
@@ -52,21 +53,21 @@ class CoarseUNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1, H/4, W/4) logits; H and W must be multiples of 8."""
-        fine = self.down1(functional.max_pool2d(self.stem(x), 2))
-        quarter = self.down2(functional.max_pool2d(fine, 2))
+        quarter = self.down2(functional.max_pool2d(self.down1(self.stem(x)), 2))
         eighth = self.down3(functional.max_pool2d(quarter, 2))
         return self.head(self.up(torch.cat([_double_size(eighth), quarter], dim=1)))
 
 
-def _double(inputs: int, outputs: int) -> nn.Sequential:
+def _single(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-        nn.GroupNorm(4, outputs),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
         nn.GroupNorm(4, outputs),
         nn.ReLU(inplace=True),
     )
+
+
+def _double(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(*_single(inputs, outputs), *_single(outputs, outputs))
 
 
 def _double_size(x: Tensor) -> Tensor:
