@@ -58,4 +58,5 @@ def _keep(file: Path, pixels: np.ndarray) -> None:
         temporary.replace(file)
     except OSError:
         # A read-only home or a full disk costs time, not results.
-        temporary.unlink(missing_ok=True)
+        if temporary.is_file():
+            temporary.unlink()
