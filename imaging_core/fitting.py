@@ -14,6 +14,7 @@ from torch.nn import functional
 from imaging_core.augment import AUGMENTATIONS, Augmentation
 from imaging_core.task import Progress, no_progress
 
+EVALUATION_PIXELS = 512 * 64 * 64  # of one batch without gradients
 MOMENTUM = 0.9  # of SGD; Adam and AdamW keep torch's betas
 
 
@@ -206,10 +207,17 @@ def _mean_loss(trace: Tensor, epoch: int) -> float:
     return float(trace.mean())
 
 
+def _evaluation_batch(images: Tensor) -> int:
+    """512 images up to 64 px, fewer of larger ones: a wide network would need many GiB."""
+    height, width = images.shape[2:]
+    return min(512, max(1, EVALUATION_PIXELS // (height * width)))
+
+
 @torch.inference_mode()
-def _logits(model: nn.Module, images: Tensor, batch_size: int) -> Tensor:
+def _logits(model: nn.Module, images: Tensor, batch_size: int | None) -> Tensor:
     """(N, classes) in eval mode, on the images' device; the model's mode is put back."""
     was_training = model.training
+    batch_size = batch_size or _evaluation_batch(images)
     model.eval()
     chunks = [
         model(chunk.contiguous(memory_format=torch.channels_last))
@@ -219,12 +227,14 @@ def _logits(model: nn.Module, images: Tensor, batch_size: int) -> Tensor:
     return torch.cat(chunks)
 
 
-def predict(model: nn.Module, images: Tensor, batch_size: int = 512) -> Tensor:
+def predict(model: nn.Module, images: Tensor, batch_size: int | None = None) -> Tensor:
     """(N, classes) float32 probabilities on the CPU, in eval mode."""
     return _logits(model, images, batch_size).float().softmax(dim=1).cpu().clone()
 
 
-def accuracy(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 512) -> float:
+def accuracy(
+    model: nn.Module, images: Tensor, labels: Tensor, batch_size: int | None = None
+) -> float:
     """Share of `images` whose most probable class is the label, in eval mode."""
     return float((_logits(model, images, batch_size).argmax(dim=1) == labels).float().mean())
 

@@ -87,6 +87,19 @@ def test_the_fingerprint_sees_every_part_of_the_data(data):
     assert replace(data).fingerprint == data.fingerprint
 
 
+def test_mean_and_std_are_those_of_the_pixels():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 200, (300, 3, 4, 5), dtype=np.uint8)
+    images[:, 2] = 7
+    ids = np.array([str(i) for i in range(300)])
+    split = Split(images=images, labels=np.arange(300) % 2, groups=ids, ids=ids)
+    mean, std = split.mean_std
+    scaled = images / 255
+    assert mean == pytest.approx(scaled.mean(axis=(0, 2, 3)), rel=1e-12)
+    assert std[:2] == pytest.approx(scaled.std(axis=(0, 2, 3))[:2], rel=1e-12)
+    assert std[2] == 1e-6  # a constant channel is not divided by zero
+
+
 def test_an_unknown_name_gets_the_nearest_spelling():
     with pytest.raises(ConfigError, match='unknown dataset "ihc-colom"; did you mean "ihc-colon"'):
         load("ihc-colom")

@@ -252,6 +252,22 @@ def test_predict_gives_probabilities_and_leaves_the_mode():
     out.requires_grad_()  # an inference tensor would refuse
 
 
+def test_larger_images_are_evaluated_in_smaller_batches():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        def forward(self, x):
+            self.seen.append(len(x))
+            return torch.zeros(len(x), 2)
+
+    for size, batches in ((32, [512, 88]), (64, [512, 88]), (256, [32] * 18 + [24])):
+        model = Counting()
+        predict(model, torch.zeros(600, 1, 1, 1).expand(600, 1, size, size))
+        assert model.seen == batches
+
+
 def test_reward_of_the_last_five_epochs():
     trace = (0.9, 0.5, 0.6, 0.8, 0.7, 0.4)
     assert last_epochs_reward(trace) == 0.8
