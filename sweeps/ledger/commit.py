@@ -9,16 +9,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from sweeps.ledger.files import Store
+from sweeps.ledger.files import Store, parquet_bytes
 from sweeps.ledger.schema import CELL_SCHEMA, PREDICTION_SCHEMA, LedgerError, Manifest
-
-
-def _parquet(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()
 
 
 def _row(values: Mapping[str, Any]) -> bytes:
@@ -33,7 +26,7 @@ def _row(values: Mapping[str, Any]) -> bytes:
     for name in CELL_SCHEMA.names:
         if not CELL_SCHEMA.field(name).nullable and table[name].null_count:
             raise LedgerError(f"column {name} must not be empty")
-    return _parquet(table)
+    return parquet_bytes(table)
 
 
 def predictions_table(parts: tuple[Any, ...]) -> pa.Table:
@@ -80,7 +73,7 @@ def commit_cell(
     if store.exists(f"cells/{key}.parquet"):
         return
     if predictions:
-        store.write(f"predictions/{key}.parquet", _parquet(predictions_table(predictions)))
+        store.write(f"predictions/{key}.parquet", parquet_bytes(predictions_table(predictions)))
     if artifacts:
         sink = io.BytesIO()
         np.savez_compressed(sink, **artifacts)

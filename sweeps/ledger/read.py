@@ -10,14 +10,36 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sweeps.ledger.cells import (
+    UNREADABLE,
+    committed_keys,
+    failed_keys,
+    quarantine_damaged,
+    read_rows,
+    read_table,
+    reason,
+)
 from sweeps.ledger.files import Store
 from sweeps.ledger.schema import (
     CELL_SCHEMA,
+    PREDICTION_SCHEMA,
     SCHEMA_VERSION,
     LedgerError,
     Manifest,
     PlannedCell,
 )
+
+__all__ = [
+    "Ledger",
+    "committed_keys",
+    "failed_keys",
+    "quarantine_damaged",
+    "read_artifacts",
+    "read_ledger",
+    "read_manifest",
+    "read_predictions",
+    "read_rows",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +51,8 @@ class Ledger:
         cells: one row per *planned* cell, sorted by (plan order of the arm, seed). Columns: `key`,
             `arm`, `seed`, one `factor.<name>` column per factor, `status` ("ok", "failed",
             "missing"), one `metric.<name>` column per metric (NaN unless ok), and the provenance
-            columns of the schema (config as text, host, started, wall_s, …; None where missing).
-            `curves` holds a dict per row.
+            columns of the schema (config as text, host, started, wall_s, …; missing where the
+            cell is). `curves`, `versions` and `stage_keys` hold a dict per row.
         damaged: names of files that could not be read, with the reason.
     """
 
@@ -38,17 +60,6 @@ class Ledger:
     manifest: Manifest
     cells: pd.DataFrame
     damaged: tuple[tuple[str, str], ...]
-
-
-def committed_keys(store: Store) -> set[str]:
-    """Keys of the cells that are there, from file names alone (no file is opened)."""
-    return {name.removesuffix(".parquet") for name in store.names("cells", ".parquet")}
-
-
-def failed_keys(store: Store) -> set[str]:
-    """Keys of the cells that failed and have not succeeded since."""
-    failed = {name.removesuffix(".parquet") for name in store.names("failures", ".parquet")}
-    return failed - committed_keys(store)
 
 
 def read_manifest(store: Store) -> Manifest:
@@ -81,83 +92,99 @@ def read_manifest(store: Store) -> Manifest:
     return Manifest(**values)
 
 
-def _read_row(store: Store, name: str) -> dict[str, Any]:
-    table = pq.ParquetFile(pa.BufferReader(store.read(name))).read(use_threads=False)
-    if table.num_rows != 1:
-        raise LedgerError(f"{table.num_rows} rows instead of 1")
-    version = table["schema_version"][0].as_py() if "schema_version" in table.column_names else None
-    if version != SCHEMA_VERSION:
-        raise LedgerError(f"schema version {version}, this code reads {SCHEMA_VERSION}")
-    row = table.cast(CELL_SCHEMA).to_pylist(maps_as_pydicts="strict")[0]
-    if row["key"] != name.rpartition("/")[2].removesuffix(".parquet"):
-        raise LedgerError(f"holds the cell {row['key']}")
-    return row
+def _metric_columns(table: pa.Table, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """metric → (len(rows),) values of `table` at `rows` (−1: no such cell), NaN where absent."""
+    maps = table["metrics"].combine_chunks()
+    if isinstance(maps, pa.ChunkedArray):
+        maps = maps.chunk(0) if maps.num_chunks else pa.array([], maps.type)
+    counts = np.diff(maps.offsets.to_numpy())
+    owner = np.repeat(np.arange(len(maps)), counts)
+    first, last = (maps.offsets[0].as_py(), maps.offsets[-1].as_py()) if len(maps) else (0, 0)
+    names = maps.keys.slice(first, last - first).to_numpy(zero_copy_only=False)
+    values = maps.items.slice(first, last - first).to_numpy(zero_copy_only=False)
+    columns = {}
+    for name in dict.fromkeys(names):
+        column = np.full(len(maps) + 1, np.nan)  # the last place answers for −1
+        chosen = names == name
+        column[owner[chosen]] = values[chosen]
+        columns[str(name)] = column[rows]
+    return columns
 
 
-def read_rows(
-    store: Store, folder: str, keys: set[str]
-) -> tuple[dict[str, dict[str, Any]], list[tuple[str, str]]]:
-    """Rows of `folder` by key, and the files that could not be read with the reason."""
-    rows: dict[str, dict[str, Any]] = {}
-    damaged: list[tuple[str, str]] = []
-    for name in store.names(folder, ".parquet"):
-        key = name.removesuffix(".parquet")
-        if key not in keys:
-            continue
-        try:
-            rows[key] = _read_row(store, f"{folder}/{name}")
-        except (LedgerError, pa.ArrowInvalid, pa.ArrowTypeError, OSError, KeyError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            damaged.append((f"{folder}/{name}", reason))
-    return rows, damaged
+DETAILS = ("curves", "versions", "stage_keys", "traceback")
+"""What tables do not need and a large ledger has much of: left out by `details=False`."""
 
 
-def quarantine_damaged(store: Store, keys: set[str]) -> list[tuple[str, str]]:
-    """Move every unreadable cell among `keys` to `quarantine/`, so that it is computed again.
-
-    Returns the names with the reasons; nothing is deleted.
-    """
-    _, damaged = read_rows(store, "cells", keys)
-    for name, _ in damaged:
-        store.move(name, f"quarantine/{name.rpartition('/')[2]}")
-    return damaged
-
-
-def read_ledger(root: str) -> Ledger:
+def read_ledger(root: str, *, details: bool = True) -> Ledger:
     """The study in the folder or URI `root`, as a frame.
+
+    Args:
+        root: the study's folder.
+        details: whether the columns of DETAILS come along; tables do without.
 
     Raises:
         LedgerError: no manifest, or one this code does not know.
     """
     store = Store(root)
     manifest = read_manifest(store)
-    planned = {cell.key for cell in manifest.cells}
-    done, damaged = read_rows(store, "cells", planned)
-    failed, damaged_failures = read_rows(store, "failures", planned - set(done))
-    rows = []
-    for cell in manifest.cells:
-        row = done.get(cell.key) or failed.get(cell.key) or {}
-        entry: dict[str, Any] = {"key": cell.key, "arm": cell.arm, "seed": cell.seed}
-        entry |= {f"factor.{name}": level for name, level in cell.levels.items()}
-        entry["status"] = row.get("status", "missing")
-        metrics = row.get("metrics") or {}
-        names = [m["name"] for m in manifest.metrics]
-        names += [name for name in metrics if name not in names]
-        entry |= {f"metric.{name}": metrics.get(name, np.nan) for name in names}
-        for name in CELL_SCHEMA.names:
-            if name not in ("key", "arm", "seed", "status", "metrics", "levels"):
-                entry[name] = row.get(name)
-        rows.append(entry)
-    frame = pd.DataFrame(rows)
+    keys = [cell.key for cell in manifest.cells]
+    columns = [n for n in CELL_SCHEMA.names if details or n not in DETAILS]
+    done, damaged = read_table(store, "cells", set(keys), columns)
+    missing = set(keys) - set(done["key"].to_pylist())
+    failed, damaged_failures = read_table(store, "failures", missing, columns)
+    table = pa.concat_tables([done, failed]).combine_chunks()
+    rows = pd.Index(table["key"].to_pandas()).get_indexer(keys)
+
+    levels = list(dict.fromkeys(name for cell in manifest.cells for name in cell.levels))
+    frame: dict[str, Any] = {
+        "key": keys,
+        "arm": [cell.arm for cell in manifest.cells],
+        "seed": [cell.seed for cell in manifest.cells],
+    }
+    for name in levels:
+        frame[f"factor.{name}"] = [cell.levels.get(name) for cell in manifest.cells]
+    taken = table.take(pa.array(rows, mask=rows < 0))
+    frame["status"] = taken["status"].fill_null("missing").to_pandas()
+    metrics = _metric_columns(table, rows)
+    declared = [str(m["name"]) for m in manifest.metrics]
+    for name in [*declared, *(n for n in metrics if n not in declared)]:
+        frame[f"metric.{name}"] = metrics.get(name, np.full(len(keys), np.nan))
+    for name in columns:
+        if name not in ("key", "arm", "seed", "status", "metrics", "levels"):
+            nested = pa.types.is_nested(CELL_SCHEMA.field(name).type)
+            frame[name] = (
+                pd.Series(taken[name].to_pylist(maps_as_pydicts="strict"), dtype=object)
+                if nested
+                else taken[name].to_pandas()
+            )
     return Ledger(
-        store=store, manifest=manifest, cells=frame, damaged=tuple(damaged + damaged_failures)
+        store=store,
+        manifest=manifest,
+        cells=pd.DataFrame(frame),
+        damaged=tuple(damaged + damaged_failures),
     )
 
 
 def read_predictions(store: Store, key: str) -> pd.DataFrame:
-    """Per-example predictions of one cell: split, id, group, label, probabilities (list)."""
-    content = io.BytesIO(store.read(f"predictions/{key}.parquet"))
-    return pq.ParquetFile(content).read(use_threads=False).to_pandas()
+    """Per-example predictions of one cell: split, id, group, label, probabilities (list).
+
+    Raises:
+        FileNotFoundError: the cell has none.
+        LedgerError: the file is damaged or another one.
+    """
+    name = f"predictions/{key}.parquet"
+    content = store.read(name)
+    try:
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        table = file.read(use_threads=False)
+        if table.schema.names != PREDICTION_SCHEMA.names:
+            raise LedgerError(f"columns {', '.join(table.schema.names)}")
+        return table.cast(PREDICTION_SCHEMA).to_pandas()
+    except UNREADABLE as error:
+        raise LedgerError(
+            f"{name} in {store.root} is damaged ({reason(error)}); move the cell and its "
+            "predictions away and run the study again"
+        ) from None
 
 
 def read_artifacts(store: Store, key: str) -> dict[str, np.ndarray]:

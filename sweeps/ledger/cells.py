@@ -1,0 +1,194 @@
+"""The files of cells: single ones, compacted ones, and what is left of damaged ones."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sweeps.ledger.files import Store, parquet_bytes
+from sweeps.ledger.schema import CELL_SCHEMA, SCHEMA_VERSION, LedgerError
+
+COMPACT = "_compact-"
+"""Prefix of the files in `cells/` that hold many cells."""
+BLOCK = 256
+"""Cells in a block of a compacted file: what one damaged byte can cost."""
+UNREADABLE = (LedgerError, pa.ArrowException, OSError, ValueError, KeyError, MemoryError)
+"""What a truncated, altered or foreign file raises when it is read."""
+
+
+def committed_keys(store: Store) -> set[str]:
+    """Keys of the cells that are there: of single files from their names alone, of compacted
+    files from their key column. A compacted file that cannot be read counts as not there.
+    """
+    keys = {name.removesuffix(".parquet") for name in single_names(store, "cells")}
+    # After the single ones: whatever compaction removes meanwhile is in a compacted file by then.
+    for name in compact_names(store):
+        tables, _ = read_compact(store, name, ["key"])
+        keys.update(key for table in tables for key in table["key"].to_pylist())
+    return keys
+
+
+def failed_keys(store: Store) -> set[str]:
+    """Keys of the cells that failed and have not succeeded since."""
+    failed = {name.removesuffix(".parquet") for name in store.names("failures", ".parquet")}
+    return failed - committed_keys(store)
+
+
+def single_names(store: Store, folder: str) -> list[str]:
+    """Leaf names of the files in `folder` that hold one cell each."""
+    return [n for n in store.names(folder, ".parquet") if not n.startswith(COMPACT)]
+
+
+def compact_names(store: Store) -> list[str]:
+    """Leaf names of the files in `cells/` that hold many cells (`sweeps.ledger.compact`)."""
+    return [n for n in store.names("cells", ".parquet") if n.startswith(COMPACT)]
+
+
+def reason(error: Exception) -> str:
+    """The first line of what an unreadable file raised."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _open(content: bytes | pa.Buffer) -> pq.ParquetFile:
+    """A file of cells, its columns compared with the schema.
+
+    Raises:
+        LedgerError: another file's columns.
+        ArrowException, OSError, ValueError: damaged.
+    """
+    file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+    names = file.schema_arrow.names
+    if names != CELL_SCHEMA.names:
+        odd = sorted(set(names) ^ set(CELL_SCHEMA.names))
+        raise LedgerError(f"not a cell's columns: {', '.join(odd)}")
+    return file
+
+
+def _checked(table: pa.Table, columns: list[str]) -> pa.Table:
+    """`table` in the schema's types, its version being ours."""
+    schema = pa.schema([CELL_SCHEMA.field(name) for name in columns])
+    table = table.select(columns).cast(schema)
+    for field in schema:
+        if not field.nullable and table[field.name].null_count:
+            raise LedgerError(f"column {field.name} must not be empty")
+    versions = set(pc.unique(table["schema_version"]).to_pylist())
+    if versions - {SCHEMA_VERSION}:
+        shown = ", ".join(str(v) for v in sorted(versions))
+        raise LedgerError(f"schema version {shown}, this code reads {SCHEMA_VERSION}")
+    return table
+
+
+def _read_single(store: Store, name: str, columns: list[str]) -> pa.Table:
+    """The one row of the file `name` (a path in the store), which must be the cell it names."""
+    file = _open(store.read(name))
+    if file.metadata.num_rows != 1:
+        raise LedgerError(f"{file.metadata.num_rows} rows instead of 1")
+    table = _checked(file.read(columns=columns, use_threads=False), columns)
+    if table["key"][0].as_py() != name.rpartition("/")[2].removesuffix(".parquet"):
+        raise LedgerError(f"holds the cell {table['key'][0].as_py()}")
+    return table
+
+
+def read_compact(
+    store: Store, leaf: str, columns: list[str]
+) -> tuple[list[pa.Table], list[tuple[str, str]]]:
+    """The rows of a compacted file; of a damaged one, every block that is still whole."""
+    name = f"cells/{leaf}"
+    columns = list(dict.fromkeys(["schema_version", "key", *columns]))
+    try:
+        file = _open(store.read(name))
+    except FileNotFoundError:
+        return [], []  # compacted again, or quarantined, since the listing
+    except UNREADABLE as error:
+        return [], [(name, reason(error))]
+    tables, damaged = [], []
+    blocks = file.num_row_groups
+    for block in range(blocks):
+        try:
+            table = file.read_row_group(block, columns=columns, use_threads=False)
+            tables.append(_checked(table, columns))
+        except UNREADABLE as error:
+            rows = file.metadata.row_group(block).num_rows
+            where = f"block {block + 1} of {blocks}, {rows} cells"
+            damaged.append((name, f"{where}: {reason(error)}"))
+    return tables, damaged
+
+
+def read_table(
+    store: Store, folder: str, keys: set[str], columns: list[str] | None = None
+) -> tuple[pa.Table, list[tuple[str, str]]]:
+    """The cells of `folder` among `keys` as one table (each key once), and the damaged files.
+
+    Args:
+        store: the study's folder.
+        folder: "cells" or "failures".
+        keys: which cells.
+        columns: which columns of the schema; all by default. `key` always comes along.
+    """
+    columns = list(dict.fromkeys(["schema_version", "key", *(columns or CELL_SCHEMA.names)]))
+    tables: list[pa.Table] = []
+    damaged: list[tuple[str, str]] = []
+    for leaf in single_names(store, folder):
+        name = f"{folder}/{leaf}"
+        if leaf.removesuffix(".parquet") not in keys:
+            continue
+        try:
+            tables.append(_read_single(store, name, columns))
+        except FileNotFoundError:
+            continue  # compacted since the listing, and found below
+        except UNREADABLE as error:
+            damaged.append((name, reason(error)))
+    if folder == "cells":
+        for leaf in compact_names(store):
+            found, broken = read_compact(store, leaf, columns)
+            tables += found
+            damaged += broken
+    schema = pa.schema([CELL_SCHEMA.field(name) for name in columns])
+    table = pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
+    at = pd.Index(table["key"].to_pandas())
+    chosen = np.flatnonzero(~at.duplicated() & at.isin(list(keys)))
+    return (table if len(chosen) == len(at) else table.take(chosen)), damaged
+
+
+def read_rows(
+    store: Store, folder: str, keys: set[str]
+) -> tuple[dict[str, dict[str, Any]], list[tuple[str, str]]]:
+    """Rows of `folder` by key, and the files that could not be read with the reason."""
+    table, damaged = read_table(store, folder, keys)
+    rows = table.select(CELL_SCHEMA.names).to_pylist(maps_as_pydicts="strict")
+    return {row["key"]: row for row in rows}, damaged
+
+
+def quarantine_damaged(store: Store, keys: set[str]) -> list[tuple[str, str]]:
+    """Move every unreadable cell among `keys` to `quarantine/`, so that it is computed again.
+
+    A damaged compacted file is moved whole, after its blocks that are whole have been written to
+    a new one. Nothing is deleted.
+
+    Returns the names with the reasons.
+    """
+    _, damaged = read_table(store, "cells", keys)
+    for name in dict.fromkeys(name for name, _ in damaged):
+        leaf = name.rpartition("/")[2]
+        if leaf.startswith(COMPACT):
+            whole, _ = read_compact(store, leaf, CELL_SCHEMA.names)
+            if whole:
+                write_compact(store, pa.concat_tables(whole).select(CELL_SCHEMA.names))
+        store.move(name, f"quarantine/{leaf}")
+    return damaged
+
+
+def write_compact(store: Store, table: pa.Table) -> str:
+    """`table` (cells, every column of the schema) as one compacted file; returns its leaf name.
+
+    The name is a hash of the keys it holds, so the same cells give the same file.
+    """
+    table = table.sort_by("key").combine_chunks()
+    keys = "\n".join(table["key"].to_pylist()).encode()
+    leaf = f"{COMPACT}{hashlib.sha256(keys).hexdigest()[:32]}.parquet"
+    store.write(f"cells/{leaf}", parquet_bytes(table, row_group_size=BLOCK))
+    return leaf

@@ -1,0 +1,73 @@
+"""Many cell files into few, so that 100,000 cells stay quick to read.
+
+    python sweeps/ledger/compact.py results/controller_ablation
+
+The compacted file is committed before the single files go. A crash in between leaves both, which
+say the same; the next call removes what is left over. Readers take either.
+"""
+
+import sys
+
+import pyarrow as pa
+
+from sweeps.ledger.cells import read_compact, read_table, single_names, write_compact
+from sweeps.ledger.files import Store
+from sweeps.ledger.lock import Lock
+from sweeps.ledger.schema import CELL_SCHEMA, LedgerError
+
+MINIMUM = 1000
+"""Fewer single files than this are left alone."""
+BATCH = 4096
+"""Cells in one compacted file."""
+
+
+def compact(store: Store, *, minimum: int = MINIMUM, batch: int = BATCH) -> int:
+    """Put the single cell files of `store` into compacted ones, if there are enough of them.
+
+    Call it while holding the ledger's lock. Damaged files are left where they are, for
+    `quarantine_damaged` to name.
+
+    Returns:
+        how many single files went.
+
+    Raises:
+        LedgerError: a compacted file does not hold what was written; no single file is gone then.
+    """
+    keys = [name.removesuffix(".parquet") for name in single_names(store, "cells")]
+    if len(keys) < minimum:
+        return 0
+    gone = 0
+    for start in range(0, len(keys), batch):
+        table, _ = read_table(store, "cells", set(keys[start : start + batch]))
+        if not table.num_rows:
+            continue
+        leaf = write_compact(store, table.select(CELL_SCHEMA.names))
+        written, damaged = read_compact(store, leaf, CELL_SCHEMA.names)
+        if damaged or not pa.concat_tables(written).select(CELL_SCHEMA.names).equals(
+            table.select(CELL_SCHEMA.names).sort_by("key")
+        ):
+            raise LedgerError(
+                f"cells/{leaf} does not read back as written; the single files are still there. "
+                "Check the disk, remove that file and run again"
+            )
+        for key in table["key"].to_pylist():
+            store.delete(f"cells/{key}.parquet")
+            gone += 1
+    return gone
+
+
+def main(root: str) -> None:
+    """Compact the study in `root`, alone on its ledger."""
+    store = Store(root)
+    try:
+        with Lock(store):
+            print(f"{compact(store, minimum=1)} cell files compacted")
+    except LedgerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        raise SystemExit("usage: python sweeps/ledger/compact.py results/<study>")
+    main(sys.argv[1])
