@@ -1,5 +1,7 @@
 """The policies of Sec. 3: a U-Net that gives every pixel, or cell of a coarse grid, one logit."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -130,13 +132,11 @@ def build_policy(
             f"(known: {', '.join(POLICIES)})"
         )
     network = initialise(POLICIES[name](channels), generator)
-    with torch.no_grad():
-        last = _last_convolution(network)
-        if initial_bias != 0:
-            # He-initialised, the untrained logits are spread wider than the bias shifts them, and
-            # the first actions would be the ranking of an untrained network.
-            last.weight.mul_(0.1)
-        last.bias.fill_(initial_bias)
+    last = _last_convolution(network)
+    # He initialisation by fan-out (one channel) would start p at 0 or 1 at random.
+    bound = 1 / math.sqrt(last.weight[0].numel())
+    nn.init.uniform_(last.weight, -bound, bound, generator=generator)
+    nn.init.constant_(last.bias, initial_bias)
     if weights_path:
         load_weights(network, weights_path)
     return Policy(network, grid)
