@@ -193,6 +193,7 @@ def run_study(
 def _absolute(results: str) -> str:
     """The results folder as every worker will name it; refused where it cannot be written."""
     if "://" in results:
+        _probe(results)
         return results
     path = Path(results).absolute()
     if path.exists() and not path.is_dir():
@@ -207,6 +208,18 @@ def _absolute(results: str) -> str:
             f"--results must be a folder that can be written, got {path} ({error.strerror})"
         ) from None
     return str(path)
+
+
+def _probe(results: str) -> None:
+    """Refuse a URI that cannot be written, before anything else touches it."""
+    try:
+        store = Store(results)
+        store.write(".writable", b"")
+        store.delete(".writable")
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"--results must be a folder or a URI that can be written, got {results} ({error})"
+        ) from None
 
 
 def _run_locked(

@@ -20,6 +20,7 @@ from sweeps.ledger.schema import LedgerError
 LOCK = "lock.json"
 BEAT_S = 5.0
 STILL_S = 20.0
+SETTLE_S = 1.0  # of two that came to a free object store at once, the one that wrote last stays
 
 
 class Lock:
@@ -74,6 +75,9 @@ class Lock:
             if holder_of(self.store) not in (before, None):
                 self._refuse()
         self._say()
+        self._stop.wait(SETTLE_S)
+        if (holder_of(self.store) or {}).get("token") != self.token:
+            self._refuse()
         self._thread = threading.Thread(target=self._keep_beating, daemon=True)
         self._thread.start()
         return self
@@ -81,8 +85,11 @@ class Lock:
     def _keep_beating(self) -> None:
         while not self._stop.wait(BEAT_S):
             self._beat += 1
-            if (holder_of(self.store) or {}).get("token") == self.token:
-                self._say()
+            try:
+                if (holder_of(self.store) or {}).get("token") == self.token:
+                    self._say()
+            except OSError:
+                continue  # a request that failed must not end the beat; the next one may pass
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()

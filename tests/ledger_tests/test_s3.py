@@ -1,0 +1,301 @@
+"""The ledger on an object store: moto's S3 server on loopback, found by the usual AWS variables."""
+
+import datetime
+import json
+import threading
+import uuid
+
+import boto3
+import numpy as np
+import pytest
+from moto.server import ThreadedMotoServer
+
+from imaging_core.task import Predictions
+from sweeps.ledger import lock as lock_module
+from sweeps.ledger.commit import commit_cell, commit_failure, write_manifest
+from sweeps.ledger.files import Store
+from sweeps.ledger.lock import LOCK, Lock, must_hold
+from sweeps.ledger.read import (
+    committed_keys,
+    failed_keys,
+    quarantine_damaged,
+    read_artifacts,
+    read_ledger,
+    read_predictions,
+)
+from sweeps.ledger.schema import SCHEMA_VERSION, LedgerError, Manifest, PlannedCell, cell_key
+
+
+@pytest.fixture(scope="module")
+def server():
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(autouse=True)
+def variables(server, monkeypatch) -> dict[str, str]:
+    """What a user sets for a store that is not Amazon's own."""
+    values = {
+        "AWS_ENDPOINT_URL": server,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    return values
+
+
+@pytest.fixture
+def client(variables):
+    return boto3.client("s3", endpoint_url=variables["AWS_ENDPOINT_URL"])
+
+
+@pytest.fixture
+def bucket(client) -> str:
+    name = f"b{uuid.uuid4().hex[:12]}"
+    client.create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture
+def store(bucket) -> Store:
+    return Store(f"s3://{bucket}/studies/one")
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """The beat, forty times faster."""
+    monkeypatch.setattr(lock_module, "BEAT_S", 0.1)
+    monkeypatch.setattr(lock_module, "STILL_S", 0.8)
+    monkeypatch.setattr(lock_module, "SETTLE_S", 0.3)
+
+
+def listing(client, bucket: str) -> dict[str, tuple[str, datetime.datetime]]:
+    """Object → (its hash, when it was written)."""
+    page = client.list_objects_v2(Bucket=bucket)
+    assert not page["IsTruncated"]
+    return {o["Key"]: (o["ETag"], o["LastModified"]) for o in page.get("Contents", ())}
+
+
+def row(seed: int, accuracy: float = 0.5, **changes) -> dict:
+    values = {
+        "schema_version": SCHEMA_VERSION,
+        "key": cell_key("toy", 1, {"x": 1}, seed, "f"),
+        "status": "ok",
+        "study": "one",
+        "core": "toy",
+        "core_version": 1,
+        "arm": "x=1",
+        "levels": {"x": "1"},
+        "config": '{"x":1}',
+        "seed": seed,
+        "data": "d",
+        "data_fingerprint": "f",
+        "protocol": "held-out",
+        "metrics": {"accuracy": accuracy},
+        "curves": {"reward": [0.1, 0.2]},
+        "attempts": 1,
+        "git_commit": "",
+        "git_dirty": False,
+        "versions": {"python": "3"},
+        "host": "h",
+        "node": "n",
+        "device": "cpu",
+        "started": datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
+        "wall_s": 1.0,
+        "cpu_s": 1.0,
+        "stage_keys": {},
+    }
+    return values | changes
+
+
+def manifest(seeds: int) -> Manifest:
+    return Manifest(
+        study="one",
+        question="?",
+        core="toy",
+        factors={"x": ("1",)},
+        baseline={"x": "1"},
+        seeds=tuple(range(seeds)),
+        preset="demo",
+        data="d",
+        protocol="held-out",
+        data_fingerprint="f",
+        data_card="",
+        tables=(),
+        metrics=({"name": "accuracy"},),
+        cells=tuple(
+            PlannedCell(key=row(seed)["key"], arm="x=1", levels={"x": "1"}, seed=seed)
+            for seed in range(seeds)
+        ),
+    )
+
+
+def test_a_store_keeps_moves_and_forgets_bytes(store, client, bucket):
+    assert not store.local
+    assert not store.exists("a/x.bin")
+    with pytest.raises(FileNotFoundError):
+        store.read("a/x.bin")
+    assert list(store.names("a", ".bin")) == []
+    big = np.random.default_rng(0).bytes(11_000_000)  # more than one part of an upload
+    for name, content in {"a/x.bin": b"one", "a/big.bin": big, "a/empty.bin": b""}.items():
+        store.write(name, content)
+        assert store.read(name) == content
+    store.write("a/x.bin", b"two")
+    assert store.read("a/x.bin") == b"two"
+    assert list(store.names("a", ".bin")) == ["big.bin", "empty.bin", "x.bin"]
+    store.move("a/x.bin", "quarantine/x.bin")
+    assert store.read("quarantine/x.bin") == b"two"
+    store.delete("a/big.bin")
+    store.delete("a/big.bin")
+    assert list(store.names("a", ".bin")) == ["empty.bin"]
+    assert "studies/one/quarantine/x.bin" in listing(client, bucket)
+
+
+def test_a_small_file_is_one_upload(store, client, bucket):
+    store.write("x", b"small")
+    etag, _ = listing(client, bucket)["studies/one/x"]
+    assert "-" not in etag  # "<hash>-<parts>" is what a multipart upload leaves
+
+
+def test_options_of_a_uri_stay_behind_its_path(bucket):
+    child = Store(f"s3://{bucket}/studies?region=us-east-1").child("one")
+    assert child.root == f"s3://{bucket}/studies/one?region=us-east-1"
+    child.write("x", b"1")
+    assert Store(f"s3://{bucket}/studies/one").read("x") == b"1"
+
+
+def test_a_cell_with_predictions_and_arrays_comes_back(store):
+    part = Predictions(
+        split="test",
+        ids=np.array(["i", "j"]),
+        groups=np.array(["g", "h"]),
+        labels=np.array([0, 1]),
+        probabilities=np.array([[0.25, 0.75], [0.5, 0.5]], dtype=np.float32),
+    )
+    write_manifest(store, manifest(3))
+    commit_failure(
+        store, row(0, status="failed", error_type="E", error="lost", traceback="", metrics={})
+    )
+    commit_failure(
+        store, row(1, status="failed", error_type="E", error="bad", traceback="", metrics={})
+    )
+    assert failed_keys(store) == {row(0)["key"], row(1)["key"]}
+    commit_cell(store, row(0, 0.75), (part,), {"grid": np.arange(4)})
+    commit_cell(store, row(0, 0.25))  # the first commit wins
+    assert committed_keys(store) == {row(0)["key"]}
+    assert failed_keys(store) == {row(1)["key"]}
+    frame = read_ledger(store.root).cells
+    assert frame["status"].tolist() == ["ok", "failed", "missing"]
+    assert frame["metric.accuracy"].tolist()[0] == 0.75
+    assert frame["error"].tolist()[1] == "bad"
+    predictions = read_predictions(store, row(0)["key"])
+    assert predictions["id"].tolist() == ["i", "j"]
+    assert predictions["probabilities"].tolist()[0].tolist() == [0.25, 0.75]
+    assert read_artifacts(store, row(0)["key"])["grid"].tolist() == [0, 1, 2, 3]
+
+
+def test_a_damaged_cell_is_moved_away_and_named(store):
+    write_manifest(store, manifest(2))
+    for seed in (0, 1):
+        commit_cell(store, row(seed))
+    victim = f"cells/{row(1)['key']}.parquet"
+    store.write(victim, store.read(victim)[:200])
+    damaged = quarantine_damaged(store, committed_keys(store))
+    assert [name for name, _ in damaged] == [victim]
+    assert committed_keys(store) == {row(0)["key"]}
+    assert list(store.names("quarantine", ".parquet")) == [f"{row(1)['key']}.parquet"]
+
+
+def test_a_second_controller_is_refused_while_the_first_beats(store, quick):
+    with Lock(store) as first:
+        holder = json.loads(store.read(LOCK))
+        with pytest.raises(LedgerError, match=f"in use by process {holder['pid']} on"):
+            Lock(store).__enter__()
+        must_hold(store, first.token)
+    assert not store.exists(LOCK)
+
+
+def test_of_two_that_come_at_once_one_gets_in(store, quick):
+    together, done = threading.Barrier(2), threading.Event()
+    entered, refused = [], []
+
+    def come() -> None:
+        together.wait()
+        try:
+            with Lock(store) as held:
+                entered.append(held.token)
+                done.wait(10)
+        except LedgerError as error:
+            refused.append(str(error))
+            done.set()
+
+    threads = [threading.Thread(target=come) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(entered) == 1
+    assert len(refused) == 1
+    assert "in use by process" in refused[0]
+
+
+def test_a_dead_controller_is_taken_over_and_its_late_commit_refused(store, quick):
+    store.write(LOCK, json.dumps({"token": "dead", "pid": 1, "host": "gone", "beat": 9}).encode())
+    with Lock(store) as second:
+        must_hold(store, second.token)
+        with pytest.raises(LedgerError, match="late commit refused"):
+            must_hold(store, "dead")
+    with pytest.raises(LedgerError, match="nobody holds"):
+        must_hold(store, second.token)
+
+
+def test_a_failed_request_does_not_end_the_beat(store, quick, monkeypatch):
+    with Lock(store) as held:
+        write, failures = Store.write, iter([OSError("503 slow down")] * 3)
+
+        def flaky(self, name, content):
+            for error in failures:
+                raise error
+            write(self, name, content)
+
+        monkeypatch.setattr(Store, "write", flaky)
+        before = json.loads(store.read(LOCK))["beat"]
+        deadline = threading.Event()
+        for _ in range(50):
+            if json.loads(store.read(LOCK))["beat"] > before + 4:
+                break
+            deadline.wait(0.1)
+        assert json.loads(store.read(LOCK))["beat"] > before + 4
+        must_hold(store, held.token)
+
+
+def test_a_study_on_s3_resumes_from_its_bucket(toy, client, bucket):
+    arguments = ("--inline", "--seeds", "1", "--set", "pooling=8")
+    first = toy(*arguments, results=f"s3://{bucket}/prefix")
+    assert first.returncode == 0, first.stderr
+    assert "3 of 3 cells are committed" in first.stdout
+    before = listing(client, bucket)
+    cells = [name for name in before if name.startswith("prefix/toy/cells/")]
+    assert len(cells) == 3
+    assert not [name for name in before if name.endswith("lock.json")]
+
+    again = toy(*arguments, results=f"s3://{bucket}/prefix")
+    assert "nothing was left to compute" in again.stdout
+    after = listing(client, bucket)
+    assert {name: after[name] for name in cells} == {name: before[name] for name in cells}
+
+    frame = read_ledger(f"s3://{bucket}/prefix/toy").cells
+    assert frame["status"].tolist() == ["ok"] * 3
+
+
+@pytest.mark.parametrize("uri", ["s3://no-such-bucket/x", "s4://what/x"])
+def test_results_that_cannot_be_written_are_refused(toy, uri):
+    answer = toy("--inline", results=uri)
+    assert answer.returncode == 2
+    assert f"a URI that can be written, got {uri}" in answer.stderr
