@@ -67,6 +67,9 @@ class SelectionConfig:
     reward_epochs: int = ours(30, SILENT, ge=1)
     reward_min_steps: int = ours(0, "as classifier_min_steps", ge=0)
     reward_learning_rate: float = ours(1e-4, SILENT, gt=0)
+    reward_norm_momentum: float = ours(
+        0.1, "batch norm's; a fit of 20 steps needs a shorter memory to be evaluated", gt=0, le=1
+    )
     probe_ridge: float = ours(1.0, "penalty of linear_probe, per candidate and image", gt=0)
     reward_statistic: Literal["max", "mean"] = paper("max", "section 3.1: max of the last 5 epochs")
     reward_metric: Literal["accuracy", "log_likelihood"] = paper("accuracy", "section 3.1")
@@ -166,15 +169,19 @@ PRESETS = {
         "classifier": "small-resnet",
         "classifier_epochs": 10,
         "classifier_min_steps": 60,
+        "classifier_batch": 32,
         "classifier_learning_rate": 2e-3,
         "classifier_schedule": "onecycle",
         "classifier_augment": "flips-transposes",
         "reward_classifier": "tiny-resnet",
-        "reward_epochs": 5,
+        "reward_epochs": 1,
+        "reward_min_steps": 20,
         "reward_learning_rate": 5e-3,
+        "reward_norm_momentum": 0.3,
+        "reward_statistic": "mean",
         "controller_width": 32,
         "controller_feedforward": 64,
-        "iterations": 12,
+        "iterations": 18,
         "episodes": 2,
         "sampling": "antithetic",
         "learning_rate": 1e-3,

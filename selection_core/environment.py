@@ -72,6 +72,10 @@ class ClassifierReward:
         self.steps = 0
 
     def reward(self, keep: np.ndarray) -> float:
+        return last_epochs_reward(self.reward_trace(keep), self.statistic)
+
+    def reward_trace(self, keep: np.ndarray) -> tuple[float, ...]:
+        """The validation score after every epoch of one training."""
         images, labels = joined(self.real, self.pool, keep)
         model = self.initial if self.warm else copy.deepcopy(self.initial)
         scores: list[float] = []
@@ -90,7 +94,7 @@ class ClassifierReward:
         )
         self.trainings += 1
         self.steps += result.steps
-        return last_epochs_reward(tuple(scores), self.statistic)
+        return tuple(scores)
 
 
 class LinearProbeReward:

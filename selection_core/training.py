@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from imaging_core.datasets.base import ImageDataset, Split
 from imaging_core.fields import as_dict
@@ -64,10 +64,14 @@ def build_environment(
         )
     else:
         name = config.reward_classifier
+        initial = new_classifier(
+            config.classifier if name == "same" else name, data, seed, "reward/weights", device
+        )
+        for layer in initial.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.momentum = config.reward_norm_momentum
         inner = env.ClassifierReward(
-            new_classifier(
-                config.classifier if name == "same" else name, data, seed, "reward/weights", device
-            ),
+            initial,
             real=labelled(part, part, device),
             pool=candidates(pool, part, device),
             validation=labelled(watched, part, device),

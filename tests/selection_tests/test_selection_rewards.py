@@ -1,0 +1,132 @@
+"""The environments: closed-form ridge, common random numbers, counted trainings, controls."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+
+from imaging_core.classifiers import build_classifier
+from imaging_core.fitting import FitConfig
+from imaging_core.seeding import torch_generator
+from selection_core.environment import (
+    ClassifierReward,
+    LinearProbeReward,
+    SignedReward,
+    joined,
+    validation_score,
+)
+
+
+def _tables(seed=0, count=40, width=5):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    return rng.normal(size=(count, width)).astype(np.float32) + 0.5 * labels[:, None], labels
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "log_likelihood"])
+def test_linear_probe_against_scikit_learn(metric):
+    real, pool, validation = _tables(0), _tables(1), _tables(2)
+    probe = LinearProbeReward(
+        real=real, pool=pool, validation=validation, classes=2, ridge=0.1, metric=metric
+    )
+    keep = np.random.default_rng(3).random(40) < 0.5
+    x = np.concatenate([real[0], pool[0][keep]]).astype(float)
+    y = np.eye(2)[np.concatenate([real[1], pool[1][keep]])] - 0.5
+    scores = torch.from_numpy(Ridge(alpha=0.1 * len(x)).fit(x, y).predict(validation[0]))
+    if metric == "accuracy":
+        expected = float((scores.argmax(1).numpy() == validation[1]).mean())
+    else:
+        own = scores.log_softmax(1)[torch.arange(40), torch.from_numpy(validation[1])]
+        expected = float(own.mean())
+    assert probe.reward(keep) == pytest.approx(expected, abs=1e-6)
+    assert probe.trainings == 0
+
+
+def _classifier_reward(warm=False, statistic="max", epochs=7):
+    generator = torch_generator(0, "images")
+    images = torch.randn(24, 1, 16, 16, generator=generator)
+    labels = torch.arange(24) % 2
+    part = (images, labels)
+    model = build_classifier(
+        "tiny-resnet", channels=1, classes=2, size=16, generator=torch_generator(0, "weights")
+    )
+    fit_config = FitConfig(
+        epochs=epochs,
+        batch_size=8,
+        learning_rate=1e-3,
+        optimiser="adamw",
+        schedule="constant",
+        weight_decay=0.0,
+        patience=0,
+        min_steps=0,
+        augment="none",
+    )
+    return ClassifierReward(
+        model,
+        real=part,
+        pool=part,
+        validation=part,
+        fit_config=fit_config,
+        statistic=statistic,
+        metric="log_likelihood",
+        seed=0,
+        warm=warm,
+    )
+
+
+def test_the_same_selection_earns_the_same_reward_whatever_came_before():
+    environment = _classifier_reward()
+    keep = np.arange(24) < 12
+    first = environment.reward(keep)
+    other = environment.reward(~keep)
+    assert environment.reward(keep) == first
+    assert other != first
+    assert (environment.trainings, environment.steps) == (3, 3 * 7 * 5)  # 36 images in eights
+
+
+def test_a_warm_start_carries_weights_over():
+    environment = _classifier_reward(warm=True)
+    keep = np.arange(24) < 12
+    assert environment.reward(keep) != environment.reward(keep)
+
+
+def test_reward_is_the_max_or_mean_of_the_last_five_epochs():
+    """Epoch by epoch: a fit of e epochs at a constant rate ends where one of e + 1 passed by."""
+    keep = np.zeros(24, dtype=bool)
+    ends = [_classifier_reward(epochs=e).reward_trace(keep)[-1] for e in range(3, 8)]
+    assert _classifier_reward(statistic="max").reward(keep) == pytest.approx(max(ends))
+    assert _classifier_reward(statistic="mean").reward(keep) == pytest.approx(np.mean(ends))
+
+
+def test_signed_rewards():
+    keep = np.ones(40, dtype=bool)
+    probe = LinearProbeReward(
+        real=_tables(0),
+        pool=_tables(1),
+        validation=_tables(2),
+        classes=2,
+        ridge=0.1,
+        metric="accuracy",
+    )
+    assert SignedReward(probe, "flipped", 0).reward(keep) == -probe.reward(keep)
+    null = SignedReward(probe, "random", 0)
+    assert null.reward(keep) != null.reward(keep)
+
+
+def test_validation_score_literals():
+    class Fixed(torch.nn.Module):
+        def forward(self, x):
+            return torch.tensor([[0.0, 0.0], [0.0, np.log(3.0)]])
+
+    images, labels = torch.zeros(2, 1, 1, 1), torch.tensor([0, 1])
+    assert validation_score(Fixed(), images, labels, "accuracy") == 1.0
+    expected = (np.log(0.5) + np.log(0.75)) / 2
+    assert validation_score(Fixed(), images, labels, "log_likelihood") == pytest.approx(expected)
+
+
+def test_joined_keeps_real_first_and_an_empty_selection_is_real_alone():
+    real = (torch.zeros(2, 1), torch.tensor([0, 1]))
+    pool = (torch.arange(1.0, 4).view(3, 1), torch.tensor([1, 0, 1]))
+    images, labels = joined(real, pool, np.array([True, False, True]))
+    assert (images.flatten().tolist(), labels.tolist()) == ([0, 0, 1, 3], [0, 1, 1, 1])
+    assert len(joined(real, pool, np.zeros(3, dtype=bool))[0]) == 2
