@@ -152,13 +152,14 @@ class PolicyArm:
             advantage, self._mean_square = objectives.scale_advantage(
                 advantage, self._mean_square, RMS_DECAY
             )
+        ramp = min(1.0, self.policy_steps / max(config.lambda_ramp_steps, 1))
         loss = objectives.policy_loss(
             logits,
             objectives.policy_target(erased, config.target),
             advantage,
             pg_scale=config.pg_scale,
             lambda_mode=config.lambda_mode,
-            lambda_zeros=config.lambda_zeros,
+            lambda_zeros=config.lambda_zeros * (ramp if config.lambda_ramp_steps else 1.0),
             lambda_ones=config.lambda_ones,
         )
         self.optimiser.zero_grad(set_to_none=True)

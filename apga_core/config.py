@@ -56,6 +56,8 @@ class APGAConfig:
         advantage_scale: R − b as it is, or over its running root mean square.
         reward_images: whose rewards train the policy: all, or positives (class above 0) only.
         lambda_zeros, lambda_mode, lambda_ones: the terms against extreme masks.
+        lambda_ramp_steps: policy updates over which lambda_zeros rises from 0: masks start large
+            and shrink (a curriculum on area), so the policy does not collapse before it knows.
         pg_scale: weight of the policy gradient term.
         erase_value: what an erased pixel becomes.
         blur_sigma: of `erase_value="blur"`, as a share of the image's shorter side.
@@ -114,6 +116,7 @@ class APGAConfig:
     reward_images: Literal["all", "positives"] = paper("all", "Alg. 1")
     lambda_zeros: float = paper(0.1, "Sec. 3", ge=0)
     lambda_mode: Literal["constant", "abs-advantage"] = paper("constant", "eq. 7")
+    lambda_ramp_steps: int = paper(0, "eq. 7: constant", ge=0)
     lambda_ones: float = paper(0.0, "eq. 7; the released script uses 0.01", ge=0)
     pg_scale: float = paper(1.0, "eq. 7; the released script uses 100", gt=0)
     erase_value: Literal["zero", "mean", "blur"] = paper("zero", "Sec. 2.1")
@@ -152,17 +155,19 @@ DEMO = {
     "base_schedule": "onecycle",
     "base_patience": 0,
     "weight_decay": 1e-4,
-    "epochs": 5,
+    "epochs": 3,
     "min_steps": 60,
     "learning_rate": 3e-4,
     "policy_learning_rate": 2e-3,
+    "policy_warmup_steps": 120,
     "sampling": "bernoulli-grid",
     "grid": 8,
     "samples": 4,
     "reward_baseline": "leave-one-out",
     "advantage_scale": "running-rms",
     "reward_images": "positives",
-    "lambda_zeros": 0.01,
+    "lambda_zeros": 0.1,
+    "lambda_ramp_steps": 100,
     "erase_value": "blur",
     "initial_bias": -2.0,
 }

@@ -75,6 +75,19 @@ def test_positives_only_reads_no_negative_reward():
     assert arm.policy_steps == 1
 
 
+def test_the_ramp_lets_lambda_rise_from_nothing():
+    images, labels = batch()
+    arms = {ramp: policy_arm(lambda_ramp_steps=ramp, pg_scale=1e-9) for ramp in (0, 4)}
+    start = arms[4].importance(images)
+    for arm in arms.values():
+        arm.learn(images, labels)
+    torch.testing.assert_close(arms[4].importance(images), start, atol=1e-3, rtol=0)
+    assert float((start - arms[0].importance(images)).mean()) > 0.01
+    for _ in range(4):
+        arms[4].learn(images, labels)
+    assert float((start - arms[4].importance(images)).mean()) > 0.01
+
+
 def test_an_empty_aid_mask_trains_on_the_original_and_is_counted():
     arm = policy_arm(bias=-50.0, reward_images="positives")
     images, labels = batch()

@@ -21,6 +21,8 @@ TINY = {
     "epochs": 1,
     "min_steps": 0,
     "samples": 2,
+    "policy_warmup_steps": 0,
+    "lambda_ramp_steps": 0,
 }
 
 
@@ -148,6 +150,7 @@ def test_factors_change_the_cell(data, base, by_method):
         {"reward_granularity": "batch"},
         {"reward_baseline": "ema-after"},
         {"lambda_zeros": 0.2},
+        {"lambda_ramp_steps": 5},
         {"lambda_mode": "abs-advantage"},
         {"lambda_ones": 0.01},
         {"pg_scale": 100.0},
