@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -55,14 +56,49 @@ def metric_table(manifest: Manifest) -> dict[str, Metric]:
     }
 
 
-def available_factors(ledger: Ledger, names: set[str]) -> dict[str, str | None]:
-    """Which of `names` this study knows: factor → None, or → its fixed value in the config."""
-    known: dict[str, str | None] = {n: None for n in names if n in ledger.manifest.factors}
-    there = ledger.cells.loc[ledger.cells["status"] == "ok", "config"]
+def data_names(manifest: Manifest) -> tuple[str, ...]:
+    """Names of the study's datasets, without paths and options ("mura:PATH?part=…" is "mura")."""
+    texts = [text.strip() for text in manifest.data.split(", ")]
+    return tuple(dict.fromkeys(re.split(r"[:?]", text)[0] for text in texts))
+
+
+def body_part(data: str) -> str | None:
+    """`"elbow"` of `"mura:PATH?part=XR_ELBOW"` or `"mura:PATH/XR_ELBOW"`; None where none is."""
+    found = re.search(r"part=(?:XR_)?([A-Za-z]+)|XR_([A-Z]+)", data)
+    return (found[1] or found[2]).lower() if found else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """What a study varies, as the papers' tables speak of it.
+
+    Attributes:
+        cells: the ledger's frame, with `factor.body_part` where the data name one.
+        factors: factor → levels, those that vary or are declared.
+        fixed: configuration field → its value as text, of fields that no arm varies.
+    """
+
+    cells: pd.DataFrame
+    factors: Mapping[str, tuple[str, ...]]
+    fixed: Mapping[str, str]
+
+
+def design_of(ledger: Ledger) -> Design:
+    """The study's factors, body parts read from the names of its data."""
+    cells, factors = ledger.cells, dict(ledger.manifest.factors)
+    fixed: dict[str, str] = {}
+    there = cells.loc[cells["status"] == "ok", "config"]
     if len(there):
         config: Mapping[str, Any] = json.loads(there.iloc[0])
-        known |= {n: str(config[n]) for n in names if n in config and n not in known}
-    return known
+        fixed = {name: str(value) for name, value in config.items() if name not in factors}
+    parts = [body_part(level) for level in factors.get("data", ())]
+    if parts and all(parts) and len(set(parts)) == len(parts):
+        cells = cells.assign(**{"factor.body_part": cells["factor.data"].map(body_part)})
+        factors["body_part"] = tuple(str(part) for part in parts)
+        del factors["data"]
+    elif "data" not in factors and body_part(ledger.manifest.data):
+        fixed["body_part"] = str(body_part(ledger.manifest.data))
+    return Design(cells=cells, factors=factors, fixed=fixed)
 
 
 def select(cells: pd.DataFrame, levels: Mapping[str, str]) -> pd.DataFrame:
@@ -104,7 +140,12 @@ def count_line(found: Aggregate) -> str:
 
 
 def entry(
-    found: Aggregate, *, digits: int, percent: bool, under: tuple[str, ...] = (), best: bool = False
+    found: Aggregate,
+    *,
+    digits: int,
+    percent: bool = False,
+    under: tuple[str, ...] = (),
+    best: bool = False,
 ) -> Entry:
     """A table entry of mean ± std; a selection without cells is shown as missing."""
     values: dict[str, float | int | str] = {"n": found.n, "n_planned": found.planned}

@@ -4,16 +4,21 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 
 from analysis.aggregate import (
     Aggregate,
+    Design,
+    Metric,
     aggregate,
-    available_factors,
+    data_names,
+    design_of,
     entry,
     metric_table,
     select,
 )
+from analysis.inference import decided_best
 from analysis.model import Entry, Row, Table, mean_std
 from analysis.published import Line, PublishedTable, Value
 from sweeps.ledger.read import Ledger
@@ -21,87 +26,221 @@ from sweeps.ledger.read import Ledger
 EMPTY = Aggregate(mean=None, std=None, n=0, planned=0, failed=0, keys=())
 
 
+EMPTY = Aggregate(mean=None, std=None, n=0, planned=0, failed=0, keys=())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """One row or column of a rebuilt table: levels are None where this study did not run it."""
+
+    label: str
+    levels: Mapping[str, str] | None
+    metric: str | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """One axis of a rebuilt table.
+    """The rows or the columns of a rebuilt table, and the factors they use."""
 
-    Attributes:
-        lines: in reading order; a line with `levels` None is printed in the paper and not part
-            of this study.
-        group: label → the block it belongs to.
-    """
-
-    lines: tuple[tuple[str, Mapping[str, str] | None, str | None], ...]
+    places: tuple[Place, ...]
     factors: tuple[str, ...]
-    group: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selected:
+    """The cells behind one entry; None where this study did not run it."""
+
+    cells: pd.DataFrame | None
+    metric: str | None
 
 
 def same_data(ledger: Ledger, published: PublishedTable) -> bool:
-    """Whether the study ran on the paper's own dataset."""
-    return ledger.manifest.data.partition(":")[0] in published.data
+    """Whether the study ran on the paper's own dataset, and on no other."""
+    return set(data_names(ledger.manifest)) <= set(published.data)
 
 
-def _axis(ledger: Ledger, published: tuple[Line, ...], *, percent_of: str) -> Axis:
+def _own_places(
+    ledger: Ledger, published: tuple[Line, ...], metrics: Mapping[str, Metric]
+) -> list[Place]:
+    """One line for the whole study, per metric: it does not vary what the paper's lines vary."""
+    data = ", ".join(data_names(ledger.manifest))
+    names = list(dict.fromkeys(line.metric for line in published))
+    if len(names) == 1:
+        return [Place(label=data, levels={}, metric=names[0])]
+    return [
+        Place(label=f"{data} ({metrics[n].label if n in metrics else n})", levels={}, metric=n)
+        for n in names
+    ]
+
+
+def axis_of(
+    ledger: Ledger, design: Design, published: tuple[Line, ...], metrics: Mapping[str, Metric]
+) -> Axis:
+    """The printed lines in their order, each with its levels here; then levels of our own."""
     names = list(dict.fromkeys(name for line in published for name in line.levels))
-    known = available_factors(ledger, set(names))
+    known = [name for name in names if name in design.factors or name in design.fixed]
+    varied = [name for name in known if name in design.factors]
     matched = [{n: line.levels[n] for n in line.levels if n in known} for line in published]
     identities = [
-        (tuple(levels.items()), line.metric)
-        for levels, line in zip(matched, published, strict=True)
+        (*levels.items(), line.metric) for levels, line in zip(matched, published, strict=True)
     ]
-    lines: list[tuple[str, Mapping[str, str] | None, str | None]] = []
     if len(set(identities)) < len(identities):
-        # The study does not vary what tells the printed lines apart (a body part, say): its own
-        # line comes first, and the printed ones stand below it.
-        metrics = list(dict.fromkeys(line.metric for line in published))
-        labels = metric_table(ledger.manifest)
-        for metric in metrics:
-            suffix = f" ({labels[metric].label if metric in labels else metric})" if metric else ""
-            lines.append((percent_of + (suffix if len(metrics) > 1 else ""), {}, metric))
-        lines += [(line.label, None, line.metric) for line in published]
-        return Axis(lines=tuple(lines), factors=(), group={})
-    fixed = {name: level for name, level in known.items() if level is not None}
+        printed = [Place(label=x.label, levels=None, metric=x.metric) for x in published]
+        own = _own_places(ledger, published, metrics)
+        return Axis(places=(*own, *printed), factors=())
+    places = []
     for line, levels in zip(published, matched, strict=True):
-        fits = all(levels[name] == level for name, level in fixed.items() if name in levels)
-        varied = {name: level for name, level in levels.items() if name not in fixed}
-        lines.append((line.label, varied if fits else None, line.metric))
-    varied = [name for name in names if name in known and name not in fixed]
-    seen = [levels for _, levels, _ in lines]
-    for combination in itertools.product(*(ledger.manifest.factors[name] for name in varied)):
+        fits = all(design.fixed[n] == level for n, level in levels.items() if n not in varied)
+        own_levels = {n: level for n, level in levels.items() if n in varied}
+        places.append(
+            Place(label=line.label, levels=own_levels if fits else None, metric=line.metric)
+        )
+    seen = [place.levels for place in places]
+    for combination in itertools.product(*(design.factors[name] for name in varied)):
         levels = dict(zip(varied, combination, strict=True))
         if varied and levels not in seen:
-            lines.append((", ".join(combination), levels, None))
-    first = names[0] if len(names) > 1 else None
-    group = {label: levels.get(first, "") if levels and first else "" for label, levels, _ in lines}
-    return Axis(lines=tuple(lines), factors=tuple(varied), group=group)
+            places.append(Place(label=", ".join(combination), levels=levels, metric=None))
+    return Axis(places=tuple(places), factors=tuple(varied))
 
 
-def _residual(ledger: Ledger, used: tuple[str, ...]) -> list[dict[str, str]]:
-    """Every combination of the factors that neither axis uses: a table each."""
-    rest = {n: v for n, v in ledger.manifest.factors.items() if n not in used and len(v) > 1}
-    return [dict(zip(rest, levels, strict=True)) for levels in itertools.product(*rest.values())]
+def residual(design: Design, *axes: Axis) -> list[dict[str, str]]:
+    """Every combination of the factors that no axis uses: a table each, where it has cells."""
+    used = {name for axis in axes for name in axis.factors}
+    rest = {n: v for n, v in design.factors.items() if n not in used and len(v) > 1}
+    every = [dict(zip(rest, levels, strict=True)) for levels in itertools.product(*rest.values())]
+    return [levels for levels in every if len(select(design.cells, levels))]
 
 
-def _entry(
-    cells: pd.DataFrame,
-    levels: Mapping[str, str] | None,
-    metric: str | None,
-    printed: Value | None,
-    percent: bool,
-    room: bool,
-) -> Entry:
-    found = EMPTY if levels is None or metric is None else aggregate(select(cells, levels), metric)
+def _selected(
+    design: Design, published: PublishedTable, row: Place, column: Place, rest: Mapping[str, str]
+) -> Selected:
+    metric = column.metric or row.metric or published.metric
+    if row.levels is None or column.levels is None:
+        return Selected(cells=None, metric=metric)
+    cells = select(design.cells, {**rest, **row.levels, **column.levels})
+    return Selected(cells=cells if len(cells) else None, metric=metric)
+
+
+def selected_lines(ledger: Ledger, published: PublishedTable) -> dict[tuple[str, str], Selected]:
+    """The cells behind every printed value, by (row, column) as printed.
+
+    Where the study varies more than the paper, its baseline's levels are taken.
+    """
+    design, metrics = design_of(ledger), metric_table(ledger.manifest)
+    rows = axis_of(ledger, design, published.rows, metrics)
+    columns = axis_of(ledger, design, published.columns, metrics)
+    every = residual(design, rows, columns) or [{}]
+    baseline = ledger.manifest.baseline
+    rest = next((r for r in every if all(baseline.get(n) == v for n, v in r.items())), every[0])
+    return {
+        (row.label, column.label): _selected(design, published, row, column, rest)
+        for row in rows.places
+        for column in columns.places
+        if (row.label, column.label) in published.values
+    }
+
+
+def _entry(found: Selected, printed: Value | None, percent: bool, room: bool) -> Entry:
+    usable = found.cells is not None and found.metric is not None
+    counted = aggregate(found.cells, found.metric) if usable else EMPTY
     digits = 2 if percent else 3
     under = ("",) if room else ()
     if printed is not None:
         scale = 0.01 if percent else 1
-        shown = mean_std(printed.mean * scale, printed.std * scale, digits, percent=percent)
-        under = (shown,)
-    made = entry(found, digits=digits, percent=percent, under=under)
+        under = (mean_std(printed.mean * scale, printed.std * scale, digits, percent=percent),)
+    made = entry(counted, digits=digits, percent=percent, under=under)
     if printed is None:
         return made
     published = {"published_mean": printed.mean, "published_std": printed.std}
     return replace(made, values={**made.values, **published})
+
+
+def _best(
+    line: list[Selected], seeds: tuple[int, ...], metrics: Mapping[str, Metric]
+) -> int | None:
+    """Which entry of one metric's line is decidedly better than all others of the line."""
+    names = {found.metric for found in line if found.cells is not None}
+    if len(names) != 1:
+        return None
+    (metric,) = names
+    if metric not in metrics:
+        return None
+    values = np.full((len(line), len(seeds)), np.nan)
+    for place, found in enumerate(line):
+        if found.cells is None or f"metric.{metric}" not in found.cells:
+            continue
+        there = found.cells[found.cells["status"] == "ok"]
+        if not there["seed"].duplicated().any():
+            values[place] = there.set_index("seed")[f"metric.{metric}"].reindex(list(seeds))
+    return decided_best(values, higher_is_better=metrics[metric].higher_is_better)
+
+
+def _notes(ledger: Ledger, published: PublishedTable) -> tuple[str, ...]:
+    manifest = ledger.manifest
+    runs = f"{published.runs} runs" + ("" if published.runs_stated else ", assumed")
+    notes = [
+        "mean ± std over seeds (ddof = 1); n is shown where it is not the planned number of "
+        f"seeds ({len(manifest.seeds)}); best in bold only where the paired difference to every "
+        "other is decided (Holm, 5 %).",
+        f"printed: {published.where} ({runs}).",
+    ]
+    if not same_data(ledger, published):
+        notes.append(
+            f"different data: ours are {', '.join(data_names(manifest))}, the printed values are "
+            f"{published.data[0]}; compare orders within a table, not levels across."
+        )
+    notes.append(f"preset {manifest.preset}, protocol {manifest.protocol}.")
+    return tuple(notes)
+
+
+def _table(
+    ledger: Ledger,
+    published: PublishedTable,
+    design: Design,
+    axes: tuple[Axis, Axis],
+    rest: Mapping[str, str],
+    name: str,
+) -> Table:
+    rows, columns = axes
+    metrics = metric_table(ledger.manifest)
+    found = [
+        [_selected(design, published, row, column, rest) for column in columns.places]
+        for row in rows.places
+    ]
+    along_rows = published.focus_axis == "row"
+    lines = [list(line) for line in zip(*found, strict=True)] if along_rows else found
+    best = [_best(line, ledger.manifest.seeds, metrics) for line in lines]
+    groups = [name for name in rows.factors if len(rows.factors) > 1][:1]
+    body = []
+    for r, row in enumerate(rows.places):
+        printed = [published.values.get((row.label, c.label)) for c in columns.places]
+        room = any(value is not None for value in printed)
+        entries = []
+        for c, value in enumerate(printed):
+            made = _entry(found[r][c], value, published.percent, room)
+            marked = best[c] == r if along_rows else best[r] == c
+            entries.append(replace(made, best=bool(marked)))
+        group = (row.levels or {}).get(groups[0], "") if groups else ""
+        body.append(
+            Row(
+                label=row.label,
+                entries=tuple(entries),
+                under=("  printed",) if room else (),
+                group=group,
+            )
+        )
+    data = ", ".join(data_names(ledger.manifest))
+    where = f"ours on {data}, printed on {published.data[0]}: different data"
+    where = f"on {data}" if same_data(ledger, published) else where
+    suffix = "".join(f", {factor} = {level}" for factor, level in rest.items())
+    return Table(
+        name=name,
+        title=f"{published.caption} ({where}{suffix})",
+        stub="",
+        columns=tuple(c.label for c in columns.places),
+        rows=tuple(body),
+        notes=_notes(ledger, published),
+    )
 
 
 def rebuilt(ledger: Ledger, published: PublishedTable) -> list[Table]:
@@ -110,61 +249,20 @@ def rebuilt(ledger: Ledger, published: PublishedTable) -> list[Table]:
     Rows and columns are the paper's, in its order; levels that the paper does not have follow.
     Lines of the paper that this study did not run stay visible, with "—" over the printed value.
     """
-    manifest = ledger.manifest
-    data = manifest.data.partition(":")[0]
-    rows = _axis(ledger, published.rows, percent_of=data)
-    columns = _axis(ledger, published.columns, percent_of=data)
-    labels = metric_table(manifest)
-    same = same_data(ledger, published)
-    notes = [
-        "mean ± std over seeds (ddof = 1); n is shown where it is not the planned number "
-        f"of seeds ({len(manifest.seeds)}).",
-        f"printed: {published.where}; {published.runs} runs"
-        + ("." if published.runs_stated else " assumed, the paper does not say."),
+    design, metrics = design_of(ledger), metric_table(ledger.manifest)
+    axes = (
+        axis_of(ledger, design, published.rows, metrics),
+        axis_of(ledger, design, published.columns, metrics),
+    )
+    every = residual(design, *axes) or [{}]
+    return [
+        _table(
+            ledger,
+            published,
+            design,
+            axes,
+            rest,
+            published.name + (f"_{number}" if len(every) > 1 else ""),
+        )
+        for number, rest in enumerate(every, start=1)
     ]
-    if not same:
-        notes.append(
-            f"different data: ours are {data}, the printed values are {published.data[0]}; "
-            "their levels cannot be compared."
-        )
-    notes.append(f"preset {manifest.preset}, protocol {manifest.protocol}.")
-    tables = []
-    combinations = _residual(ledger, rows.factors + columns.factors)
-    for number, rest in enumerate(combinations):
-        cells = select(ledger.cells, rest)
-        body = []
-        for row_label, row_levels, row_metric in rows.lines:
-            entries = []
-            room = any((row_label, label) in published.values for label, _, _ in columns.lines)
-            for column_label, column_levels, column_metric in columns.lines:
-                metric = column_metric or row_metric or published.metric
-                levels = None
-                if row_levels is not None and column_levels is not None:
-                    levels = {**row_levels, **column_levels}
-                printed = published.values.get((row_label, column_label))
-                entries.append(_entry(cells, levels, metric, printed, published.percent, room))
-            body.append(
-                Row(
-                    label=row_label,
-                    entries=tuple(entries),
-                    under=("  printed",) if room else (),
-                    group=rows.group.get(row_label, ""),
-                )
-            )
-        suffix = "".join(f", {name} = {level}" for name, level in rest.items())
-        where = f"ours on {data}, printed on {published.data[0]}"
-        where = f"on {data}" if same else f"{where}: different data"
-        tables.append(
-            Table(
-                name=published.name + (f"_{number + 1}" if len(combinations) > 1 else ""),
-                title=f"{published.caption} ({where}{suffix})",
-                stub="",
-                columns=tuple(
-                    labels[m].label if m in labels and not levels else label
-                    for label, levels, m in columns.lines
-                ),
-                rows=tuple(body),
-                notes=tuple(notes),
-            )
-        )
-    return tables

@@ -10,6 +10,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from analysis.claims import claims_table, verdict_table
+from analysis.comparisons import arms_table, iqm_table, paired_tables, variance_table
+from analysis.generic import factor_table
 from analysis.layouts import rebuilt
 from analysis.model import Table
 from analysis.published import published_tables
@@ -38,7 +41,16 @@ def paper_tables(ledger: Ledger) -> list[Table]:
 
 def study_tables(ledger: Ledger) -> list[Table]:
     """Every table of the study, the papers' first."""
-    return paper_tables(ledger)
+    published = [published_tables()[name] for name in ledger.manifest.tables]
+    own = [factor_table(ledger), arms_table(ledger), *paired_tables(ledger)]
+    own += [iqm_table(ledger), variance_table(ledger)]
+    papers = tuple(dict.fromkeys(table.paper for table in published))
+    return [
+        *paper_tables(ledger),
+        *(verdict_table(ledger, table) for table in published),
+        *(table for table in own if table is not None),
+        *([claims_table(papers)] if papers else []),
+    ]
 
 
 def rebuild(root: str) -> list[str]:
@@ -50,7 +62,7 @@ def rebuild(root: str) -> list[str]:
     Raises:
         LedgerError: `root` is no study's results.
     """
-    ledger = read_ledger(root)
+    ledger = read_ledger(root, details=False)
     store = Store(root)
     paths = []
     for table in study_tables(ledger):
@@ -67,7 +79,7 @@ def print_tables(root: str, console: Console) -> None:
     Raises:
         LedgerError: `root` is no study's results.
     """
-    for table in paper_tables(read_ledger(root)):
+    for table in paper_tables(read_ledger(root, details=False)):
         print_table(table, console)
 
 

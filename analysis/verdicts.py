@@ -18,6 +18,8 @@ class Verdict:
 
 def more_seeds(found: Paired) -> str:
     """`"about 7 more seeds"`; at least one where the power says that the seeds there suffice."""
+    if found.n == 0:
+        return "not run here"
     if found.n < 2:
         return "too few common seeds to say how many more"
     if found.seeds_needed is None:

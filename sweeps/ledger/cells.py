@@ -4,7 +4,6 @@ import hashlib
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -149,9 +148,12 @@ def read_table(
             damaged += broken
     schema = pa.schema([CELL_SCHEMA.field(name) for name in columns])
     table = pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
-    at = pd.Index(table["key"].to_pandas())
-    chosen = np.flatnonzero(~at.duplicated() & at.isin(list(keys)))
-    return (table if len(chosen) == len(at) else table.take(chosen)), damaged
+    wanted = pc.is_in(table["key"], value_set=pa.array(list(keys), pa.string())).to_numpy()
+    codes = pc.dictionary_encode(table["key"]).combine_chunks().indices.to_numpy()
+    first = np.zeros(len(codes), dtype=bool)
+    first[np.unique(codes, return_index=True)[1]] = True
+    chosen = np.flatnonzero(wanted & first)
+    return (table if len(chosen) == len(codes) else table.take(chosen)), damaged
 
 
 def read_rows(

@@ -6,11 +6,13 @@ still for a while takes over; no two clocks are compared. Either way the lock na
 token, and a worker whose token is no longer there must not commit.
 """
 
+import datetime
 import fcntl
 import json
 import os
 import socket
 import threading
+import time
 import uuid
 from pathlib import Path
 
@@ -62,9 +64,7 @@ class Lock:
                 self._handle = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o644)
             except OSError as error:
                 raise LedgerError(f"cannot write to {self.store.root}: {error.strerror}") from None
-            try:
-                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _take(self._handle):
                 os.close(self._handle)
                 self._refuse()
             self._say()
@@ -101,12 +101,49 @@ class Lock:
             os.close(self._handle)
 
 
+def _take(handle: int) -> bool:
+    """Lock the open file, if nobody has; `is_alive` of another process may have it for a moment."""
+    for attempt in range(3):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.05 * (attempt < 2))
+        else:
+            return True
+    return False
+
+
 def holder_of(store: Store) -> dict | None:
     """What the lock says of its holder, or None where nobody holds it."""
     try:
         return json.loads(store.read(LOCK))
     except (FileNotFoundError, ValueError):
         return None
+
+
+def is_alive(store: Store) -> bool:
+    """Whether the holder that the lock names still runs.
+
+    On an object store: whether its last beat is younger than STILL_S, by the store's clock against
+    ours. That is good enough to tell a person, and never decides who may write.
+    """
+    if not store.local:
+        modified = store.fs.get_file_info(store.path(LOCK)).mtime
+        if modified is None:
+            return False
+        age = datetime.datetime.now(datetime.UTC) - modified
+        return age.total_seconds() < STILL_S
+    try:
+        handle = os.open(Path(store.path("lock")), os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def must_hold(store: Store, token: str) -> None:

@@ -1,0 +1,191 @@
+"""What the papers claim, held against our cells, and their prose against their own tables."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis.aggregate import Metric, metric_table
+from analysis.comparisons import probability
+from analysis.inference import Paired, exact_limit_sentence, paired_family
+from analysis.layouts import Selected, same_data, selected_lines
+from analysis.model import MISSING, Entry, Row, Table, number
+from analysis.published import PublishedTable, Value, claims_checked
+from analysis.verdicts import verdict
+from sweeps.ledger.read import Ledger
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """ "A beats B on this metric", as a printed table has it.
+
+    Attributes:
+        better, worse: the two printed values, better first by the printed means.
+        ours: (seeds,) our values of A minus our values of B; NaN where either is missing.
+    """
+
+    text: str
+    metric: str
+    better: Value
+    worse: Value
+    ours: np.ndarray
+
+
+def _by_seed(cells: pd.DataFrame, metric: str, seeds: tuple[int, ...]) -> np.ndarray:
+    column = f"metric.{metric}"
+    there = cells[cells["status"] == "ok"]
+    if column not in there or there["seed"].duplicated().any():
+        return np.full(len(seeds), np.nan)
+    return there.set_index("seed")[column].reindex(list(seeds)).to_numpy(dtype=float)
+
+
+def table_claims(ledger: Ledger, published: PublishedTable) -> list[Claim]:
+    """One claim for each printed comparison of the paper's own method with another one.
+
+    The direction is the printed one: where the paper's method is not the best, the claim is that
+    the other one beats it.
+    """
+    seeds = ledger.manifest.seeds
+    cells: Mapping[tuple[str, str], Selected] = selected_lines(ledger, published)
+    along = published.rows if published.focus_axis == "row" else published.columns
+    across = published.columns if published.focus_axis == "row" else published.rows
+    found = []
+    for line in across:
+        for rival in along:
+            if rival.label == published.focus:
+                continue
+
+            def place(label: str, line_label: str = line.label) -> tuple[str, str]:
+                here = (label, line_label)
+                return here if published.focus_axis == "row" else here[::-1]
+
+            ours, theirs = place(published.focus), place(rival.label)
+            pair = [(published.focus, ours), (rival.label, theirs)]
+            if published.values[theirs].mean > published.values[ours].mean:
+                pair.reverse()
+            (first, a), (second, b) = pair
+            metric = cells[a].metric
+            nothing = np.full(len(seeds), np.nan)
+            left, right = (
+                nothing if cells[x].cells is None else _by_seed(cells[x].cells, metric, seeds)
+                for x in (a, b)
+            )
+            found.append(
+                Claim(
+                    text=f"{first} beats {second} on {line.label}",
+                    metric=metric,
+                    better=published.values[a],
+                    worse=published.values[b],
+                    ours=left - right,
+                )
+            )
+    return found
+
+
+def welch_p(claim: Claim, runs: int) -> float:
+    """Two-sided Welch p of the printed summaries, `runs` runs each."""
+    a, b = claim.better, claim.worse
+    return float(
+        stats.ttest_ind_from_stats(a.mean, a.std, runs, b.mean, b.std, runs, equal_var=False).pvalue
+    )
+
+
+def _signed(claims: list[Claim], metrics: Mapping[str, Metric]) -> list[Paired]:
+    """Our side of each claim, turned so that positive favours it, Holm over the table."""
+    turned = [
+        claim.ours
+        if claim.metric not in metrics or metrics[claim.metric].higher_is_better
+        else -claim.ours
+        for claim in claims
+    ]
+    return paired_family(np.stack(turned))
+
+
+def verdict_table(ledger: Ledger, published: PublishedTable) -> Table:
+    """A verdict for each claim of one published table."""
+    claims = table_claims(ledger, published)
+    found = _signed(claims, metric_table(ledger.manifest))
+    same = same_data(ledger, published)
+    rows = []
+    for claim, pair in zip(claims, found, strict=True):
+        scale, digits = (0.01, 2) if published.percent else (1, 3)
+        printed = (claim.better.mean - claim.worse.mean) * scale
+        difference, interval = Entry(text=MISSING), Entry(text=MISSING)
+        if pair.n:
+            text = number(pair.mean, digits, percent=published.percent)
+            difference = Entry(text=text, values={"value": pair.mean}, order=pair.mean)
+        if pair.n > 1:
+            low = number(pair.low, digits, percent=published.percent)
+            high = number(pair.high, digits, percent=published.percent)
+            interval = Entry(text=f"[{low}, {high}]", values={"low": pair.low, "high": pair.high})
+        p = welch_p(claim, published.runs)
+        said = verdict(pair, same_data=same)
+        rows.append(
+            Row(
+                label=claim.text,
+                entries=(
+                    Entry(
+                        text=number(printed, digits, percent=published.percent),
+                        values={"value": printed},
+                        order=printed,
+                    ),
+                    Entry(text=probability(p), values={"value": p}, order=p),
+                    difference,
+                    interval,
+                    Entry(text=probability(pair.p_holm), values={"value": pair.p_holm}),
+                    Entry(text=said.text, values={"label": said.label}),
+                ),
+            )
+        )
+    most = max(pair.n for pair in found)
+    family = max(pair.family for pair in found)
+    limit = exact_limit_sentence(most, family) if family else ""
+    return Table(
+        name=f"verdicts_{published.name}",
+        title=f"Claims of Table {published.number} ({published.caption}) against our cells",
+        stub="claim (direction as printed)",
+        columns=(
+            "printed difference",
+            "printed p (Welch)",
+            "ours",
+            "95 % interval",
+            "p (Holm)",
+            "verdict",
+        ),
+        rows=tuple(rows),
+        notes=(
+            f"printed: {published.where}; Welch's t on the printed mean ± std with "
+            f"{published.runs} runs" + ("" if published.runs_stated else " (assumed)") + ".",
+            "ours: paired over common seeds; confirmed or contradicted where Holm's p ≤ 0.05, "
+            f"the family being the {family} claims of this table that our cells can test.",
+            *((limit,) if limit else ()),
+        ),
+    )
+
+
+def claims_table(papers: tuple[str, ...]) -> Table:
+    """The sentences of the papers that were held against their own printed tables."""
+    rows = [
+        Row(
+            label=claim.claim,
+            group=paper,
+            entries=(
+                Entry(text=paper),
+                Entry(text=claim.printed_tables_say),
+                Entry(text=claim.finding),
+                Entry(text=claim.how or MISSING),
+            ),
+        )
+        for paper in papers
+        for claim in claims_checked(paper)
+    ]
+    return Table(
+        name="claims_checked",
+        title="Sentences of the papers against their own tables",
+        stub="the text says",
+        columns=("paper", "its tables say", "finding", "how"),
+        rows=tuple(rows),
+        notes=("None of this needs our cells: it is arithmetic on the printed values.",),
+    )

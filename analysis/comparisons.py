@@ -1,0 +1,346 @@
+"""The study's own tables: every arm, paired differences, sources of variance, several tasks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from analysis.aggregate import Metric, aggregate, entry, metric_table
+from analysis.inference import EXACT_LIMIT, Paired, exact_limit_sentence, paired_family
+from analysis.model import MISSING, Entry, Row, Table, number
+from analysis.resampling import RESAMPLES, case_bootstrap, stratified_iqm
+from analysis.verdicts import more_seeds
+from sweeps.ledger.read import Ledger, read_predictions
+
+MOST_ROWS = 200
+"""Arms in one table; of a larger study the best by the first metric are shown, and it is said."""
+MOST_PREDICTIONS = 2000
+"""Cells whose predictions are read for the intervals over test cases."""
+TASK_FACTORS = ("data", "body_part", "view", "k_shot", "pool", "pool_kind", "pool_label_noise")
+"""Factors that change the task and not the method: an arm is compared within its own task."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arms:
+    """The arms of a study and each cell's place among arms × seeds.
+
+    Attributes:
+        labels: what tells each arm apart, in plan order.
+        levels: of each arm.
+        seeds: in ascending order.
+        row, column: for each cell of the frame, its arm and its seed.
+    """
+
+    labels: tuple[str, ...]
+    levels: tuple[Mapping[str, str], ...]
+    seeds: tuple[int, ...]
+    row: np.ndarray
+    column: np.ndarray
+
+    def matrix(self, values: pd.Series) -> np.ndarray:
+        """(arms, seeds) of a column of the frame, NaN where there is no cell."""
+        filled = np.full((len(self.labels), len(self.seeds)), np.nan)
+        filled[self.row, self.column] = values.to_numpy(dtype=float)
+        return filled
+
+
+def arms_of(ledger: Ledger) -> Arms:
+    """The arms in plan order, labelled by the factors that vary."""
+    levels = {cell.arm: cell.levels for cell in ledger.manifest.cells}
+    names = dict.fromkeys(name for each in levels.values() for name in each)
+    varied = [n for n in names if len({each.get(n) for each in levels.values()}) > 1]
+    labels = {
+        arm: ", ".join(each[n] for n in varied if n in each) or arm for arm, each in levels.items()
+    }
+    seeds = sorted(set(ledger.cells["seed"]))
+    return Arms(
+        labels=tuple(labels.values()),
+        levels=tuple(levels.values()),
+        seeds=tuple(seeds),
+        row=pd.Index(labels).get_indexer(ledger.cells["arm"]),
+        column=pd.Index(seeds).get_indexer(ledger.cells["seed"]),
+    )
+
+
+def values_of(ledger: Ledger, arms: Arms, metric: str) -> np.ndarray:
+    """(arms, seeds) of `metric`, NaN where the cell is missing or failed."""
+    column = f"metric.{metric}"
+    if column not in ledger.cells:
+        return np.full((len(arms.labels), len(arms.seeds)), np.nan)
+    return arms.matrix(ledger.cells[column].where(ledger.cells["status"] == "ok"))
+
+
+def present_metrics(ledger: Ledger) -> list[Metric]:
+    """The metrics that at least one cell carries, with as many digits as their size asks for."""
+    cells, found = ledger.cells, []
+    for metric in metric_table(ledger.manifest).values():
+        column = f"metric.{metric.name}"
+        if column not in cells or not cells[column].notna().any():
+            continue
+        largest = float(cells[column].abs().max())
+        digits = 3 if metric.fraction or largest < 10 else (2 if largest < 100 else 1)
+        found.append(replace(metric, digits=digits))
+    return found
+
+
+def _shown(values: np.ndarray, metric: Metric) -> tuple[list[int], tuple[str, ...]]:
+    """Which arms a table shows, in plan order, and the note where these are not all."""
+    if len(values) <= MOST_ROWS:
+        return list(range(len(values))), ()
+    seen = ~np.isnan(values)
+    mean = np.where(seen, values, 0).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
+    worst = -np.inf if metric.higher_is_better else np.inf
+    mean = np.where(seen.any(axis=1), mean, worst)
+    order = np.argsort(-mean if metric.higher_is_better else mean, kind="stable")[:MOST_ROWS]
+    note = f"{MOST_ROWS} of {len(values)} arms are shown, the best by mean {metric.label}."
+    return sorted(int(i) for i in order), (note,)
+
+
+def arms_table(ledger: Ledger) -> Table:
+    """Every arm × metric, mean ± std over seeds."""
+    arms, metrics = arms_of(ledger), present_metrics(ledger)
+    notes = ("mean ± std over seeds (ddof = 1); n is shown where it is not the planned number.",)
+    shown = list(range(min(len(arms.labels), MOST_ROWS)))
+    if metrics:
+        shown, more = _shown(values_of(ledger, arms, metrics[0].name), metrics[0])
+        notes += more
+    wanted = np.flatnonzero(np.isin(arms.row, shown))
+    groups = ledger.cells.iloc[wanted].groupby(arms.row[wanted], sort=True)
+    rows = []
+    for arm, cells in groups:
+        entries = [entry(aggregate(cells, m.name), digits=m.digits) for m in metrics]
+        rows.append(Row(label=arms.labels[arm], entries=tuple(entries)))
+    failures = int((ledger.cells["status"] == "failed").sum())
+    missing = int((ledger.cells["status"] == "missing").sum())
+    if failures or missing:
+        notes += (f"Of {len(ledger.cells)} planned cells {failures} failed, {missing} missing.",)
+    return Table(
+        name="arms",
+        title=f"{ledger.manifest.study}: every arm on {ledger.manifest.data}",
+        stub="arm",
+        columns=tuple(m.label for m in metrics),
+        rows=tuple(rows),
+        notes=notes,
+    )
+
+
+def reference_rows(arms: Arms, baseline: Mapping[str, str]) -> np.ndarray:
+    """For each arm, the row of the baseline arm within the same task; −1 where there is none."""
+    identity = {tuple(sorted(levels.items())): row for row, levels in enumerate(arms.levels)}
+    method = {name: level for name, level in baseline.items() if name not in TASK_FACTORS}
+    rows = []
+    for levels in arms.levels:
+        own = {name: level for name, level in method.items() if name in levels}
+        rows.append(identity.get(tuple(sorted({**levels, **own}.items())), -1))
+    return np.array(rows)
+
+
+def probability(p: float) -> str:
+    """A p-value as printed; what cannot be computed is shown as missing."""
+    if np.isnan(p):
+        return MISSING
+    return "<.0001" if p < 1e-4 else number(p, 4)
+
+
+def _outcome(found: Paired, higher_is_better: bool) -> str:
+    if not found.decided:
+        return f"undecided; {more_seeds(found)}"
+    return "better" if (found.mean > 0) == higher_is_better else "worse"
+
+
+def _paired_entries(found: Paired, metric: Metric, keys: tuple[str, ...]) -> list[Entry]:
+    if found.n < 2:
+        count = Entry(text=str(found.n), keys=keys, values={"value": found.n})
+        return [count, *(Entry(text=MISSING) for _ in range(7))]
+
+    def shown(value: float) -> Entry:
+        text = number(value, metric.digits) if np.isfinite(value) else MISSING
+        return Entry(text=text, values={"value": value}, order=value, keys=keys)
+
+    low, high = number(found.low, metric.digits), number(found.high, metric.digits)
+    return [
+        Entry(text=str(found.n), values={"value": found.n}, order=found.n),
+        shown(found.mean),
+        Entry(text=f"[{low}, {high}]", values={"low": found.low, "high": found.high}),
+        Entry(
+            text=number(found.d_z, 2) if np.isfinite(found.d_z) else MISSING,
+            values={"value": found.d_z},
+            order=found.d_z,
+        ),
+        Entry(text=probability(found.p), values={"value": found.p}, order=found.p),
+        Entry(text=probability(found.p_holm), values={"value": found.p_holm}, order=found.p_holm),
+        Entry(
+            text=number(found.detectable, metric.digits) if found.detectable > 0 else MISSING,
+            values={"value": found.detectable},
+        ),
+        Entry(text=_outcome(found, metric.higher_is_better)),
+    ]
+
+
+def paired_against_baseline(
+    ledger: Ledger, arms: Arms, metric: Metric
+) -> tuple[list[int], list[Paired]]:
+    """Every arm minus the baseline of its task, over common seeds; the baseline itself left out."""
+    values = values_of(ledger, arms, metric.name)
+    reference = reference_rows(arms, ledger.manifest.baseline)
+    rows = [i for i, r in enumerate(reference) if r >= 0 and r != i]
+    return rows, paired_family(values[rows] - values[reference[rows]]) if rows else []
+
+
+def paired_tables(ledger: Ledger) -> list[Table]:
+    """A table of paired differences per metric; the family is the table."""
+    arms, tables = arms_of(ledger), []
+    metrics = present_metrics(ledger)
+    keys = ledger.cells["key"].to_numpy()
+    for metric in metrics[:1] if len(arms.labels) > MOST_ROWS else metrics:
+        rows, found = paired_against_baseline(ledger, arms, metric)
+        if not rows:
+            continue
+        shown, more = _shown(values_of(ledger, arms, metric.name)[rows], metric)
+        body = []
+        for i in shown:
+            behind = tuple(keys[arms.row == rows[i]])
+            entries = _paired_entries(found[i], metric, behind)
+            body.append(Row(label=arms.labels[rows[i]], entries=tuple(entries)))
+        most = max(p.n for p in found)
+        family = max(p.family for p in found)
+        exact = f"exact sign-flip up to {EXACT_LIMIT} common seeds, paired t above"
+        limit = exact_limit_sentence(most, family)
+        method = {k: v for k, v in ledger.manifest.baseline.items() if k not in TASK_FACTORS}
+        baseline = ", ".join(method.values()) or "the baseline arm"
+        notes = (
+            f"Difference: arm minus {baseline}, over common seeds"
+            + (", within the same task" if len(method) < len(arms.levels[0]) else "")
+            + "; interval: 95 % t-interval of its mean over seeds (training variance only).",
+            f"p: {exact}. Holm family: the {family} comparisons with {baseline} on {metric.label}.",
+            "detectable: the smallest true difference found with 80 % power at this n and the "
+            "spread seen; outcome: decided by Holm's p at 5 %.",
+            *((limit,) if limit else ()),
+            *more,
+        )
+        tables.append(
+            Table(
+                name=f"paired_{metric.name}",
+                title=f"{metric.label}: paired differences against {baseline}",
+                stub="arm",
+                columns=(
+                    "n",
+                    "difference",
+                    "95 % interval",
+                    "d_z",
+                    "p",
+                    "p (Holm)",
+                    "detectable",
+                    "outcome",
+                ),
+                rows=tuple(body),
+                notes=notes,
+            )
+        )
+    return tables
+
+
+def _case_spread(ledger: Ledger, keys: Sequence[str], metric: str) -> tuple[float, int]:
+    """Mean over cells of the bootstrap std over test patients, and how many cells have it."""
+    spreads = []
+    for key in keys:
+        try:
+            predictions = read_predictions(ledger.store, key)
+        except FileNotFoundError:
+            continue
+        found = case_bootstrap(predictions, split="test")
+        if metric in found:
+            spreads.append(found[metric].std)
+    return (float(np.mean(spreads)) if spreads else np.nan), len(spreads)
+
+
+def variance_table(ledger: Ledger, metric_name: str = "accuracy") -> Table | None:
+    """How much of the uncertainty is training, and how much is the choice of test patients.
+
+    None where no cell has predictions, or where there are too many to read.
+    """
+    metric = metric_table(ledger.manifest).get(metric_name)
+    there = ledger.cells[ledger.cells["status"] == "ok"]
+    if metric is None or there.empty or len(there) > MOST_PREDICTIONS:
+        return None
+    arms = arms_of(ledger)
+    values = values_of(ledger, arms, metric_name)
+    rows, read = [], 0
+    for arm, label in enumerate(arms.labels):
+        cells = ledger.cells[arms.row == arm]
+        keys = tuple(cells.loc[cells["status"] == "ok", "key"])
+        cases, n = _case_spread(ledger, keys, metric_name)
+        read += n
+        seen = values[arm][~np.isnan(values[arm])]
+        seeds = float(np.std(seen, ddof=1)) if len(seen) > 1 else np.nan
+        entries = [
+            Entry(
+                text=number(value, metric.digits) if np.isfinite(value) else MISSING,
+                values={"value": value} if np.isfinite(value) else {},
+                order=value if np.isfinite(value) else None,
+                keys=keys,
+            )
+            for value in (seeds, cases)
+        ]
+        rows.append(Row(label=label, entries=(*entries, Entry(text=str(n)))))
+    if not read:
+        return None
+    return Table(
+        name="variance",
+        title=f"{metric.label}: two sources of variance, kept apart",
+        stub="arm",
+        columns=("std over seeds", "std over test patients", "cells"),
+        rows=tuple(rows),
+        notes=(
+            "over seeds: training anew on the same split and test set (ddof = 1).",
+            f"over test patients: bootstrap of whole groups over the stored test predictions of "
+            f"each cell ({RESAMPLES} resamples), averaged over cells; the classifier is fixed.",
+            "Differences between arms are paired on both: the same seeds, the same test patients.",
+        ),
+    )
+
+
+def iqm_table(ledger: Ledger) -> Table | None:
+    """Interquartile mean per method over task × seed, where there are several tasks."""
+    arms = arms_of(ledger)
+    names = [n for n in TASK_FACTORS if n in arms.levels[0]]
+    tasks = list(dict.fromkeys(tuple(levels.get(n) for n in names) for levels in arms.levels))
+    metrics = present_metrics(ledger)
+    if len(tasks) < 2 or not metrics or len(arms.labels) > MOST_ROWS:
+        return None
+    methods: dict[tuple[str, ...], list[int]] = {}
+    for row, levels in enumerate(arms.levels):
+        method = tuple(level for n, level in levels.items() if n not in names)
+        methods.setdefault(method, []).append(row)
+    rows = []
+    for method, members in methods.items():
+        entries = []
+        for metric in metrics:
+            scores = values_of(ledger, arms, metric.name)[members]
+            scores = scores[:, ~np.isnan(scores).any(axis=0)]
+            if len(members) < len(tasks) or scores.shape[1] < 2:
+                entries.append(Entry(text=MISSING))
+                continue
+            found = stratified_iqm(scores)
+            low, high = number(found.low, metric.digits), number(found.high, metric.digits)
+            entries.append(
+                Entry(
+                    text=number(found.estimate, metric.digits),
+                    under=(f"[{low}, {high}]",),
+                    values={"iqm": found.estimate, "low": found.low, "high": found.high},
+                    order=found.estimate,
+                )
+            )
+        rows.append(Row(label=", ".join(method), entries=tuple(entries)))
+    return Table(
+        name="iqm",
+        title=f"Interquartile mean over {len(tasks)} tasks × seeds",
+        stub="method",
+        columns=tuple(m.label for m in metrics),
+        rows=tuple(rows),
+        notes=(
+            f"tasks: the levels of {', '.join(names)}; seeds that every task has.",
+            f"95 % interval: stratified bootstrap, seeds within task ({RESAMPLES} resamples).",
+        ),
+    )

@@ -1,0 +1,149 @@
+"""Tables for studies that no paper printed: two factors as a grid, a k-shot curve as a table, and
+one factor at a time from the default.
+"""
+
+from collections.abc import Mapping
+
+from analysis.aggregate import aggregate, entry
+from analysis.comparisons import (
+    TASK_FACTORS,
+    Arms,
+    arms_of,
+    present_metrics,
+    reference_rows,
+    values_of,
+)
+from analysis.inference import paired_family
+from analysis.model import MISSING, Entry, Row, Table, number
+from sweeps.ledger.read import Ledger
+
+
+def in_order(levels: tuple[str, ...]) -> tuple[str, ...]:
+    """Levels in numerical order where all but "all" are numbers, else as declared.
+
+    "all" (images of a class) is more than any number.
+    """
+
+    def value(level: str) -> float:
+        return float("inf") if level == "all" else float(level)
+
+    try:
+        return tuple(sorted(levels, key=value))
+    except ValueError:
+        return levels
+
+
+def varied_factors(ledger: Ledger) -> dict[str, tuple[str, ...]]:
+    """The factors with more than one level, in the order of the plan."""
+    return {n: levels for n, levels in ledger.manifest.factors.items() if len(levels) > 1}
+
+
+def is_one_at_a_time(arms: Arms, baseline: Mapping[str, str]) -> bool:
+    """Whether every arm differs from the baseline in at most one factor, among three or more."""
+    differing = [sum(levels.get(n) != v for n, v in baseline.items()) for levels in arms.levels]
+    return len(baseline) > 2 and len(arms.levels) > 2 and max(differing) == 1
+
+
+def grid_table(ledger: Ledger, rows: str, columns: str) -> Table | None:
+    """One metric over two factors (λ_zeros × decay, method × k-shot), mean ± std and n."""
+    metrics = present_metrics(ledger)
+    if not metrics:
+        return None
+    wanted = [m for m in metrics if m.name == "test_at_best_val"] or metrics
+    metric = wanted[0]
+    cells, factors = ledger.cells, ledger.manifest.factors
+    across = in_order(factors[columns])
+    body = []
+    for level in in_order(factors[rows]):
+        line = cells[cells[f"factor.{rows}"] == level]
+        body.append(
+            Row(
+                label=level,
+                entries=tuple(
+                    entry(
+                        aggregate(line[line[f"factor.{columns}"] == c], metric.name),
+                        digits=metric.digits,
+                    )
+                    for c in across
+                ),
+            )
+        )
+    return Table(
+        name=f"grid_{rows}_{columns}",
+        title=f"{metric.label}: {rows} × {columns} on {ledger.manifest.data}",
+        stub=f"{rows} \\ {columns}",
+        columns=across,
+        rows=tuple(body),
+        notes=("mean ± std over seeds (ddof = 1); n is shown where it is not the planned number.",),
+    )
+
+
+def ambiguity_table(ledger: Ledger) -> Table | None:
+    """One decision at a time against the default: what each ambiguity of the paper is worth."""
+    arms, baseline = arms_of(ledger), ledger.manifest.baseline
+    metrics = present_metrics(ledger)
+    if not metrics:
+        return None
+    wanted = [m for m in metrics if m.name == "test_at_best_val"] or metrics
+    metric = wanted[0]
+    values = values_of(ledger, arms, metric.name)
+    reference = reference_rows(arms, baseline)
+    changed = [i for i, r in enumerate(reference) if r >= 0 and r != i]
+    found = dict(
+        zip(changed, paired_family(values[changed] - values[reference[changed]]), strict=True)
+    )
+    rows = []
+    for i, levels in enumerate(arms.levels):
+        cells = ledger.cells[arms.row == i]
+        mean = entry(aggregate(cells, metric.name), digits=metric.digits)
+        factor = next((n for n, v in levels.items() if baseline.get(n) != v), None)
+        label = f"{factor} = {levels[factor]}" if factor else "default"
+        if i not in found or found[i].n < 2:
+            rows.append(Row(label=label, entries=(mean, Entry(text=MISSING), Entry(text=MISSING))))
+            continue
+        pair = found[i]
+        low, high = number(pair.low, metric.digits), number(pair.high, metric.digits)
+        interval = f"{number(pair.mean, metric.digits)} [{low}, {high}]"
+        holm = "decided" if pair.decided else "undecided"
+        rows.append(
+            Row(
+                label=label,
+                group=factor or "",
+                entries=(
+                    mean,
+                    Entry(
+                        text=interval,
+                        values={"value": pair.mean, "low": pair.low, "high": pair.high},
+                        order=pair.mean,
+                        keys=mean.keys,
+                    ),
+                    Entry(text=holm, values={"p_holm": pair.p_holm}),
+                ),
+            )
+        )
+    return Table(
+        name="ambiguities",
+        title=f"{metric.label}: one decision at a time from the default",
+        stub="decision",
+        columns=(metric.label, "difference to default", "Holm, 5 %"),
+        rows=tuple(rows),
+        notes=(
+            "default: " + ", ".join(f"{n} = {v}" for n, v in baseline.items()) + ".",
+            "difference: paired over common seeds, with the 95 % t-interval of its mean; the "
+            f"Holm family is the {len(changed)} decisions of this table.",
+        ),
+    )
+
+
+def factor_table(ledger: Ledger) -> Table | None:
+    """The layout that fits the study's factors, or None where the papers' layouts say it all."""
+    varied = varied_factors(ledger)
+    if is_one_at_a_time(arms_of(ledger), ledger.manifest.baseline):
+        return ambiguity_table(ledger)
+    if len(varied) != 2 or max(map(len, varied.values())) > 12:
+        return None
+    first, second = varied
+    # Along the columns goes what is a number: k, or the decay.
+    if first in TASK_FACTORS:
+        first, second = second, first
+    return grid_table(ledger, first, second)

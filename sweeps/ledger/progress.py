@@ -1,0 +1,217 @@
+"""How far a study is, from its ledger alone: what any terminal can ask while it runs and after."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sweeps.ledger.cells import committed_keys, failed_keys, read_table
+from sweeps.ledger.files import Store
+from sweeps.ledger.lock import holder_of, is_alive
+from sweeps.ledger.read import read_manifest
+from sweeps.ledger.schema import LedgerError, PlannedCell
+
+RUNNING = "running.json"
+SAMPLED_CELLS = 96
+"""Committed cells whose times are read for the estimate: enough for a mean, quick on S3 too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """The controller that the lock names.
+
+    Attributes:
+        process: "process 12 on host".
+        alive: whether it still holds the lock.
+        running: (what, seconds so far) of each item it is computing; empty unless alive.
+        slots: its workers; 0 where it has not said so yet.
+    """
+
+    process: str
+    alive: bool
+    running: tuple[tuple[str, float], ...]
+    slots: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmProgress:
+    """One arm: how many of its seeds are there, failed and left, and a cell's mean seconds."""
+
+    arm: str
+    planned: int
+    done: int
+    failed: int
+    wall_s: float | None
+
+    @property
+    def left(self) -> int:
+        """Cells that are neither committed nor failed."""
+        return self.planned - self.done - self.failed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """One study.
+
+    Attributes:
+        arms: in the order of the plan.
+        failures: (arm, seed, error type, first line of the error) of each failed cell.
+        compute_left_s: seconds of one worker for the cells that are left; None before the first
+            cell is there.
+        holder: the controller that the lock names, if any.
+    """
+
+    study: str
+    question: str
+    arms: tuple[ArmProgress, ...]
+    failures: tuple[tuple[str, int, str, str], ...]
+    compute_left_s: float | None
+    holder: Holder | None
+
+    @property
+    def planned(self) -> int:
+        return sum(arm.planned for arm in self.arms)
+
+    @property
+    def done(self) -> int:
+        return sum(arm.done for arm in self.arms)
+
+    @property
+    def failed(self) -> int:
+        return sum(arm.failed for arm in self.arms)
+
+    @property
+    def left(self) -> int:
+        """Cells that are neither committed nor failed."""
+        return sum(arm.left for arm in self.arms)
+
+    @property
+    def eta_s(self) -> float | None:
+        """Wall seconds left at the running controller's slots; None where nothing runs."""
+        if self.holder is None or not self.holder.slots or self.compute_left_s is None:
+            return None
+        return self.compute_left_s / self.holder.slots
+
+
+def say_running(store: Store, token: str, slots: int, started: Mapping[str, float]) -> None:
+    """What the controller computes now.
+
+    Args:
+        store: the study's folder.
+        token: of the controller's lock.
+        slots: its workers.
+        started: item → time.time() when it was handed to a worker.
+    """
+    content = {"token": token, "slots": slots, "started": dict(started)}
+    store.write(RUNNING, json.dumps(content).encode())
+
+
+def _holder(store: Store, planned: Mapping[str, PlannedCell], over: set[str]) -> Holder | None:
+    found = holder_of(store)
+    if found is None:
+        return None
+    alive = is_alive(store)
+    try:
+        said = json.loads(store.read(RUNNING))
+    except (FileNotFoundError, ValueError):
+        said = {}
+    if not alive or said.get("token") != found["token"]:
+        said = {}
+    running = []
+    for item, began in said.get("started", {}).items():
+        if item in over:
+            continue  # committed since the controller last spoke
+        cell = planned.get(item)
+        name = f"{cell.arm}, seed {cell.seed}" if cell else f"stage {item.rpartition('-')[0]}"
+        running.append((name, max(0.0, time.time() - began)))
+    return Holder(
+        process=f"process {found['pid']} on {found['host']}",
+        alive=alive,
+        running=tuple(running),
+        slots=int(said.get("slots", 0)),
+    )
+
+
+def spread(items: Sequence[str], count: int) -> list[str]:
+    """At most `count` of `items`, evenly spaced over them."""
+    if len(items) <= count:
+        return list(items)
+    return [items[i * len(items) // count] for i in range(count)]
+
+
+def mean_seconds(samples: Sequence[tuple[str, float]]) -> tuple[dict[str, float], float | None]:
+    """Mean seconds per arm of (arm, seconds) samples, and over all of them (None: no sample)."""
+    totals: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
+    for arm, seconds in samples:
+        totals[arm] += seconds
+        counts[arm] += 1
+    overall = sum(totals.values()) / len(samples) if samples else None
+    return {arm: totals[arm] / counts[arm] for arm in counts}, overall
+
+
+def progress_of(store: Store) -> Progress:
+    """The study in the folder of `store`, as its last plan and its files say.
+
+    Raises:
+        LedgerError: not a study's folder, or one of a schema that this code does not know.
+    """
+    manifest = read_manifest(store)
+    planned = {cell.key: cell for cell in manifest.cells}
+    done = committed_keys(store) & set(planned)
+    failed = failed_keys(store) & set(planned)
+    sample = set(spread([key for key in planned if key in done], SAMPLED_CELLS))
+    timed, _ = read_table(store, "cells", sample, ["arm", "wall_s"])
+    times = list(zip(timed["arm"].to_pylist(), timed["wall_s"].to_pylist(), strict=True))
+    by_arm, overall = mean_seconds(times)
+    count = Counter(cell.arm for cell in manifest.cells)
+    count_done = Counter(planned[key].arm for key in done)
+    count_failed = Counter(planned[key].arm for key in failed)
+    arms = tuple(
+        ArmProgress(
+            arm=arm,
+            planned=count[arm],
+            done=count_done[arm],
+            failed=count_failed[arm],
+            wall_s=by_arm.get(arm),
+        )
+        for arm in count
+    )
+    errors, _ = read_table(store, "failures", failed, ["arm", "seed", "error_type", "error"])
+    compute_left = None
+    if overall is not None:
+        compute_left = sum(arm.left * by_arm.get(arm.arm, overall) for arm in arms)
+    return Progress(
+        study=manifest.study,
+        question=manifest.question,
+        arms=arms,
+        failures=tuple(
+            (row["arm"], row["seed"], row["error_type"], (row["error"] or "").partition("\n")[0])
+            for row in errors.to_pylist()
+        ),
+        compute_left_s=compute_left,
+        holder=_holder(store, planned, done | failed),
+    )
+
+
+def studies_in(root: str) -> list[Store]:
+    """The study in the folder or URI `root`, or every study directly under it.
+
+    Raises:
+        LedgerError: there is none, or `root` cannot be read.
+    """
+    try:
+        store = Store(root)
+        if store.exists("study.json"):
+            return [store]
+        children = [store.child(name) for name in store.names("", "")]
+        found = [child for child in children if child.exists("study.json")]
+    except (OSError, ValueError) as error:
+        raise LedgerError(f"{root} cannot be read ({error}); name a folder or a URI") from None
+    if not found:
+        raise LedgerError(
+            f"no study in {root}; name a folder of results, or one of the studies in it "
+            "(python sweeps/status.py results)"
+        )
+    return found

@@ -1,0 +1,126 @@
+"""How long a large, compacted ledger takes to read and to turn into tables, and how much memory.
+
+    python tests/benchmarks/bench_ledger_read.py            # 25,000, 50,000 and 100,000 cells
+
+Made with the ledger's own schema: arms × 10 seeds, six metrics and a curve of 30 values a cell.
+The bounds are those the project promises on two cores; exit code 1 where one is missed.
+"""
+
+import argparse
+import datetime
+import itertools
+import resource
+import sys
+import tempfile
+import time
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+SECONDS, GIB = 10.0, 2.0
+SEEDS = 10
+METRICS = ("accuracy", "auc", "sensitivity", "specificity", "val_best", "test_at_best_val")
+
+
+def write(root: Path, cells: int) -> None:
+    """A study of `cells` cells, written as compacted files at once."""
+    from sweeps.ledger.cells import write_compact
+    from sweeps.ledger.commit import write_manifest
+    from sweeps.ledger.compact import BATCH
+    from sweeps.ledger.files import Store
+    from sweeps.ledger.schema import CELL_SCHEMA, Manifest, PlannedCell, arm_label
+
+    store, rng = Store(root), np.random.default_rng(0)
+    side = round((cells // SEEDS / 4) ** 0.5)
+    factors = {
+        "controller": ("gru", "gru_attention", "transformer", "logistic"),
+        "lr": tuple(f"{i}e-4" for i in range(side)),
+        "entropy": tuple(f"{i}e-3" for i in range(cells // SEEDS // 4 // side)),
+    }
+    arms = [
+        dict(zip(factors, levels, strict=True)) for levels in itertools.product(*factors.values())
+    ]
+    planned = [
+        PlannedCell(key=f"{n:08x}" * 4, arm=arm_label(arm), levels=arm, seed=seed)
+        for n, (arm, seed) in enumerate(itertools.product(arms, range(SEEDS)))
+    ]
+    start = datetime.datetime(2026, 11, 21, tzinfo=datetime.UTC)
+    for first in range(0, len(planned), BATCH):
+        rows = [
+            {
+                "schema_version": 1, "key": c.key, "status": "ok", "study": "bench",
+                "core": "selection_core", "core_version": 1, "arm": c.arm,
+                "levels": list(c.levels.items()), "config": '{"k_shot":16}', "seed": c.seed,
+                "data": "ihc-colon", "data_fingerprint": "f00d", "protocol": "held-out",
+                "metrics": list(zip(METRICS, rng.random(6), strict=True)),
+                "curves": [("reward", rng.random(30))], "attempts": 1, "git_commit": "0" * 40,
+                "git_dirty": False, "versions": [("torch", "2.15.0")], "host": "bench",
+                "node": "inline", "device": "cpu", "started": start, "wall_s": 1.0,
+                "cpu_s": 1.0, "stage_keys": [("pool", "abc")],
+            }
+            for c in planned[first : first + BATCH]
+        ]  # fmt: skip
+        write_compact(store, pa.Table.from_pylist(rows, schema=CELL_SCHEMA))
+    metric_table = tuple(
+        {"name": m, "label": m, "higher_is_better": True, "low": 0, "high": 1, "meaning": m}
+        for m in METRICS
+    )
+    write_manifest(
+        store,
+        Manifest(
+            study="bench",
+            question="How fast?",
+            core="selection_core",
+            factors=factors,
+            baseline=arms[0],
+            seeds=tuple(range(SEEDS)),
+            preset="demo",
+            data="ihc-colon",
+            protocol="held-out",
+            data_fingerprint="f00d",
+            data_card="",
+            tables=(),
+            metrics=metric_table,
+            cells=tuple(planned),
+        ),
+    )
+
+
+def measure(root: str) -> tuple[float, float, float]:
+    """(seconds to read, seconds for all tables, peak GiB) in a process of its own."""
+    from analysis.tables import rebuild
+    from sweeps.ledger.read import read_ledger
+
+    begin = time.perf_counter()
+    read_ledger(root, details=False)
+    read = time.perf_counter() - begin
+    begin = time.perf_counter()
+    rebuild(root)
+    return read, time.perf_counter() - begin, peak_gib()
+
+
+def peak_gib() -> float:
+    """Peak resident memory of this process, in GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def main() -> int:
+    """Print a line per size; 1 where the largest misses a bound."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cells", type=int, nargs="+", default=[25_000, 50_000, 100_000])
+    met = True
+    for cells in parser.parse_args().cells:
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder) / "bench"
+            write(root, cells)
+            with get_context("spawn").Pool(1) as pool:  # a fresh process: its peak is its own
+                read, tables, peak = pool.apply(measure, (str(root),))
+            print(f"{cells} cells: read {read:.2f} s, tables {tables:.2f} s, peak {peak:.2f} GiB")
+            met = tables < SECONDS and peak < GIB
+    return 0 if met else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
