@@ -8,13 +8,7 @@ from apga_core import masking
 from apga_core.arms import Pixels, PolicyArm
 from apga_core.config import APGAConfig
 from apga_core.learner import Learner
-from apga_core.localisation import (
-    lesion_auroc,
-    lesion_iou,
-    over_pixels,
-    patches_like,
-    reward_of_erasing,
-)
+from apga_core.localisation import over_pixels, patches_like, reward_of_erasing
 from apga_core.networks import Policy
 from apga_core.saliency import grad_cam
 from imaging_core.classifiers import Classifier
@@ -54,14 +48,6 @@ def pretraining_rewards(
         "reward_of_patch_negative": at_patch[labels == 0],
     }
     return {name: float(value.mean()) for name, value in rewards.items() if len(value)}
-
-
-def lesion_metrics(importance: Tensor, masks: np.ndarray) -> dict[str, float]:
-    """AUROC and IoU of `importance` (N, 1, h, w) for the lesion; empty where no image has one."""
-    if not masks.any():
-        return {}
-    scores = over_pixels(importance, masks.shape[1:])
-    return {"lesion_auroc": lesion_auroc(scores, masks), "lesion_iou": lesion_iou(scores, masks)}
 
 
 def two_view_accuracy(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from apga_core.config import PRESETS, APGAConfig
+from apga_core.config import POLICY_METHODS, PRESETS, APGAConfig
 from imaging_core.datasets.base import ImageDataset
 from imaging_core.fields import ConfigError
 from imaging_core.metric_table import METRICS
@@ -27,6 +27,17 @@ BASE_FIELDS = (
     "weight_decay",
 )
 """What the converged classifier depends on; every arm that agrees in these shares it."""
+
+CONTROL_FIELDS = (
+    "classifier",
+    "k_shot",
+    "policy_network",
+    "grid",
+    "initial_bias",
+    "erase_value",
+    "blur_sigma",
+)
+"""What the maps that the policy is compared with depend on."""
 
 _INFINITY = float("inf")
 
@@ -72,6 +83,23 @@ APGA_METRICS = (
         low=0,
         high=1,
         meaning="Of the lesion with as many top-ranked pixels, averaged over test images.",
+    ),
+    Metric(
+        name="lesion_margin",
+        label="AUROC of p above the best control",
+        higher_is_better=True,
+        low=-1,
+        high=1,
+        meaning="lesion_auroc less the highest of: intensity, image − blur (signed and absolute), "
+        "bone mask, untrained policy, Grad-CAM, occlusion.",
+    ),
+    Metric(
+        name="lesion_iou_margin",
+        label="IoU of p above the best control",
+        higher_is_better=True,
+        low=-1,
+        high=1,
+        meaning="lesion_iou less the highest of the same controls.",
     ),
     Metric(
         name="reward_of_lesion",
@@ -140,14 +168,24 @@ def check(config: APGAConfig, data: ImageDataset) -> None:
 
 
 def stages(config: APGAConfig, seed: int) -> Mapping[str, Stage]:
-    """The converged classifier: one per (data, k_shot, seed, classifier's settings)."""
+    """The converged classifier, one per (data, k_shot, seed, classifier's settings); and, for arms
+    with a policy, what the maps that it must beat score."""
     inputs: dict[str, Any] = {name: getattr(config, name) for name in BASE_FIELDS} | {"seed": seed}
     inputs["weights_path"] = config.weights_path
     if config.weights_path:
         # By content: another file under the same name is another classifier.
         content = Path(config.weights_path).read_bytes()
         inputs["weights_sha256"] = hashlib.sha256(content).hexdigest()
-    return {"base": Stage(name="base", inputs=inputs, compute="apga_core.training:train_base")}
+    base = Stage(name="base", inputs=inputs, compute="apga_core.training:train_base")
+    if config.method not in POLICY_METHODS:
+        return {"base": base}
+    controls = Stage(
+        name="controls",
+        inputs={name: getattr(config, name) for name in CONTROL_FIELDS} | {"seed": seed},
+        compute="apga_core.training:score_controls",
+        needs={"base": base},
+    )
+    return {"base": base, "controls": controls}
 
 
 TASK = Task(

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from apga_core.arms import Arm, Pixels, PolicyArm, build_arm
 from apga_core.config import POLICY_METHODS, APGAConfig
+from apga_core.controls import bone_of_test, measure, measure_controls
 from apga_core.learner import Learner
+from apga_core.localisation import over_pixels
 from apga_core.networks import Policy, build_policy
-from apga_core.reporting import gallery, lesion_metrics, pretraining_rewards, two_view_accuracy
+from apga_core.reporting import gallery, pretraining_rewards, two_view_accuracy
 from imaging_core.augment import AUGMENTATIONS
 from imaging_core.classifiers import Classifier, build_classifier, load_weights
 from imaging_core.datasets.base import ImageDataset, Split
@@ -93,6 +95,30 @@ def train_base(
     }
 
 
+def score_controls(
+    inputs: Mapping[str, Any],
+    data: ImageDataset,
+    needs: Mapping[str, Arrays],
+    *,
+    device: str = "cpu",
+    progress: Progress = no_progress,
+) -> Arrays:
+    """Name → what each map that the policy must beat scores (`apga_core.controls.MEASURES`).
+
+    `masked` is 0 where the data knows no lesion, and then there is nothing else.
+    """
+    train = k_shot(data.train, inputs["k_shot"], inputs["seed"])
+    base = _converged(inputs["classifier"], data, needs["base"], inputs["seed"], device)
+    images, labels = _tensors(data.test, train, device)
+    rows = measure_controls(inputs, base, data, images, labels, _pixels(train).black)
+    return {"masked": np.asarray([float(bool(rows))]), **rows}
+
+
+def _pixels(train: Split) -> Pixels:
+    mean, std = train.mean_std
+    return Pixels(mean=torch.tensor(mean).float(), std=torch.tensor(std).float())
+
+
 def _converged(name: str, data: ImageDataset, stage: Arrays, seed: int, device: str) -> Classifier:
     model = _new_classifier(name, data, seed)
     state = {
@@ -123,9 +149,7 @@ def train_cell(
     images, labels = _tensors(train, train, device)
     validation = _tensors(data.validation, train, device)
     test = _tensors(data.test, train, device)
-    mean, std = train.mean_std
-    pixels = Pixels(mean=torch.tensor(mean).float(), std=torch.tensor(std).float())
-
+    pixels = _pixels(train)
     base = _converged(config.classifier, data, stages["base"], seed, device).eval()
     policy = _new_policy(config, data, seed, device)
     learner = Learner(
@@ -166,10 +190,11 @@ def train_cell(
     }
     artifacts: dict[str, np.ndarray] = {}
     if isinstance(arm, PolicyArm):
-        metrics |= _policy_metrics(config, arm, data, validation, test)
+        found, artifacts = _policy_metrics(arm, data, validation, test, stages["controls"])
+        metrics |= found
         if config.tta:
             metrics["tta_accuracy"] = two_view_accuracy(config, arm, validation, test)
-        artifacts = gallery(arm.policy, base, data.test, test[0])
+        artifacts |= gallery(arm.policy, base, data.test, test[0])
     return Outcome(
         metrics=metrics,
         predictions=(
@@ -263,18 +288,32 @@ def _warm_up(config: APGAConfig, arm: Arm, images: Tensor, labels: Tensor, seed:
 
 
 def _policy_metrics(
-    config: APGAConfig,
     arm: PolicyArm,
     data: ImageDataset,
     validation: tuple[Tensor, Tensor],
     test: tuple[Tensor, Tensor],
-) -> dict[str, float]:
+    controls: Arrays,
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     metrics = {"mask_area": float((arm.importance(validation[0]) >= 0.5).float().mean())}
     if arm.aided:
         metrics["empty_masks"] = arm.empty / arm.aided
-    if data.test.masks is not None:
-        metrics |= lesion_metrics(arm.importance(test[0]), data.test.masks)
-    return metrics
+    if not controls["masked"][0]:
+        return metrics, {}
+    scores = over_pixels(arm.importance(test[0]), data.size)
+    found = measure(scores, data.test.masks, bone_of_test(data))
+    rows = {name: values for name, values in controls.items() if name != "masked"}
+    best = np.max(np.stack(list(rows.values())), axis=0)
+    metrics |= {
+        "lesion_auroc": float(found[0]),
+        "lesion_iou": float(found[1]),
+        "lesion_margin": float(found[0] - best[0]),
+        "lesion_iou_margin": float(found[1] - best[1]),
+    }
+    table = {"policy": found, **rows}
+    return metrics, {
+        "localisation_maps": np.array(list(table)),
+        "localisation": np.stack(list(table.values())).astype(np.float32),
+    }
 
 
 def _predictions(name: str, part: Split, probabilities: np.ndarray) -> Predictions:

@@ -1,0 +1,106 @@
+"""What a map must beat before it is said to find the lesion, measured on the same test images.
+
+Occlusion reads the labels and Grad-CAM the classifier; the others know nothing of either.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from apga_core.localisation import lesion_auroc, lesion_iou, over_pixels
+from apga_core.masking import fill_images, gaussian_blur
+from apga_core.networks import build_policy
+from apga_core.saliency import grad_cam, occlusion
+from imaging_core.classifiers import Classifier
+from imaging_core.datasets import phantom_xray
+from imaging_core.datasets.base import ImageDataset
+from imaging_core.seeding import torch_generator
+
+BLUR = 3.0  # pixels: of image − blur
+OCCLUSION_CELLS = (8, 16)  # per side
+
+MEASURES = ("auroc", "iou", "auroc_on_bone", "iou_on_bone")
+"""The columns of every row below; the last two are absent where no bone is known."""
+
+
+def bone_of_test(data: ImageDataset) -> np.ndarray | None:
+    """(N, H, W) bool where the dataset is a phantom whose bones are known, else None."""
+    name, _, variant = data.name.partition(":")
+    return phantom_xray.bone_masks(variant)["test"] if name == "phantom-xray" else None
+
+
+def measure(scores: np.ndarray, truth: np.ndarray, bone: np.ndarray | None) -> np.ndarray:
+    """`MEASURES` of one map (N, H, W)."""
+    values = [lesion_auroc(scores, truth), lesion_iou(scores, truth)]
+    if bone is not None:
+        values += [lesion_auroc(scores, truth, bone), lesion_iou(scores, truth, bone)]
+    return np.asarray(values)
+
+
+def control_maps(
+    inputs: Mapping[str, Any],
+    classifier: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    black: Tensor,
+    bone: np.ndarray | None,
+) -> dict[str, np.ndarray]:
+    """Name → (N, H, W) scores of the images (N, C, H, W), standardised.
+
+    `inputs` holds the fields `erase_value`, `blur_sigma`, `policy_network`, `grid`,
+    `initial_bias` and the seed.
+    """
+    size = tuple(images.shape[-2:])
+    detail = (images - gaussian_blur(images, BLUR)).mean(dim=1, keepdim=True)
+    fill = fill_images(
+        images,
+        inputs["erase_value"],
+        black=black,
+        blur_sigma=inputs["blur_sigma"] * min(size),
+    )
+    untrained = build_policy(
+        inputs["policy_network"],
+        channels=images.shape[1],
+        grid=inputs["grid"],
+        initial_bias=inputs["initial_bias"],
+        weights_path="",
+        generator=torch_generator(inputs["seed"], "apga/policy"),
+    ).to(images.device)
+    with torch.no_grad():
+        maps = {
+            "intensity": images.mean(dim=1, keepdim=True),
+            "image − blur": detail,
+            "|image − blur|": detail.abs(),
+            "untrained policy": torch.sigmoid(untrained(images)),
+        }
+    maps["Grad-CAM"] = grad_cam(classifier, images)
+    for cells in OCCLUSION_CELLS:
+        maps[f"occlusion {cells}×{cells}"] = occlusion(classifier, images, labels, fill, cells)
+    scores = {name: over_pixels(value, size) for name, value in maps.items()}
+    if bone is not None:
+        scores["bone"] = bone.astype(np.float32)
+    return scores
+
+
+def measure_controls(
+    inputs: Mapping[str, Any],
+    classifier: Classifier,
+    data: ImageDataset,
+    images: Tensor,
+    labels: Tensor,
+    black: Tensor,
+) -> dict[str, np.ndarray]:
+    """Name → `MEASURES` on the test images with a lesion; empty where the data has no masks."""
+    if data.test.masks is None or not data.test.masks.any():
+        return {}
+    rows = np.flatnonzero(data.test.masks.any(axis=(1, 2)))
+    bone = bone_of_test(data)
+    bone = None if bone is None else bone[rows]
+    index = torch.from_numpy(rows).to(images.device)
+    maps = control_maps(inputs, classifier, images[index], labels[index], black=black, bone=bone)
+    truth = data.test.masks[rows]
+    return {name: measure(scores, truth, bone) for name, scores in maps.items()}
