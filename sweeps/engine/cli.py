@@ -23,10 +23,12 @@ from sweeps.engine.study import Request, Study, describe_factors
 from sweeps.ledger.commit import write_manifest
 from sweeps.ledger.files import Store
 from sweeps.ledger.lock import Lock
+from sweeps.ledger.progress import say_running
 from sweeps.ledger.read import quarantine_damaged, read_rows
 from sweeps.ledger.schema import LedgerError
 
 OK, USAGE, SOME_FAILED = 0, 2, 3
+TELL_EVERY_S = 3.0
 
 EXIT_CODES = (
     "Exit codes: 0 every cell is there; 2 bad input (nothing was started); 3 some cells failed "
@@ -49,7 +51,14 @@ class Reports:
 
 def main(study: Study, reports: Reports, description: str) -> None:
     """Parse the command line and run `study`; ends the process with a documented exit code."""
-    app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+    build_app(study, reports, description)()
+
+
+def build_app(study: Study, reports: Reports, description: str) -> typer.Typer:
+    """The command line of `study`; `description` is the script's docstring."""
+    app = typer.Typer(
+        add_completion=False, rich_markup_mode="markdown", pretty_exceptions_show_locals=False
+    )
     factors = "\n\n".join(f"- {line}" for line in describe_factors(study))
 
     @app.command(
@@ -143,7 +152,7 @@ def main(study: Study, reports: Reports, description: str) -> None:
         )
         raise typer.Exit(code)
 
-    app()
+    return app
 
 
 def refuse(message: str) -> int:
@@ -285,6 +294,7 @@ def _carry_out(
         if not quiet:
             console.print(escape(text), soft_wrap=True, style="dim")
 
+    ledger = Store(results).child(plan.study.name)
     display = Display(
         console,
         total=len(plan.cells),
@@ -292,6 +302,9 @@ def _carry_out(
         todo=len(plan.todo),
         stages=len(plan.stages),
         quiet=quiet,
+        tell=lambda slots, started: say_running(ledger, token, slots, started),
+        # In this process nothing ticks between two cells, so each one is told as it starts.
+        tell_every_s=0.0 if where.inline else TELL_EVERY_S,
     )
     with display:
         if where.inline:

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,12 +56,25 @@ class Display:
     Args:
         total: cells planned; `committed` of them were there before this run.
         stages: stages to compute.
+        tell: `tell(slots, started)` is called every `tell_every_s` seconds or so with what runs
+            and since when (time.time()), for whoever looks from elsewhere.
     """
 
     def __init__(
-        self, console: Console, *, total: int, committed: int, todo: int, stages: int, quiet: bool
+        self,
+        console: Console,
+        *,
+        total: int,
+        committed: int,
+        todo: int,
+        stages: int,
+        quiet: bool,
+        tell: Callable[[int, Mapping[str, float]], None],
+        tell_every_s: float,
     ) -> None:
         self.console = console
+        self._tell, self._tell_every_s, self._told = tell, tell_every_s, 0.0
+        self._since: dict[str, float] = {}
         self.total, self.done = total, committed
         self.todo = todo
         self.finished = 0
@@ -117,7 +130,14 @@ class Display:
         return text
 
     def refresh(self) -> None:
-        """Show the present state (on a terminal at once, in a file now and then)."""
+        """Show the present state, and tell it to whoever looks from elsewhere."""
+        if time.monotonic() - self._told >= self._tell_every_s:
+            self._told = time.monotonic()
+            self._tell(self.slots, self._since)
+        self._show()
+
+    def _show(self) -> None:
+        """On a terminal at once, in a file now and then."""
         if self._live:
             self._live.update(self._text())
         elif not self._quiet and time.monotonic() - self._said > PLAIN_EVERY_S:
@@ -126,12 +146,14 @@ class Display:
 
     def started(self, item: str, label: str) -> None:
         self.running[item] = label
+        self._since[item] = time.time()
         self.note = "first cells running"
         self.refresh()
 
     def over(self, item: str, *, stage: bool, ok: bool, seconds: float) -> None:
         """One item is finished or failed."""
         self.running.pop(item, None)
+        self._since.pop(item, None)
         if stage:
             self.stages_done += ok
         elif ok:
@@ -140,9 +162,10 @@ class Display:
             self.cell_seconds.append(seconds)
         else:
             self.failed += 1
-        self.refresh()
+        self._show()
 
     def lost(self, item: str) -> None:
         """The item's worker is gone; it waits again."""
         self.running.pop(item, None)
-        self.refresh()
+        self._since.pop(item, None)
+        self._show()

@@ -1,5 +1,6 @@
 """How far a study is, from its ledger alone: what any terminal can ask while it runs and after."""
 
+import contextlib
 import json
 import time
 from collections import Counter
@@ -104,7 +105,8 @@ def say_running(store: Store, token: str, slots: int, started: Mapping[str, floa
         started: item → time.time() when it was handed to a worker.
     """
     content = {"token": token, "slots": slots, "started": dict(started)}
-    store.write(RUNNING, json.dumps(content).encode())
+    with contextlib.suppress(OSError):  # a note for onlookers must not end the study
+        store.write(RUNNING, json.dumps(content).encode())
 
 
 def _holder(store: Store, planned: Mapping[str, PlannedCell], over: set[str]) -> Holder | None:

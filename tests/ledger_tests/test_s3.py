@@ -8,8 +8,12 @@ import uuid
 import boto3
 import numpy as np
 import pytest
+import toy_study
 from moto.server import ThreadedMotoServer
+from studies import elsewhere, here
+from typer.testing import CliRunner
 
+import sweeps.status
 from imaging_core.task import Predictions
 from sweeps.ledger import lock as lock_module
 from sweeps.ledger.commit import commit_cell, commit_failure, write_manifest
@@ -275,9 +279,10 @@ def test_a_failed_request_does_not_end_the_beat(store, quick, monkeypatch):
         must_hold(store, held.token)
 
 
-def test_a_study_on_s3_resumes_from_its_bucket(toy, client, bucket):
+def test_a_study_on_s3_resumes_from_its_bucket(client, bucket):
     arguments = ("--inline", "--seeds", "1", "--set", "pooling=8")
-    first = toy(*arguments, results=f"s3://{bucket}/prefix")
+    arguments += ("--results", f"s3://{bucket}/prefix")
+    first = elsewhere(*arguments)
     assert first.returncode == 0, first.stderr
     assert "3 of 3 cells are committed" in first.stdout
     before = listing(client, bucket)
@@ -285,17 +290,19 @@ def test_a_study_on_s3_resumes_from_its_bucket(toy, client, bucket):
     assert len(cells) == 3
     assert not [name for name in before if name.endswith("lock.json")]
 
-    again = toy(*arguments, results=f"s3://{bucket}/prefix")
+    again = elsewhere(*arguments)
     assert "nothing was left to compute" in again.stdout
     after = listing(client, bucket)
     assert {name: after[name] for name in cells} == {name: before[name] for name in cells}
 
     frame = read_ledger(f"s3://{bucket}/prefix/toy").cells
     assert frame["status"].tolist() == ["ok"] * 3
+    status = CliRunner().invoke(sweeps.status.app, [f"s3://{bucket}/prefix"])
+    assert "3/3" in status.stdout
 
 
 @pytest.mark.parametrize("uri", ["s3://no-such-bucket/x", "s4://what/x"])
-def test_results_that_cannot_be_written_are_refused(toy, uri):
-    answer = toy("--inline", results=uri)
+def test_results_that_cannot_be_written_are_refused(uri):
+    answer = here(toy_study, "--inline", "--results", uri)
     assert answer.returncode == 2
     assert f"a URI that can be written, got {uri}" in answer.stderr
