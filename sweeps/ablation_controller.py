@@ -26,5 +26,7 @@ STUDY = Study(
     tables=("ye2020_t3_cervical_ablation_test",),
 )
 
+REPORTS = Reports(show=tables.print_tables, write=(tables.rebuild, figures.rebuild))
+
 if __name__ == "__main__":
-    main(STUDY, Reports(show=tables.print_tables, write=(tables.rebuild, figures.rebuild)), __doc__)
+    main(STUDY, REPORTS, __doc__)

@@ -22,5 +22,7 @@ def show(root, console) -> None:
     """Print nothing: these tests read the ledger."""
 
 
+REPORTS = Reports(show=show, write=())
+
 if __name__ == "__main__":
-    main(STUDY, Reports(show=show, write=()), __doc__)
+    main(STUDY, REPORTS, __doc__)
