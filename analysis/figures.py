@@ -3,8 +3,11 @@
 python analysis/figures.py results/controller_ablation
 """
 
+import hashlib
 import io
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
 import matplotlib as mpl
@@ -12,76 +15,201 @@ import matplotlib as mpl
 mpl.use("Agg")  # files only: no display is needed, and none is opened
 
 import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
 import typer
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import plots
-from analysis.aggregate import metric_table
+from analysis.aggregate import Metric
+from analysis.comparisons import (
+    TASK_FACTORS,
+    arms_of,
+    paired_against_baseline,
+    present_metrics,
+)
+from analysis.galleries import GALLERIES
+from analysis.generic import headline_metric, in_order, varied_factors
 from analysis.tables import run_command
 from sweeps.ledger.files import Store
-from sweeps.ledger.read import Ledger, read_ledger
+from sweeps.ledger.read import Ledger, read_artifacts, read_ledger
 
 MOST_ARMS = 40
+INDEX = "figures/index.json"
 CURVES = {
     "reward": ("reward", "RL iteration"),
+    "entropy": ("entropy of the policy (nats)", "RL iteration"),
+    "kept_fraction": ("share of candidates kept", "RL iteration"),
+    "validation_accuracy": ("validation accuracy (fraction)", "epoch"),
+    "loss": ("training loss", "epoch"),
 }
 """curve → its label with unit, and what a step is; others are labelled by their name."""
+Drawn = Iterator[tuple[str, Figure]]
 
 
-def _arm_names(ledger: Ledger) -> dict[str, str]:
-    """arm → the levels of the factors that vary, which is what a reader compares."""
-    varied = [name for name, levels in ledger.manifest.factors.items() if len(levels) > 1]
-    return {
-        cell.arm: ", ".join(cell.levels[name] for name in varied) or cell.arm
-        for cell in ledger.manifest.cells
-    }
+def _unit(metric: Metric) -> str:
+    return f"{metric.label} (fraction)" if metric.fraction else metric.label
 
 
-def study_figures(ledger: Ledger) -> Iterator[tuple[str, Figure]]:
-    """(name, figure) for every figure that the study's cells can fill."""
-    names = _arm_names(ledger)
-    cells = ledger.cells[ledger.cells["status"] == "ok"].copy()
-    cells["arm"] = cells["arm"].map(names)
-    if cells.empty or cells["arm"].nunique() > MOST_ARMS:
-        return
-    curves = list(dict.fromkeys(name for row in cells["curves"] for name in row))
-    for name in curves:
-        label, step = CURVES.get(name, (name, "step"))
+def _titled(ax: Axes, ledger: Ledger, text: str) -> Figure:
+    ax.set_title(f"{ledger.manifest.study}: {text}")
+    return ax.figure
+
+
+def curve_figures(ledger: Ledger, cells: pd.DataFrame) -> Drawn:
+    """A figure per curve that the cells carry."""
+    for name in dict.fromkeys(name for row in cells["curves"] for name in row):
+        label, step = CURVES.get(name, (name.replace("_", " "), "step"))
         ax = plots.learning_curves(cells, name, ylabel=label, xlabel=step)
-        ax.set_title(f"{ledger.manifest.study}: {label} per {step}, mean and 95 % t-interval")
-        yield f"curve_{name}", ax.figure
-    for metric in metric_table(ledger.manifest).values():
+        yield f"curve_{name}", _titled(ax, ledger, f"{label} per {step}, mean, 95 % t-interval")
+
+
+def metric_figures(ledger: Ledger, cells: pd.DataFrame) -> Drawn:
+    """Means per arm of each metric; seeds and paired differences of the headline one."""
+    headline = headline_metric(ledger)
+    arms = arms_of(ledger)
+    method = [v for n, v in ledger.manifest.baseline.items() if n not in TASK_FACTORS]
+    baseline = ", ".join(method) or "baseline"
+    for metric in present_metrics(ledger):
         column = f"metric.{metric.name}"
-        if column in cells and cells[column].notna().any():
-            unit = " (fraction)" if metric.fraction else ""
-            ax = plots.means(cells, column, label=metric.label + unit)
-            ax.set_title(f"{ledger.manifest.study}: {metric.label} per arm")
-            yield f"means_{metric.name}", ax.figure
+        ax = plots.means(cells, column, label=_unit(metric))
+        yield f"means_{metric.name}", _titled(ax, ledger, f"{metric.label} per arm")
+        if metric.name != getattr(headline, "name", ""):
+            continue  # one metric's seeds and differences are drawn; the tables have all
+        if cells["arm"].nunique() <= MOST_ARMS // 2:
+            ax = plots.seeds_strip(cells, column, label=_unit(metric))
+            yield f"seeds_{metric.name}", _titled(ax, ledger, "every seed (a line joins a seed)")
+        rows, found = paired_against_baseline(ledger, arms, metric)
+        pairs = pd.DataFrame(
+            [
+                {"arm": arms.labels[row], "n": pair.n, "mean": pair.mean, "low": pair.low,
+                 "high": pair.high, "decided": pair.decided}
+                for row, pair in zip(rows, found, strict=True)
+                if pair.n > 1
+            ]
+        )  # fmt: skip
+        if len(pairs):
+            ax = plots.forest(
+                pairs, label=_unit(metric), baseline=baseline, family=f"Holm over {len(pairs)}"
+            )
+            yield f"paired_{metric.name}", _titled(ax, ledger, f"{metric.label}, paired by seed")
 
 
-def rebuild(root: str) -> list[str]:
+def factor_figures(ledger: Ledger, cells: pd.DataFrame) -> Drawn:
+    """A heat map for two factors; curves along k where one of the factors is k."""
+    varied = varied_factors(ledger)
+    metric = headline_metric(ledger)
+    if metric is None:
+        return
+    column = f"metric.{metric.name}"
+    if len(varied) == 2:
+        (rows, row_levels), (columns, column_levels) = varied.items()
+        if rows in TASK_FACTORS:
+            rows, row_levels, columns, column_levels = columns, column_levels, rows, row_levels
+        ax = plots.heat_map(
+            cells,
+            f"factor.{rows}",
+            f"factor.{columns}",
+            column,
+            label=_unit(metric),
+            row_order=in_order(row_levels),
+            column_order=in_order(column_levels),
+        )
+        text = f"{metric.label}, mean ± 95 % t-interval"
+        yield f"heat_{rows}_{columns}", _titled(ax, ledger, text)
+    if "k_shot" in varied and len(varied) > 1:
+        others = [name for name in varied if name != "k_shot"]
+        joined = cells[[f"factor.{name}" for name in others]].agg(", ".join, axis=1)
+        ax = plots.level_curves(
+            cells.assign(arm=joined),
+            "factor.k_shot",
+            column,
+            order=in_order(varied["k_shot"]),
+            label=_unit(metric),
+            xlabel="k (training images per class)",
+        )
+        yield "k_shot", _titled(ax, ledger, "k-shot")
+
+
+def gallery_figures(ledger: Ledger, cells: pd.DataFrame) -> Drawn:
+    """Galleries of each arm's first seed."""
+    for number, (arm, rows) in enumerate(cells.groupby("arm", sort=False)):
+        arrays = read_artifacts(ledger.store, rows["key"].iloc[0])
+        for name, draw in GALLERIES.items():
+            figure = draw(arrays)
+            if figure is not None:
+                figure.suptitle(f"{arm}, seed {rows['seed'].iloc[0]}", fontsize=9)
+                yield f"gallery_{name}_{number + 1}", figure
+
+
+def study_figures(ledger: Ledger) -> Drawn:
+    """(name, figure) for every figure that the study's cells can fill."""
+    arms = arms_of(ledger)
+    cells = ledger.cells.assign(arm=np.array(arms.labels, dtype=object)[arms.row])
+    cells = cells[cells["status"] == "ok"]
+    if cells.empty or len(arms.labels) > MOST_ARMS:
+        return
+    yield from curve_figures(ledger, cells)
+    yield from factor_figures(ledger, cells)
+    yield from metric_figures(ledger, cells)
+    yield from gallery_figures(ledger, cells)
+
+
+def _identity(ledger: Ledger) -> str:
+    """A hash of the cells that are there and of this code: equal ones draw equal figures."""
+    sha = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        sha.update(path.read_bytes())
+    sha.update(repr(ledger.manifest).encode())
+    for key, status in zip(ledger.cells["key"], ledger.cells["status"], strict=True):
+        sha.update(f"{key} {status}\n".encode())
+    return sha.hexdigest()
+
+
+def _drawn(store: Store, identity: str) -> list[str] | None:
+    """The names of the figures of `identity` where all of them are there."""
+    try:
+        index = json.loads(store.read(INDEX))
+    except (FileNotFoundError, ValueError):
+        return None
+    names = index.get("names", [])
+    same = index.get("identity") == identity
+    return names if same and all(store.exists(name) for name in names) else None
+
+
+def rebuild(root: str, *, redraw: bool = False) -> list[str]:
     """Draw every figure of the study in `root` into `<root>/figures/`, as .png and .pdf.
 
+    Drawing takes seconds, so figures of the very same cells are left as they are.
+
+    Args:
+        root: the study's folder.
+        redraw: draw even so.
+
     Returns:
-        the paths written, in order.
+        the paths, in order.
 
     Raises:
         LedgerError: `root` is no study's results.
     """
     ledger = read_ledger(root)
-    store = Store(root)
-    paths = []
-    with plots.style():
-        for name, figure in study_figures(ledger):
-            for suffix in ("png", "pdf"):
-                sink = io.BytesIO()
-                # No date in the file: the same cells give the same bytes.
-                metadata = {"CreationDate": None} if suffix == "pdf" else {"Software": None}
-                figure.savefig(sink, format=suffix, metadata=metadata, bbox_inches="tight")
-                store.write(f"figures/{name}.{suffix}", sink.getvalue())
-                paths.append(f"{store.root.rstrip('/')}/figures/{name}.{suffix}")
-            plt.close(figure)
-    return paths
+    store, identity = Store(root), _identity(ledger)
+    names = None if redraw else _drawn(store, identity)
+    if names is None:
+        names = []
+        with plots.style():
+            for name, figure in study_figures(ledger):
+                for suffix in ("png", "pdf"):
+                    sink = io.BytesIO()
+                    # No date in the file: the same cells give the same bytes.
+                    metadata = {"CreationDate": None} if suffix == "pdf" else {"Software": None}
+                    figure.savefig(sink, format=suffix, metadata=metadata)
+                    names.append(f"figures/{name}.{suffix}")
+                    store.write(names[-1], sink.getvalue())
+                plt.close(figure)
+        store.write(INDEX, json.dumps({"identity": identity, "names": names}).encode())
+    return [f"{store.root.rstrip('/')}/{name}" for name in names]
 
 
 def main(
@@ -90,7 +218,7 @@ def main(
     """Draw the study's figures (.png, .pdf)."""
 
     def command() -> None:
-        paths = rebuild(results)
+        paths = rebuild(results, redraw=True)
         print(f"{len(paths)} files in {Store(results).root.rstrip('/')}/figures")
 
     run_command(command)

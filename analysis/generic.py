@@ -4,7 +4,7 @@ one factor at a time from the default.
 
 from collections.abc import Mapping
 
-from analysis.aggregate import aggregate, entry
+from analysis.aggregate import Metric, aggregate, entry
 from analysis.comparisons import (
     TASK_FACTORS,
     Arms,
@@ -44,13 +44,20 @@ def is_one_at_a_time(arms: Arms, baseline: Mapping[str, str]) -> bool:
     return len(baseline) > 2 and len(arms.levels) > 2 and max(differing) == 1
 
 
+def headline_metric(ledger: Ledger) -> Metric | None:
+    """The metric of a table that has room for one: the test accuracy where there is one."""
+    metrics = {metric.name: metric for metric in present_metrics(ledger)}
+    for name in ("test_at_best_val", "accuracy"):
+        if name in metrics:
+            return metrics[name]
+    return next(iter(metrics.values()), None)
+
+
 def grid_table(ledger: Ledger, rows: str, columns: str) -> Table | None:
     """One metric over two factors (λ_zeros × decay, method × k-shot), mean ± std and n."""
-    metrics = present_metrics(ledger)
-    if not metrics:
+    metric = headline_metric(ledger)
+    if metric is None:
         return None
-    wanted = [m for m in metrics if m.name == "test_at_best_val"] or metrics
-    metric = wanted[0]
     cells, factors = ledger.cells, ledger.manifest.factors
     across = in_order(factors[columns])
     body = []
@@ -81,11 +88,9 @@ def grid_table(ledger: Ledger, rows: str, columns: str) -> Table | None:
 def ambiguity_table(ledger: Ledger) -> Table | None:
     """One decision at a time against the default: what each ambiguity of the paper is worth."""
     arms, baseline = arms_of(ledger), ledger.manifest.baseline
-    metrics = present_metrics(ledger)
-    if not metrics:
+    metric = headline_metric(ledger)
+    if metric is None:
         return None
-    wanted = [m for m in metrics if m.name == "test_at_best_val"] or metrics
-    metric = wanted[0]
     values = values_of(ledger, arms, metric.name)
     reference = reference_rows(arms, baseline)
     changed = [i for i, r in enumerate(reference) if r >= 0 and r != i]

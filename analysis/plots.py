@@ -12,7 +12,7 @@ from scipy import stats
 
 STYLE = {
     "figure.dpi": 100,
-    "savefig.dpi": 200,
+    "savefig.dpi": 160,
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
@@ -122,7 +122,168 @@ def means(frame: pd.DataFrame, metric: str, *, label: str, ax: Axes | None = Non
             markersize=6,
             markeredgecolor="white",
         )
-    ax.set(xlabel=f"{label}; points are seeds, bar is the 95 % t-interval of the mean")
+    ax.set(xlabel=f"{label}\npoints: seeds; bar: 95 % t-interval of the mean")
     ax.set_yticks(range(len(arms)), names)
     ax.set_ylim(len(arms) - 0.5, -0.5)
+    return ax
+
+
+def forest(
+    frame: pd.DataFrame, *, label: str, baseline: str, family: str, ax: Axes | None = None
+) -> Axes:
+    """Paired differences against the baseline with their 95 % t-intervals, zero marked.
+
+    Args:
+        frame: columns `arm`, `n`, `mean`, `low`, `high`, `decided`; one row a comparison.
+        label: of the metric, with its unit.
+        baseline: the arm that was subtracted.
+        family: how the comparisons were corrected, for the legend.
+        ax: where to draw; a new figure by default.
+    """
+    height = 1.1 + 0.3 * len(frame)
+    ax = ax or plt.subplots(figsize=(6.4, height), layout="constrained")[1]
+    for place, row in enumerate(frame.itertuples()):
+        colour = PALETTE[1] if row.decided else PALETTE[0]
+        error = [[row.mean - row.low], [row.high - row.mean]]
+        ax.errorbar(
+            row.mean,
+            place,
+            xerr=error,
+            fmt="s" if row.decided else "o",
+            markerfacecolor=colour if row.decided else "white",
+            color=colour,
+            capsize=3,
+            markersize=5,
+        )
+    ax.axvline(0, color="black", linewidth=0.8)
+    ax.set_yticks(range(len(frame)), [f"{row.arm} (n = {row.n})" for row in frame.itertuples()])
+    ax.set_ylim(len(frame) - 0.5, -0.5)
+    ax.set_xlabel(
+        f"{label}: arm minus {baseline}\nmean and 95 % t-interval\n"
+        f"filled: decided ({family}); open: undecided"
+    )
+    return ax
+
+
+def seeds_strip(frame: pd.DataFrame, metric: str, *, label: str, ax: Axes | None = None) -> Axes:
+    """Every seed of every arm as a point, one grey line per seed: what pairing removes.
+
+    Args:
+        frame: columns `arm`, `seed` and `metric`.
+        metric: the column.
+        label: of the metric, with its unit.
+        ax: where to draw; a new figure by default.
+    """
+    wide = frame.pivot_table(index="seed", columns="arm", values=metric)
+    wide = wide[[arm for arm in dict.fromkeys(frame["arm"]) if arm in wide]]
+    width = max(4.0, 1.0 + 0.9 * wide.shape[1])
+    ax = ax or plt.subplots(figsize=(width, 3.4), layout="constrained")[1]
+    places = np.arange(wide.shape[1])
+    for _, values in wide.iterrows():
+        ax.plot(places, values, color="0.75", linewidth=0.8, zorder=1)
+    for place, arm in enumerate(wide.columns):
+        colour, _, marker = looks(place)
+        values = wide[arm].dropna()
+        ax.scatter(np.full(len(values), place), values, s=18, color=colour, marker=marker, zorder=2)
+    counts = wide.notna().sum()
+    ax.set_xticks(
+        places, [f"{a}\n(n = {counts[a]})" for a in wide.columns], rotation=30, ha="right"
+    )
+    ax.set(ylabel=label)
+    return ax
+
+
+def heat_map(
+    frame: pd.DataFrame,
+    rows: str,
+    columns: str,
+    metric: str,
+    *,
+    label: str,
+    row_order: Sequence[str],
+    column_order: Sequence[str],
+    ax: Axes | None = None,
+) -> Axes:
+    """Mean of `metric` over two factors, each field with its 95 % t-interval and n.
+
+    Args:
+        frame: columns `rows`, `columns`, `metric`.
+        rows, columns: names of the factor columns.
+        metric: the column.
+        label: of the metric, with its unit.
+        row_order, column_order: the levels as they are to stand.
+        ax: where to draw; a new figure by default.
+    """
+    values = np.full((len(row_order), len(column_order)), np.nan)
+    texts = np.full(values.shape, "n = 0", dtype=object)
+    for r, row in enumerate(row_order):
+        for c, column in enumerate(column_order):
+            chosen = (frame[rows] == row) & (frame[columns] == column)
+            here = frame.loc[chosen, metric].dropna().to_numpy(dtype=float)
+            if len(here):
+                values[r, c] = here.mean()
+                half = t_halfwidth(here) if len(here) > 1 else np.nan
+                spread = f"\n± {half:.3f}" if np.isfinite(half) else ""
+                texts[r, c] = f"{here.mean():.3f}{spread}\nn = {len(here)}"
+    size = (2.2 + 1.0 * len(column_order), 1.2 + 0.72 * len(row_order))
+    ax = ax or plt.subplots(figsize=size, layout="constrained")[1]
+    sns.heatmap(
+        pd.DataFrame(values, index=list(row_order), columns=list(column_order)),
+        annot=texts,
+        fmt="",
+        cmap="cividis",
+        annot_kws={"fontsize": 8},
+        cbar_kws={"label": label},
+        linewidths=0.5,
+        ax=ax,
+    )
+    ax.set(xlabel=columns.removeprefix("factor."), ylabel=rows.removeprefix("factor."))
+    ax.tick_params(axis="y", rotation=0)
+    return ax
+
+
+def level_curves(
+    frame: pd.DataFrame,
+    along: str,
+    metric: str,
+    *,
+    order: Sequence[str],
+    label: str,
+    xlabel: str,
+    ax: Axes | None = None,
+) -> Axes:
+    """A line per arm over the levels of one factor (k of k-shot), with 95 % t-intervals.
+
+    Levels stand at equal distances, so that "all" has its place.
+
+    Args:
+        frame: columns `arm`, `along`, `metric`.
+        along: the column of levels.
+        metric: the column.
+        order: the levels from left to right.
+        label, xlabel: with units.
+        ax: where to draw; a new figure by default.
+    """
+    ax = ax or plt.subplots(figsize=(6.4, 3.6), layout="constrained")[1]
+    for number, (arm, rows) in enumerate(frame.groupby("arm", sort=False)):
+        here = [rows.loc[rows[along] == x, metric].dropna().to_numpy(dtype=float) for x in order]
+        mean = np.array([v.mean() if len(v) else np.nan for v in here])
+        half = np.array([t_halfwidth(v) if len(v) > 1 else 0.0 for v in here])
+        colour, dash, marker = looks(number)
+        counts = sorted({len(v) for v in here})
+        n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
+        x = np.arange(len(order))
+        ax.plot(
+            x,
+            mean,
+            color=colour,
+            linestyle=dash,
+            marker=marker,
+            markersize=4,
+            label=f"{arm} (n = {n})",
+        )
+        ax.fill_between(x, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
+    ax.set_xticks(range(len(order)), list(order))
+    ax.set(xlabel=xlabel, ylabel=f"{label}, mean and 95 % t-interval")
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), title="arm (seeds)", fontsize=8)
     return ax

@@ -1,0 +1,116 @@
+"""Pictures from the cells' small arrays: what was selected, where the masks lie, how far away."""
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from analysis.plots import PALETTE
+
+Arrays = Mapping[str, np.ndarray]
+KINDS = ("real", "selected", "discarded")
+MOST = 8
+
+
+def as_picture(image: np.ndarray) -> np.ndarray:
+    """(C, H, W) or (H, W) of any range as (H, W) or (H, W, 3), ready for imshow."""
+    image = np.asarray(image)
+    if image.ndim == 3:
+        image = image[0] if image.shape[0] == 1 else np.moveaxis(image[:3], 0, -1)
+    return image if image.dtype == np.uint8 else image.astype(np.float32)
+
+
+def _panels(rows: list[tuple[str, list[np.ndarray]]], *, cmap: str = "gray") -> Figure:
+    """Labelled rows of small pictures."""
+    width = max(len(pictures) for _, pictures in rows)
+    size = (1.3 + 0.75 * width, 0.8 * len(rows) + 0.4)
+    figure, axes = plt.subplots(len(rows), width, figsize=size, squeeze=False, layout="constrained")
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[], frame_on=False)
+    for line, (label, pictures) in zip(axes, rows, strict=True):
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
+        for axis, picture in zip(line, pictures, strict=False):
+            axis.imshow(as_picture(picture), cmap=cmap, interpolation="nearest")
+    return figure
+
+
+def selection_gallery(arrays: Arrays) -> Figure | None:
+    """Real, selected and discarded images per class (Ye et al. 2020, Fig. 2 and 3).
+
+    Args:
+        arrays: `real_<class>`, `selected_<class>`, `discarded_<class>`, each (n, C, H, W).
+
+    Returns:
+        a row per class and kind; None where there are no such arrays.
+    """
+    classes = sorted(
+        {int(name.rpartition("_")[2]) for name in arrays if name.startswith("real_")
+         and name.rpartition("_")[2].isdigit()}
+    )  # fmt: skip
+    rows = [
+        (f"class {label}: {kind}", list(arrays[f"{kind}_{label}"][:MOST]))
+        for label in classes
+        for kind in KINDS
+        if f"{kind}_{label}" in arrays
+    ]
+    return _panels(rows) if rows else None
+
+
+def mask_gallery(arrays: Arrays) -> Figure | None:
+    """Image, APGA's importance, Grad-CAM and, where it is known, the lesion (APGA, Fig. 2).
+
+    Args:
+        arrays: `gallery_images` (n, C, H, W), `gallery_importance`, `gallery_gradcam` and
+            `gallery_lesion`, each (n, H, W).
+    """
+    if "gallery_images" not in arrays:
+        return None
+    labels = {
+        "gallery_images": "image",
+        "gallery_importance": "APGA p",
+        "gallery_gradcam": "Grad-CAM",
+        "gallery_lesion": "lesion",
+    }
+    rows = [(label, list(arrays[name][:MOST])) for name, label in labels.items() if name in arrays]
+    return _panels(rows)
+
+
+def distance_histogram(arrays: Arrays) -> Figure | None:
+    """Centroid distances of the pool, of the closest half and of what was kept (Ye, Fig. 4).
+
+    Args:
+        arrays: `centroid_distance`, `keep_probability`, `pool_labels`, each (N,).
+    """
+    if not {"centroid_distance", "keep_probability", "pool_labels"} <= set(arrays):
+        return None
+    distance, kept = arrays["centroid_distance"], arrays["keep_probability"] > 0.5
+    labels = arrays["pool_labels"]
+    classes = np.unique(labels)
+    figure, axes = plt.subplots(
+        1, len(classes), figsize=(3.2 * len(classes), 2.8), squeeze=False, sharey=True,
+        layout="constrained",
+    )  # fmt: skip
+    for axis, label in zip(axes[0], classes, strict=True):
+        mine = labels == label
+        closest = mine & (distance <= np.median(distance[mine]))
+        bins = np.linspace(distance[mine].min(), distance[mine].max(), 25)
+        parts = {"pool": mine, "closest half [18]": closest, "kept (p > 0.5)": mine & kept}
+        for number, (name, chosen) in enumerate(parts.items()):
+            axis.hist(
+                distance[chosen], bins=bins, histtype="step", color=PALETTE[number],
+                linestyle=("-", "--", "-")[number], linewidth=(0.9, 1.2, 1.8)[number],
+                label=f"{name} (n = {int(chosen.sum())})",
+            )  # fmt: skip
+        axis.set(title=f"class {label}", xlabel="cosine distance to class centroid")
+        axis.legend(fontsize=7)
+    axes[0, 0].set_ylabel("candidates")
+    return figure
+
+
+GALLERIES = {
+    "selection": selection_gallery,
+    "masks": mask_gallery,
+    "centroid_distance": distance_histogram,
+}
+"""name → figure of one cell's arrays, or None where the cell has not got them."""
