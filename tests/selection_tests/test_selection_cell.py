@@ -1,0 +1,278 @@
+"""A whole cell on made-up images: the same bytes every time, and nothing read that must not be."""
+
+import dataclasses
+import hashlib
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from imaging_core.datasets.base import ImageDataset, Split
+from imaging_core.fields import ConfigError, build
+from imaging_core.fitting import predict
+from imaging_core.splits import k_shot
+from imaging_core.task import load_function, no_progress
+from selection_core.config import SelectionConfig
+from selection_core.stages import labelled, new_classifier
+from selection_core.task import TASK
+
+TINY = {
+    "k_shot": 6,
+    "validation_per_class": 8,
+    "pool": "mixed",
+    "pool_per_class": 8,
+    "generator_steps": 4,
+    "generator_snapshots": 2,
+    "generator_batch": 8,
+    "generator_width": 4,
+    "generator_latent": 4,
+    "classifier": "tiny-resnet",
+    "classifier_epochs": 3,
+    "classifier_batch": 8,
+    "classifier_learning_rate": 5e-3,
+    "reward_epochs": 2,
+    "controller_width": 8,
+    "controller_feedforward": 8,
+    "batches": 2,
+    "iterations": 3,
+    "episodes": 2,
+    "learning_rate": 1e-2,
+}
+
+
+def _part(name, count, seed):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    images = rng.integers(0, 160, (count, 1, 16, 16)) + 60 * labels[:, None, None, None]
+    return Split(
+        images=images.astype(np.uint8),
+        labels=labels,
+        groups=np.array([f"{name}-{i // 4}" for i in range(count)]),
+        ids=np.array([f"{name}-{i}" for i in range(count)]),
+    )
+
+
+def make_data():
+    return ImageDataset(
+        name="made-up",
+        classes=("dark", "bright"),
+        train=_part("train", 48, 0),
+        validation=_part("validation", 24, 1),
+        test=_part("test", 24, 2),
+    )
+
+
+def compute_stages(config, data, seed, memory):
+    """Every stage of a cell; `memory` keeps them by identity, as the engine's store does."""
+    computed = {}
+    for name, stage in TASK.stages(config, seed).items():
+        key = (data.fingerprint, repr(stage))
+        if key not in memory:
+            needs = {need: computed[need] for need in stage.needs}
+            compute = load_function(stage.compute)
+            memory[key] = compute(stage.inputs, data, needs, device="cpu", progress=no_progress)
+        computed[name] = memory[key]
+    return computed
+
+
+def run_cell(data, seed=0, memory=None, **fields):
+    config = build(TASK.config, {**TINY, **fields})
+    TASK.check(config, data)
+    computed = compute_stages(config, data, seed, {} if memory is None else memory)
+    train = load_function(TASK.train)
+    return computed, train(config, data, seed, computed, device="cpu", progress=no_progress)
+
+
+def as_bytes(computed, outcome):
+    """Everything a cell and its stages yield, in one comparable value."""
+    return pickle.dumps(
+        (
+            {s: {k: v.tobytes() for k, v in arrays.items()} for s, arrays in computed.items()},
+            dict(outcome.metrics),
+            dict(outcome.curves),
+            {k: v.tobytes() for k, v in outcome.artifacts.items()},
+            [p.probabilities.tobytes() for p in outcome.predictions],
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def data():
+    return make_data().check()
+
+
+@pytest.fixture(scope="module")
+def memory():
+    return {}
+
+
+@pytest.fixture(scope="module")
+def default(data, memory):
+    return run_cell(data, memory=memory)
+
+
+@pytest.mark.parametrize("controller", ["gru", "gru_attention", "transformer", "logistic"])
+@pytest.mark.parametrize("policy_gradient", ["reinforce", "ppo"])
+def test_every_arm_gives_the_same_bytes_twice(data, memory, controller, policy_gradient):
+    arm = {"controller": controller, "policy_gradient": policy_gradient, "memory": memory}
+    assert as_bytes(*run_cell(data, **arm)) == as_bytes(*run_cell(data, **arm))
+
+
+def test_a_fresh_process_gives_the_bytes_of_a_warm_one(data, default):
+    """Stages and cell, computed again from nothing in another interpreter."""
+    code = (
+        "import sys; sys.path.insert(0, 'tests/selection_tests'); "
+        f"import hashlib, torch; torch.set_num_threads({torch.get_num_threads()}); "
+        "import test_selection_cell as t; "
+        "print(hashlib.sha256(t.as_bytes(*t.run_cell(t.make_data()))).hexdigest())"
+    )
+    fresh = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert fresh.stdout.strip() == hashlib.sha256(as_bytes(*default)).hexdigest()
+
+
+def test_what_a_cell_reports(data, default):
+    _, outcome = default
+    metrics = outcome.metrics
+    assert set(metrics) <= {m.name for m in TASK.metrics}
+    assert all(np.isfinite(v) for v in metrics.values())
+    assert metrics["classifier_trainings"] == 3 * 2 + 1  # iterations × episodes, and the final one
+    assert metrics["pool_size"] == 16
+    assert metrics["selected"] == (outcome.artifacts["keep_probability"] > 0.5).sum()
+    assert metrics["accuracy"] == metrics["test_at_best_val"]
+    assert {k: len(v) for k, v in outcome.curves.items()} == {
+        "reward": 3,
+        "entropy": 3,
+        "kept_fraction": 3,
+    }
+    by_split = {p.split: p for p in outcome.predictions}
+    assert np.array_equal(by_split["test"].ids, data.test.ids)
+    right = by_split["test"].probabilities.argmax(1) == data.test.labels
+    assert right.mean() == pytest.approx(metrics["accuracy"])
+    assert all(
+        v.dtype == np.uint8 and len(v) <= 8
+        for k, v in outcome.artifacts.items()
+        if k.startswith(("real_", "selected_", "discarded_"))
+    )
+
+
+def test_the_seed_moves_the_cell_but_not_the_generator(data, default):
+    first, one = default
+    second, two = run_cell(data, seed=1)
+    for shared in ("generator", "pool"):
+        assert all(np.array_equal(first[shared][k], second[shared][k]) for k in first[shared])
+    assert not np.array_equal(first["features"]["pool"], second["features"]["pool"])
+    assert dict(one.metrics) != dict(two.metrics)
+
+
+def _with_labels(part, seed):
+    return dataclasses.replace(part, labels=np.random.default_rng(seed).permutation(part.labels))
+
+
+def test_test_labels_change_no_selection_and_no_prediction(data, default):
+    """The twin with other *validation* labels must differ, or this test could not fail."""
+    _, true = default
+    _, other = run_cell(dataclasses.replace(data, test=_with_labels(data.test, 7)))
+    for name in ("keep_probability", "centroid_distance"):
+        assert np.array_equal(true.artifacts[name], other.artifacts[name])
+    for mine, theirs in zip(true.predictions, other.predictions, strict=True):
+        assert np.array_equal(mine.probabilities, theirs.probabilities)
+    changed = dataclasses.replace(data, validation=_with_labels(data.validation, 7))
+    _, twin = run_cell(changed)
+    assert not np.array_equal(
+        true.artifacts["keep_probability"], twin.artifacts["keep_probability"]
+    )
+
+
+def test_the_generator_sees_training_images_only(data, default):
+    other = dataclasses.replace(data, validation=_part("v", 24, 8), test=_part("t", 24, 9))
+    mine, _ = default
+    theirs, _ = run_cell(other)
+    assert np.array_equal(mine["pool"]["checksum"], theirs["pool"]["checksum"])
+    changed = dataclasses.replace(data, train=_part("train", 48, 5))
+    twin, _ = run_cell(changed)
+    assert not np.array_equal(mine["pool"]["checksum"], twin["pool"]["checksum"])
+
+
+@pytest.mark.parametrize(
+    "level",
+    [
+        {"reward_smoothing": "reward"},
+        {"value_baseline": "off"},
+        {"advantage_scale": "none"},
+        {"ratio": "joint"},
+        {"candidate_order": "shuffled"},
+        {"positions": "off"},
+        {"candidate_label": "embedding"},
+        {"candidate_label": "off"},
+        {"reward_statistic": "mean"},
+        {"reward_metric": "log_likelihood"},
+        {"episode": "batch"},
+        {"classifier_reset": "warm"},
+        {"sampling": "antithetic"},
+        {"reward_model": "linear_probe"},
+        {"reward_sign": "flipped"},
+        {"reward_sign": "random"},
+        {"pool": "natural"},
+        {"pool": "real"},
+        {"pool_label_noise": 0.5},
+        {"reward_norm_momentum": 0.5},
+    ],
+    ids=lambda level: "-".join(f"{k}={v}" for k, v in level.items()),
+)
+def test_every_level_runs_and_matters(data, default, memory, level):
+    _, other = run_cell(data, memory=memory, **level)
+    assert all(np.isfinite(v) for v in other.metrics.values())
+    same = np.array_equal(
+        default[1].artifacts["keep_probability"], other.artifacts["keep_probability"]
+    )
+    assert not same
+    assert ("keep_auc" in other.metrics) == ("pool_label_noise" in level)
+
+
+def test_one_reward_per_batch_costs_as_many_trainings(data, memory):
+    _, outcome = run_cell(data, memory=memory, episode="batch")
+    assert outcome.metrics["classifier_trainings"] == 3 * 2 * 2 + 1
+
+
+def test_an_empty_selection_leaves_the_base_classifier(data, memory):
+    """Without learning p stays exactly 1/2, which p > 0.5 does not keep; the final classifier then
+    has the base classifier's images, weights and batches, so its very predictions.
+    """
+    computed, outcome = run_cell(data, memory=memory, reward_sign="random", learning_rate=1e-12)
+    assert outcome.metrics["selected"] == 0
+    assert "selected_0" not in outcome.artifacts
+    model = new_classifier("tiny-resnet", data, 0, "classifier/weights", "cpu")
+    model.load_state_dict({k: torch.from_numpy(v) for k, v in computed["base"].items()})
+    part = k_shot(data.train, TINY["k_shot"], 0)
+    expected = predict(model, labelled(data.test, part, "cpu")[0]).numpy()
+    (tested,) = [p for p in outcome.predictions if p.split == "test"]
+    # Only the memory layout of the weights differs.
+    assert np.allclose(tested.probabilities, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"k_shot": 25}, r"k_shot must be at most 24"),
+        ({"validation_per_class": 13}, r"validation_per_class must be at most 12 .*\"dark\".*13"),
+        ({"pool": "real", "pool_per_class": 20}, r"pool_per_class must be at most 18 .* got 20"),
+    ],
+)
+def test_data_that_does_not_fit_is_refused_before_any_work(data, fields, message):
+    with pytest.raises(ConfigError, match=message):
+        TASK.check(build(SelectionConfig, {**TINY, **fields}), data)
+
+
+def test_stage_identities_hold_no_more_than_they_need():
+    """Arms share every stage; the seed enters only where the result depends on it."""
+    base = build(SelectionConfig, TINY)
+    arm = build(SelectionConfig, {**TINY, "controller": "gru", "policy_gradient": "reinforce"})
+    assert TASK.stages(base, 0) == TASK.stages(arm, 0)
+    assert TASK.stages(base, 0)["pool"] == TASK.stages(base, 1)["pool"]
+    assert TASK.stages(base, 0)["base"] != TASK.stages(base, 1)["base"]
+    noisy = build(SelectionConfig, {**TINY, "pool_label_noise": 0.5})
+    assert TASK.stages(base, 0)["generator"] == TASK.stages(noisy, 0)["generator"]
+    assert TASK.stages(base, 0)["features"] != TASK.stages(noisy, 0)["features"]
