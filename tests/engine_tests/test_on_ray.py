@@ -1,0 +1,182 @@
+"""The same cells on a real Ray cluster: identical numbers, no cell twice, no cell lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from studies import ROOT, TOY, command, elsewhere, here, study_environment
+
+from sweeps.ledger.files import Store
+from sweeps.ledger.read import read_ledger, read_predictions
+
+pytestmark = pytest.mark.ray
+
+
+def cells(results: Path):
+    return read_ledger(str(results / "toy")).cells
+
+
+def stamps(results: Path) -> dict[str, int]:
+    folder = results / "toy" / "cells"
+    return {p.name: p.stat().st_mtime_ns for p in folder.glob("[!.]*.parquet")}
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory) -> Path:
+    """The undisturbed study, without Ray."""
+    import toy_study
+
+    results = tmp_path_factory.mktemp("reference")
+    assert here(toy_study, "--inline", "--results", results).returncode == 0
+    return results
+
+
+def assert_same_numbers(ours: Path, reference: Path) -> None:
+    a, b = cells(ours), cells(reference)
+    names = ["key", "arm", "seed", "status", "metric.accuracy", "metric.val_best", "curves"]
+    assert a[names].to_dict("records") == b[names].to_dict("records")
+    for key in a["key"]:
+        mine = read_predictions(Store(ours / "toy"), key)
+        theirs = read_predictions(Store(reference / "toy"), key)
+        assert mine["id"].tolist() == theirs["id"].tolist()
+        assert [p.tolist() for p in mine["probabilities"]] == [
+            p.tolist() for p in theirs["probabilities"]
+        ]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_cell_is_the_same_from_any_number_of_workers(workers, reference, tmp_path):
+    answer = elsewhere("--workers", workers, "--results", tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert "started Ray on this machine" in answer.stdout
+    assert f"on {workers} slots" in answer.stdout
+    assert "stages: 6 computed, 18 reused" in answer.stdout
+    assert_same_numbers(tmp_path, reference)
+    assert len(set(cells(tmp_path)["node"])) == 1
+
+
+def test_killed_at_once_and_run_again_it_computes_only_what_is_missing(reference, tmp_path):
+    arguments = ("--results", tmp_path)
+    process = subprocess.Popen(
+        command(*arguments, "--set", "wait_s=1.5"), cwd=ROOT, env=study_environment()
+    )
+    _wait_for_cells(process, tmp_path, at_least=3)
+    process.kill()
+    process.wait()
+    time.sleep(3)  # what its workers were committing is there by now
+    before = stamps(tmp_path)
+    assert 3 <= len(before) < 12
+    again = elsewhere(*arguments, "--set", "wait_s=1.5")
+    assert again.returncode == 0, again.stdout + again.stderr
+    after = stamps(tmp_path)
+    assert len(after) == 12
+    assert {name: after[name] for name in before} == before
+    ours, undisturbed = cells(tmp_path), cells(reference)
+    for name in ("metric.accuracy", "metric.val_best"):
+        assert ours[name].tolist() == undisturbed[name].tolist()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_it_stops_soon_says_how_to_resume_and_fails_nothing(number, code, tmp_path):
+    process = subprocess.Popen(
+        command("--results", tmp_path, "--set", "wait_s=2"),
+        cwd=ROOT,
+        env=study_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    _wait_for_cells(process, tmp_path, at_least=1)
+    process.send_signal(number)
+    began = time.monotonic()
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == code, out
+    assert time.monotonic() - began < 30
+    assert "To resume: python" in out
+    assert "wait_s=2" in out.partition("To resume:")[2]
+    assert "failed" not in cells(tmp_path)["status"].tolist()
+
+
+def _wait_for_cells(process: subprocess.Popen, results: Path, *, at_least: int) -> None:
+    deadline = time.monotonic() + 180
+    while time.monotonic() < deadline and process.poll() is None:
+        if len(stamps(results)) >= at_least:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"only {len(stamps(results))} cells, exit status {process.poll()}")
+
+
+@pytest.fixture
+def head(tmp_path):
+    """A Ray head on a port of its own, started by somebody else."""
+    environment = study_environment(RAY_TMPDIR=f"/tmp/medrl-{os.getpid()}")
+    Path(environment["RAY_TMPDIR"]).mkdir(exist_ok=True)
+    ray = str(Path(sys.executable).with_name("ray"))
+    start = [ray, "start", "--head", "--port=6411", "--num-cpus=2", "--include-dashboard=false"]
+    subprocess.run(start, env=environment, check=True, capture_output=True, timeout=120)
+    yield environment
+    subprocess.run([ray, "stop", "--force"], env=environment, capture_output=True, timeout=60)
+
+
+@pytest.mark.slow
+def test_auto_joins_the_running_cluster_and_leaves_it_running(head, reference, tmp_path):
+    for flags in (["--address", "auto"], ["--address", "127.0.0.1:6411", "--seeds", "3"]):
+        answer = subprocess.run(
+            command("--results", tmp_path, *flags),
+            cwd=ROOT,
+            env=head,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        assert "joined the Ray cluster at" in answer.stdout
+    assert "stopped" not in answer.stdout
+    script = "import ray; ray.init(address='127.0.0.1:6411'); print(ray.cluster_resources()['CPU'])"
+    alive = subprocess.run(
+        [sys.executable, "-c", script], env=head, capture_output=True, text=True, timeout=60
+    )
+    assert alive.stdout.strip() == "2.0", alive.stderr
+
+
+def test_an_address_where_nothing_answers_is_refused_with_the_remedy(tmp_path):
+    answer = elsewhere("--address", "127.0.0.1:1", "--results", tmp_path)
+    assert answer.returncode == 2
+    assert "no Ray cluster answers at 127.0.0.1:1" in answer.stderr
+    assert "--address local" in answer.stderr
+    assert answer.wall_s < 60
+    assert TOY.exists()
+
+
+@pytest.mark.slow
+def test_a_stale_address_file_is_named_and_the_study_runs_here(reference, tmp_path):
+    temporary = Path(f"/tmp/medrl-stale-{os.getpid()}")
+    (temporary / "ray").mkdir(parents=True, exist_ok=True)
+    (temporary / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+    answer = elsewhere("--address", "auto", "--results", tmp_path, RAY_TMPDIR=str(temporary))
+    assert answer.returncode == 0, answer.stderr
+    assert "names 127.0.0.1:1, where nothing answers; started Ray on this machine" in answer.stdout
+    assert_same_numbers(tmp_path, reference)
+
+
+@pytest.mark.slow
+def test_a_worker_killed_once_repeats_its_cell_and_one_killed_always_fails_alone(tmp_path):
+    once = elsewhere(
+        "--results", tmp_path / "once", "--set", "kill_at_seed=1", "--set", "ridge=1,10",
+        "--set", "pooling=8", "--set", "kill_times=1", "--set", f"kill_folder={tmp_path}",
+    )  # fmt: skip
+    assert once.returncode == 0, once.stdout + once.stderr
+    assert "interrupted by a lost worker and repeated" in once.stdout
+    assert cells(tmp_path / "once")["attempts"].max() == 2
+    (tmp_path / "deaths-1").unlink()
+    always = elsewhere(
+        "--results", tmp_path / "always", "--set", "kill_at_seed=1", "--set", "ridge=1",
+        "--set", "pooling=8", "--workers", "1", "--set", f"kill_folder={tmp_path}",
+    )  # fmt: skip
+    assert always.returncode == 3, always.stdout + always.stderr
+    frame = cells(tmp_path / "always")
+    assert frame["status"].tolist() == ["ok", "failed"]
+    assert frame["error"][1].startswith("the worker died 3 times while computing it")
