@@ -24,6 +24,7 @@ class Claim:
     Attributes:
         better, worse: the two printed values, better first by the printed means.
         ours: (seeds,) our values of A minus our values of B; NaN where either is missing.
+        keys: the ledger's cells of A and of B.
     """
 
     text: str
@@ -31,6 +32,7 @@ class Claim:
     better: Value
     worse: Value
     ours: np.ndarray
+    keys: tuple[str, ...]
 
 
 def _by_seed(cells: pd.DataFrame, metric: str, seeds: tuple[int, ...]) -> np.ndarray:
@@ -79,6 +81,12 @@ def table_claims(ledger: Ledger, published: PublishedTable) -> list[Claim]:
                     better=published.values[a],
                     worse=published.values[b],
                     ours=left - right,
+                    keys=tuple(
+                        key
+                        for x in (a, b)
+                        if cells[x].cells is not None
+                        for key in cells[x].cells["key"]
+                    ),
                 )
             )
     return found
@@ -115,11 +123,17 @@ def verdict_table(ledger: Ledger, published: PublishedTable) -> Table:
         difference, interval = Entry(text=MISSING), Entry(text=MISSING)
         if pair.n:
             text = number(pair.mean, digits, percent=published.percent)
-            difference = Entry(text=text, values={"value": pair.mean}, order=pair.mean)
+            difference = Entry(
+                text=text, values={"value": pair.mean}, order=pair.mean, keys=claim.keys
+            )
         if pair.n > 1:
             low = number(pair.low, digits, percent=published.percent)
             high = number(pair.high, digits, percent=published.percent)
-            interval = Entry(text=f"[{low}, {high}]", values={"low": pair.low, "high": pair.high})
+            interval = Entry(
+                text=f"[{low}, {high}]",
+                values={"low": pair.low, "high": pair.high},
+                keys=claim.keys,
+            )
         p = welch_p(claim, published.runs)
         said = verdict(pair, same_data=same)
         rows.append(
@@ -135,7 +149,11 @@ def verdict_table(ledger: Ledger, published: PublishedTable) -> Table:
                     difference,
                     interval,
                     Entry(text=probability(pair.p_holm), values={"value": pair.p_holm}),
-                    Entry(text=said.text, values={"label": said.label}),
+                    Entry(
+                        text=said.text,
+                        under=(said.ours,) if said.ours else (),
+                        values={"label": said.label},
+                    ),
                 ),
             )
         )
@@ -162,6 +180,7 @@ def verdict_table(ledger: Ledger, published: PublishedTable) -> Table:
             f"the family being the {family} claims of this table that our cells can test.",
             *((limit,) if limit else ()),
         ),
+        prose=("verdict",),
     )
 
 
@@ -188,4 +207,5 @@ def claims_table(papers: tuple[str, ...]) -> Table:
         columns=("paper", "its tables say", "finding", "how"),
         rows=tuple(rows),
         notes=("None of this needs our cells: it is arithmetic on the printed values.",),
+        prose=("paper", "its tables say", "finding", "how"),
     )

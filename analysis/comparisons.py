@@ -160,19 +160,21 @@ def _paired_entries(found: Paired, metric: Metric, keys: tuple[str, ...]) -> lis
 
     low, high = number(found.low, metric.digits), number(found.high, metric.digits)
     return [
-        Entry(text=str(found.n), values={"value": found.n}, order=found.n),
+        Entry(text=str(found.n), values={"value": found.n}, order=found.n, keys=keys),
         shown(found.mean),
-        Entry(text=f"[{low}, {high}]", values={"low": found.low, "high": found.high}),
+        Entry(text=f"[{low}, {high}]", values={"low": found.low, "high": found.high}, keys=keys),
         Entry(
             text=number(found.d_z, 2) if np.isfinite(found.d_z) else MISSING,
             values={"value": found.d_z},
             order=found.d_z,
+            keys=keys,
         ),
-        Entry(text=probability(found.p), values={"value": found.p}, order=found.p),
+        Entry(text=probability(found.p), values={"value": found.p}, order=found.p, keys=keys),
         Entry(text=probability(found.p_holm), values={"value": found.p_holm}, order=found.p_holm),
         Entry(
             text=number(found.detectable, metric.digits) if found.detectable > 0 else MISSING,
             values={"value": found.detectable},
+            keys=keys,
         ),
         Entry(text=_outcome(found, metric.higher_is_better)),
     ]
@@ -195,12 +197,13 @@ def paired_tables(ledger: Ledger) -> list[Table]:
     keys = ledger.cells["key"].to_numpy()
     for metric in metrics[:1] if len(arms.labels) > MOST_ROWS else metrics:
         rows, found = paired_against_baseline(ledger, arms, metric)
+        reference = reference_rows(arms, ledger.manifest.baseline)
         if not rows:
             continue
         shown, more = _shown(values_of(ledger, arms, metric.name)[rows], metric)
         body = []
         for i in shown:
-            behind = tuple(keys[arms.row == rows[i]])
+            behind = tuple(keys[np.isin(arms.row, (rows[i], reference[rows[i]]))])
             entries = _paired_entries(found[i], metric, behind)
             body.append(Row(label=arms.labels[rows[i]], entries=tuple(entries)))
         most = max(p.n for p in found)
@@ -236,6 +239,7 @@ def paired_tables(ledger: Ledger) -> list[Table]:
                 ),
                 rows=tuple(body),
                 notes=notes,
+                prose=("outcome",),
             )
         )
     return tables
@@ -330,6 +334,7 @@ def iqm_table(ledger: Ledger) -> Table | None:
                     under=(f"[{low}, {high}]",),
                     values={"iqm": found.estimate, "low": found.low, "high": found.high},
                     order=found.estimate,
+                    keys=tuple(ledger.cells["key"].to_numpy()[np.isin(arms.row, members)]),
                 )
             )
         rows.append(Row(label=", ".join(method), entries=tuple(entries)))

@@ -52,6 +52,7 @@ class Table:
         title, notes: above and under the table.
         stub: head of the column of row labels.
         columns: heads of the other columns.
+        prose: the columns that hold words and stand at the left of their room.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
+    prose: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for row in self.rows:

@@ -31,7 +31,8 @@ def to_markdown(table: Table) -> str:
     """A pipe table under a heading, notes as a list."""
     lines = [f"### {_markdown_text(table.title)}", ""]
     lines.append("| " + " | ".join(map(_markdown_text, (table.stub, *table.columns))) + " |")
-    lines.append("|:--|" + "--:|" * len(table.columns))
+    sides = "".join(":--|" if c in table.prose else "--:|" for c in table.columns)
+    lines.append("|:--|" + sides)
     for row in table.rows:
         stub = _markdown_lines(_markdown_text(row.label), row.under)
         entries = [stub, *map(_markdown_entry, row.entries)]
@@ -102,7 +103,7 @@ def to_latex(table: Table) -> str:
         r"\centering",
         rf"\caption{{{_latex_text(table.title)}}}",
         rf"\label{{tab:{table.name.replace('_', '-')}}}",
-        r"\begin{tabular}{l" + "r" * len(table.columns) + "}",
+        r"\begin{tabular}{l" + "".join("rl"[c in table.prose] for c in table.columns) + "}",
         r"\toprule",
         " & ".join(map(_latex_text, (table.stub, *table.columns))) + r" \\",
         r"\midrule",
@@ -124,14 +125,15 @@ def _html_under(under: tuple[str, ...]) -> str:
     return "".join(f'<span class="under">{html.escape(line) or "&nbsp;"}</span>' for line in under)
 
 
-def _html_entry(entry: Entry, cells: str) -> str:
+def _html_entry(entry: Entry, cells: str, prose: bool) -> str:
     text = html.escape(entry.text)
     shown = f"<strong>{text}</strong>" if entry.best else text
     order = "" if entry.order is None else f' data-order="{entry.order!r}"'
     if cells and entry.keys:
         keys = " ".join(entry.keys)
         shown = f'<button type="button" class="open" data-cells="{keys}">{shown}</button>'
-    return f"<td{order}>{shown}{_html_under(entry.under)}</td>"
+    side = ' class="prose"' if prose else ""
+    return f"<td{order}{side}>{shown}{_html_under(entry.under)}</td>"
 
 
 def html_fragment(table: Table, *, cells: str = "") -> str:
@@ -145,7 +147,10 @@ def html_fragment(table: Table, *, cells: str = "") -> str:
     heads = "".join(f'<th scope="col">{html.escape(c)}</th>' for c in (table.stub, *table.columns))
 
     def line(row: Row, breaks: bool) -> str:
-        entries = "".join(_html_entry(entry, cells) for entry in row.entries)
+        entries = "".join(
+            _html_entry(entry, cells, column in table.prose)
+            for column, entry in zip(table.columns, row.entries, strict=True)
+        )
         start = '<tr class="block">' if breaks else "<tr>"
         stub = html.escape(row.label) + _html_under(row.under)
         return f'{start}<th scope="row">{stub}</th>{entries}</tr>'
@@ -170,7 +175,7 @@ _PAGE_STYLE = (
     "thead th{border-top:2px solid;border-bottom:1px solid}tbody tr:last-child>*"
     "{border-bottom:2px solid}th,td{padding:.35rem .8rem;text-align:right;vertical-align:top}"
     "th[scope=row],thead th:first-child{text-align:left;font-weight:normal}"
-    "tr.block>*{border-top:1px solid}"
+    "td.prose{text-align:left}tr.block>*{border-top:1px solid}"
     ".under{display:block;color:#595959;font-size:.82em}.notes{color:#444;font-size:.9em}"
 )
 
@@ -206,7 +211,7 @@ def print_table(table: Table, console: Console) -> None:
     shown = RichTable(title=table.title, box=box.SIMPLE_HEAD, title_justify="left", padding=0)
     shown.add_column(table.stub, justify="left", no_wrap=True)
     for column in table.columns:
-        shown.add_column(column, justify="right")
+        shown.add_column(column, justify="left" if column in table.prose else "right")
     for row, following in zip(table.rows, [*table.rows[1:], None], strict=True):
         entries = []
         for entry in row.entries:

@@ -10,10 +10,17 @@ Label = Literal["confirmed", "contradicted", "undecided", "different data"]
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What our cells say about one claim: the label, and the words for the table."""
+    """What our cells say about one claim.
+
+    Attributes:
+        label: the verdict.
+        text: the verdict with its n; on different data, without.
+        ours: what our own cells say where the data are not the paper's.
+    """
 
     label: Label
     text: str
+    ours: str = ""
 
 
 def more_seeds(found: Paired) -> str:
@@ -40,7 +47,7 @@ def verdict(found: Paired, *, same_data: bool) -> Verdict:
     """The verdict on "A beats B", `found` being A minus B over common seeds.
 
     1. The study did not run on the paper's dataset: *different data*, whatever the numbers; what
-       our own data say follows in brackets.
+       our own data say stands under it.
     2. Holm-adjusted p ≤ 0.05 over the claims of the table: *confirmed* where A is the better one,
        *contradicted* where B is. p is the exact sign-flip p up to 12 common seeds, the paired
        t-test's above.
@@ -55,4 +62,4 @@ def verdict(found: Paired, *, same_data: bool) -> Verdict:
     ours = _on_our_cells(found)
     if same_data:
         return ours
-    return Verdict(label="different data", text=f"different data (on ours: {ours.text})")
+    return Verdict(label="different data", text="different data", ours=f"on ours: {ours.text}")

@@ -1,0 +1,239 @@
+"""One HTML file for every study found: tables, figures, and the cells behind every number.
+
+    python analysis/report.py results/          # writes results/report.html
+
+The file needs no network and no other file.
+"""
+
+import base64
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import jinja2
+import pandas as pd
+import typer
+from markupsafe import Markup
+
+from analysis import figures
+from analysis.discover import studies_in
+from analysis.model import Table
+from analysis.render import html_fragment
+from analysis.tables import run_command, study_tables
+from sweeps.ledger.files import Store
+from sweeps.ledger.read import Ledger, read_ledger
+from sweeps.ledger.schema import LedgerError
+
+CELL_FIELDS = (
+    "data", "data_fingerprint", "protocol", "git_commit", "git_dirty", "host", "node", "device",
+    "wall_s", "cpu_s", "attempts",
+)  # fmt: skip
+"""Provenance that is shown as it stands in the ledger."""
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON can hold; what is not there becomes None."""
+    if value is None or (isinstance(value, float) and math.isnan(value)) or value is pd.NaT:
+        return None
+    return value.item() if hasattr(value, "item") else value
+
+
+def _pairs(mapping: Any) -> str:
+    """`{"numpy": "2.0"}` as "numpy 2.0"; nothing where there is no mapping."""
+    return ", ".join(f"{k} {v}" for k, v in sorted(mapping.items())) if mapping else ""
+
+
+class _Shared:
+    """Texts that many cells repeat, each kept once and named by its place."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, int] = {}
+
+    def place(self, text: str) -> int:
+        return self.places.setdefault(text, len(self.places))
+
+
+def cells_json(ledger: Ledger, wanted: set[str]) -> str:
+    """Every cell of `wanted` with its metrics and provenance, safe inside a script element."""
+    configs, versions = _Shared(), _Shared()
+    metrics = [c for c in ledger.cells.columns if c.startswith("metric.")]
+    cells = []
+    for row in ledger.cells[ledger.cells["key"].isin(wanted)].to_dict("records"):
+        cell = {name: _plain(row[name]) for name in ("key", "arm", "seed", "status")}
+        values = {c.removeprefix("metric."): _plain(row[c]) for c in metrics}
+        cell["metrics"] = {name: value for name, value in values.items() if value is not None}
+        if row["status"] != "missing":
+            cell |= {name: _plain(row[name]) for name in CELL_FIELDS}
+            cell["config"] = configs.place(row["config"])
+            cell["versions"] = versions.place(_pairs(row["versions"]))
+            cell["stages"] = _pairs(row["stage_keys"]) or "none"
+            cell["started"] = row["started"].isoformat()
+        cells.append(cell)
+    text = json.dumps(
+        {"configs": list(configs.places), "versions": list(versions.places), "cells": cells},
+        ensure_ascii=False,
+        allow_nan=False,
+    )
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def keys_behind(tables: Iterable[Table]) -> set[str]:
+    """Keys of every cell that a number of these tables aggregates."""
+    return {
+        key for table in tables for row in table.rows for entry in row.entries for key in entry.keys
+    }
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.2f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
+
+
+def _counts(values: Iterable[Any]) -> str:
+    """Each value with how often it occurs, the most frequent first."""
+    counted = sorted(Counter(map(str, values)).items(), key=lambda item: (-item[1], item[0]))
+    return "; ".join(f"{value} ({count} cells)" for value, count in counted) or "none yet"
+
+
+def _budget(ledger: Ledger) -> list[tuple[str, str]]:
+    there = ledger.cells[ledger.cells["status"] == "ok"]
+    if there.empty:
+        return [("cells", "none yet")]
+    stages = {key for keys in there["stage_keys"] for key in keys.values()}
+    used = sum(len(keys) for keys in there["stage_keys"])
+    return [
+        ("compute", f"{_hours(there['wall_s'].sum())} wall in {len(there)} cells"),
+        ("CPU", _hours(there["cpu_s"].sum())),
+        (
+            "one cell",
+            f"median {there['wall_s'].median():.1f} s, longest {there['wall_s'].max():.1f} s",
+        ),
+        ("stages", f"{len(stages)} distinct, used {used} times"),
+        ("attempts", f"{int(there['attempts'].sum())} for {len(there)} cells"),
+    ]
+
+
+def _environment(ledger: Ledger) -> list[tuple[str, str]]:
+    there = ledger.cells[ledger.cells["status"] != "missing"]
+    commits = [
+        f"{commit}{' with uncommitted changes' if dirty else ''}"
+        for commit, dirty in zip(there["git_commit"], there["git_dirty"], strict=True)
+    ]
+    started = there["started"]
+    return [
+        ("commit", _counts(commits)),
+        ("versions", _counts(_pairs(v) for v in there["versions"])),
+        ("host", _counts(there["host"])),
+        ("device", _counts(there["device"])),
+        (
+            "time",
+            f"{started.min().isoformat()} to {started.max().isoformat()}"
+            if len(there)
+            else "none yet",
+        ),
+    ]
+
+
+def _design(ledger: Ledger) -> list[tuple[str, str]]:
+    manifest = ledger.manifest
+    factors = [(f"factor {name}", ", ".join(v)) for name, v in manifest.factors.items()]
+    baseline = ", ".join(f"{name} = {level}" for name, level in manifest.baseline.items())
+    return [
+        *factors,
+        ("baseline", baseline),
+        ("arms", str(ledger.cells["arm"].nunique())),
+        ("seeds", ", ".join(map(str, manifest.seeds))),
+        ("preset", manifest.preset),
+        ("protocol", manifest.protocol),
+        ("data", f"{manifest.data} (fingerprint {manifest.data_fingerprint})"),
+        ("core", manifest.core),
+        ("tables", ", ".join(manifest.tables) or "none of a paper"),
+    ]
+
+
+def study_section(root: str) -> dict[str, Any]:
+    """What the template shows of the study in `root`.
+
+    Raises:
+        LedgerError: it cannot be read.
+    """
+    ledger, store = read_ledger(root), Store(root)
+    tables = study_tables(ledger)
+    cells = ledger.cells
+    pictures = [path for path in figures.rebuild(root) if path.endswith(".png")]
+    names = [f"figures/{path.rpartition('/')[2]}" for path in pictures]
+    failed = cells[cells["status"] == "failed"]
+    return {
+        "name": ledger.manifest.study,
+        "question": ledger.manifest.question,
+        "planned": len(cells),
+        "committed": int((cells["status"] == "ok").sum()),
+        "missing": int((cells["status"] == "missing").sum()),
+        "damaged": ledger.damaged,
+        "design": _design(ledger),
+        "data_card": ledger.manifest.data_card,
+        "metrics": ledger.manifest.metrics,
+        "tables": [Markup(html_fragment(table, cells="open")) for table in tables],
+        "figures": [
+            (name.rpartition("/")[2], base64.b64encode(store.read(name)).decode()) for name in names
+        ],
+        "budget": _budget(ledger),
+        "failures": failed.to_dict("records"),
+        "environment": _environment(ledger),
+        "cells_json": Markup(cells_json(ledger, keys_behind(tables))),
+    }
+
+
+def render(roots: list[str]) -> str:
+    """The report of the studies in `roots`; one that cannot be read is named in it.
+
+    Raises:
+        LedgerError: none of them can be read.
+    """
+    studies, unreadable = [], []
+    for root in roots:
+        try:
+            studies.append(study_section(root))
+        except LedgerError as error:
+            unreadable.append((root, str(error)))
+    if not studies:
+        raise LedgerError("; ".join(problem for _, problem in unreadable))
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("analysis", package_path=""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    template = environment.get_template("report.html.j2")
+    return template.render(studies=studies, unreadable=unreadable)
+
+
+def rebuild(root: str) -> list[str]:
+    """Write `<root>/report.html` for every study in `root`.
+
+    Returns:
+        its path, in a list.
+
+    Raises:
+        LedgerError: there is no study.
+    """
+    store = Store(root)
+    store.write("report.html", render(studies_in(root)).encode())
+    return [f"{store.root.rstrip('/')}/report.html"]
+
+
+def main(
+    results: Annotated[str, typer.Argument(help="results/, or one study's folder or URI")],
+) -> None:
+    """Write one self-contained HTML file for every study found."""
+
+    def command() -> None:
+        (path,) = rebuild(results)
+        print(path)
+
+    run_command(command)
+
+
+if __name__ == "__main__":
+    typer.run(main)
