@@ -15,7 +15,7 @@ from analysis.comparisons import arms_table, iqm_table, paired_tables, variance_
 from analysis.generic import factor_table
 from analysis.layouts import rebuilt
 from analysis.model import Table
-from analysis.published import published_tables
+from analysis.published import PublishedTable, published_tables
 from analysis.render import FORMATS, print_table
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import Ledger, read_ledger
@@ -24,8 +24,8 @@ from sweeps.ledger.schema import LedgerError
 USAGE = 2
 
 
-def paper_tables(ledger: Ledger) -> list[Table]:
-    """The published tables that the study's manifest names, rebuilt.
+def named_tables(ledger: Ledger) -> list[PublishedTable]:
+    """The published tables that the study's manifest names.
 
     Raises:
         LedgerError: the manifest names a table that `analysis/published` does not have.
@@ -36,21 +36,30 @@ def paper_tables(ledger: Ledger) -> list[Table]:
         raise LedgerError(
             f"no published table {unknown[0]!r}; analysis/published has {', '.join(known)}"
         )
-    return [table for name in ledger.manifest.tables for table in rebuilt(ledger, known[name])]
+    return [known[name] for name in ledger.manifest.tables]
+
+
+def paper_tables(ledger: Ledger) -> list[Table]:
+    """The published tables of the study, rebuilt; the study's own layout where it has none."""
+    found = [table for published in named_tables(ledger) for table in rebuilt(ledger, published)]
+    return found or [factor_table(ledger) or arms_table(ledger)]
 
 
 def study_tables(ledger: Ledger) -> list[Table]:
     """Every table of the study, the papers' first."""
-    published = [published_tables()[name] for name in ledger.manifest.tables]
-    own = [factor_table(ledger), arms_table(ledger), *paired_tables(ledger)]
-    own += [iqm_table(ledger), variance_table(ledger)]
+    published = named_tables(ledger)
     papers = tuple(dict.fromkeys(table.paper for table in published))
-    return [
+    every = [
         *paper_tables(ledger),
         *(verdict_table(ledger, table) for table in published),
-        *(table for table in own if table is not None),
+        factor_table(ledger),
+        arms_table(ledger),
+        *paired_tables(ledger),
+        iqm_table(ledger),
+        variance_table(ledger),
         *([claims_table(papers)] if papers else []),
     ]
+    return list({table.name: table for table in every if table is not None}.values())
 
 
 def rebuild(root: str) -> list[str]:
@@ -74,7 +83,7 @@ def rebuild(root: str) -> list[str]:
 
 
 def print_tables(root: str, console: Console) -> None:
-    """The paper's tables of the study in `root`, on the terminal.
+    """The tables of `paper_tables` of the study in `root`, on the terminal.
 
     Raises:
         LedgerError: `root` is no study's results.

@@ -45,8 +45,11 @@ document.title = JSON.stringify(seen);
 def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """(the report's path, the study's folder); one cell failed, one is missing."""
     results = tmp_path_factory.mktemp("results")
-    make_ledger(results / "controller_ablation", failed=(7,), missing=(8,), seeds=(0, 1, 2))
-    make_ledger(results / "other", study="other", tables=(), seeds=(0, 1), data="</script><b>x")
+    four = ("accuracy", "auc", "sensitivity", "specificity")
+    study = {"failed": (7,), "missing": (8,), "seeds": (0, 1, 2), "metrics": four}
+    make_ledger(results / "controller_ablation", **study)
+    other = {"factors": {"method": ("a", "b")}, "tables": (), "metrics": ("accuracy",)}
+    make_ledger(results / "other", study="other", seeds=(0, 1), data="</script><b>x", **other)
     (path,) = report.rebuild(str(results))
     return Path(path), results / "controller_ablation"
 
@@ -91,7 +94,8 @@ def test_every_number_names_cells_that_are_in_the_file(page: tuple[Path, Path]) 
 
 
 def test_an_unreadable_study_is_named_and_the_others_are_shown(tmp_path: Path) -> None:
-    make_ledger(tmp_path / "good", seeds=(0, 1))
+    factors = {"method": ("a", "b")}
+    make_ledger(tmp_path / "good", factors=factors, seeds=(0, 1), tables=(), metrics=("accuracy",))
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "study.json").write_text("{")
     (path,) = report.rebuild(str(tmp_path))

@@ -2,7 +2,7 @@
 
 import datetime
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,13 +116,18 @@ def make_ledger(
     artifacts: bool = False,
     config: Mapping[str, object] | None = None,
     extra: Mapping[str, object] | None = None,
+    metrics: tuple[str, ...] = FRACTIONS,
+    keep: Sequence[int] | None = None,
 ) -> Path:
-    """A study's folder. `missing` and `failed` are positions in the plan (arm-major)."""
+    """A study's folder. `missing` and `failed` are positions in the plan (arm-major); `keep` are
+    the arms of the product that are planned, all by default.
+    """
     store = Store(root)
     rng = np.random.default_rng(7)
     arms = [
         dict(zip(factors, levels, strict=True)) for levels in itertools.product(*factors.values())
     ]
+    arms = arms if keep is None else [arms[i] for i in keep]
     cells = tuple(
         PlannedCell(
             key=cell_key("selection_core", 1, arm, seed, "f00d"),
@@ -135,14 +140,14 @@ def make_ledger(
     )
     for number, cell in enumerate(cells):
         strength = 0.7 + 0.02 * (number // len(seeds))
-        metrics = {
+        values = {
             name: value(cell.levels, cell.seed, name)
             if value
             else float(np.clip(strength + 0.02 * rng.standard_normal(), 0, 1))
-            for name in FRACTIONS
+            for name in metrics
         }
         curves = {"reward": [strength * (1 - 0.8**t) for t in range(1, 11)]}
-        row = row_of(cell, metrics, curves, data=data, config=config, study=study)
+        row = row_of(cell, values, curves, data=data, config=config, study=study)
         if number in missing:
             continue
         if number in failed:
@@ -165,7 +170,7 @@ def make_ledger(
         data_fingerprint="f00d",
         data_card="One H-DAB slide, cut into patches.",
         tables=tables,
-        metrics=METRICS,
+        metrics=tuple(m for m in METRICS if m["name"] in metrics),
         cells=cells,
         extra=extra or {},
     )
