@@ -98,7 +98,9 @@ class PolicyArm:
         self.learner = learner
         self.pixels = pixels
         self.generator = generator
-        self.optimiser = torch.optim.Adam(policy.parameters(), lr=config.policy_learning_rate)
+        self.optimiser = torch.optim.Adam(
+            policy.parameters(), lr=config.policy_learning_rate, fused=True
+        )
         self.trace = Trace(classes=classes)
         self.policy_steps = 0
         self.empty = 0
@@ -194,7 +196,7 @@ class PolicyArm:
 
     def _logits(self, images: Tensor) -> Tensor:
         with self.learner.autocast():
-            return self.policy(images).float()
+            return self.policy(images.contiguous(memory_format=torch.channels_last)).float()
 
 
 class EndToEndArm(PolicyArm):

@@ -165,6 +165,7 @@ DEMO = {
     "samples": 4,
     "reward_baseline": "leave-one-out",
     "advantage_scale": "running-rms",
+    "reward_images": "positives",
     "lambda_zeros": 0.1,
     "lambda_ramp_steps": 100,
     "erase_value": "blur",

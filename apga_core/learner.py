@@ -25,7 +25,7 @@ class Learner:
         self.classifier = classifier
         self.device = next(classifier.parameters()).device
         self.optimiser = torch.optim.Adam(
-            classifier.parameters(), lr=learning_rate, weight_decay=weight_decay
+            classifier.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True
         )
         self.precision = precision
         self.steps = 0

@@ -48,10 +48,10 @@ class CoarseUNet(nn.Module):
         super().__init__()
         self.stem = _single(channels, 16, stride=2)
         self.down1 = _single(16, 32)
-        self.down2 = _double(32, 64)
-        self.down3 = _double(64, 64)
-        self.up = _double(64 + 64, 64)
-        self.head = nn.Conv2d(64, 1, 1)
+        self.down2 = _double(32, 48)
+        self.down3 = _double(48, 48)
+        self.up = _double(48 + 48, 48)
+        self.head = nn.Conv2d(48, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1, H/4, W/4) logits; H and W must be multiples of 8."""

@@ -74,7 +74,7 @@ APGA_METRICS = (
         higher_is_better=True,
         low=0,
         high=1,
-        meaning="Over the pixels of each test image with a lesion, then averaged over images.",
+        meaning="Over the pixels of a test image with a lesion, averaged over the first 150 such images.",
     ),
     Metric(
         name="lesion_iou",
@@ -82,7 +82,7 @@ APGA_METRICS = (
         higher_is_better=True,
         low=0,
         high=1,
-        meaning="Of the lesion with as many top-ranked pixels, averaged over test images.",
+        meaning="Of the lesion with as many top-ranked pixels, averaged over the same images.",
     ),
     Metric(
         name="lesion_margin",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from apga_core.arms import Arm, Pixels, PolicyArm, build_arm
 from apga_core.config import POLICY_METHODS, APGAConfig
-from apga_core.controls import bone_of_test, measure, measure_controls
+from apga_core.controls import bone_of_test, lesion_rows, measure, measure_controls
 from apga_core.learner import Learner
 from apga_core.localisation import over_pixels
 from apga_core.networks import Policy, build_policy
@@ -299,8 +299,12 @@ def _policy_metrics(
         metrics["empty_masks"] = arm.empty / arm.aided
     if not controls["masked"][0]:
         return metrics, {}
-    scores = over_pixels(arm.importance(test[0]), data.size)
-    found = measure(scores, data.test.masks, bone_of_test(data))
+    shown = lesion_rows(data)
+    bone = bone_of_test(data)
+    scores = over_pixels(
+        arm.importance(test[0][torch.from_numpy(shown).to(test[0].device)]), data.size
+    )
+    found = measure(scores, data.test.masks[shown], None if bone is None else bone[shown])
     rows = {name: values for name, values in controls.items() if name != "masked"}
     best = np.max(np.stack(list(rows.values())), axis=0)
     metrics |= {

@@ -167,7 +167,7 @@ def test_factors_change_the_cell(data, computed, by_method):
         {"pg_scale": 100.0},
         {"advantage_scale": "none"},
         {"erase_value": "zero"},
-        {"reward_images": "positives"},
+        {"reward_images": "all"},
         {"bn_mode": "released"},
         {"aid_ratio": 0.5},
         {"sampling": "greedy", "samples": 1, "reward_baseline": "ema-before"},

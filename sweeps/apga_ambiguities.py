@@ -1,0 +1,60 @@
+"""Which of the decisions that Cheng et al. 2019 leave open, or print wrongly, change the result?
+
+Leave-one-out of the decisions: from the demo preset's settings, each factor moves to its other
+levels while the rest stay (`apga_core/README.md`, "Departures from the paper", says what each is).
+
+    python sweeps/apga_ambiguities.py          # this machine, generated radiographs
+    python sweeps/apga_ambiguities.py --plan   # what would be computed
+"""
+
+from analysis import figures, tables
+from sweeps.engine.cli import Reports, main
+from sweeps.engine.study import Study
+
+DEFAULT = {
+    "target": "taken-action",
+    "sampling": "bernoulli-grid",
+    "samples": 4,
+    "reward_granularity": "image",
+    "reward_baseline": "leave-one-out",
+    "reward_images": "positives",
+    "advantage_scale": "running-rms",
+    "lambda_mode": "constant",
+    "erase_value": "blur",
+    "bn_mode": "matched",
+}
+SINGLE = {"samples": 1, "reward_baseline": "ema-before"}  # one action per image: no others to leave
+MOVES = (
+    {"target": "as-printed"},
+    {"reward_baseline": "ema-before"},
+    SINGLE,
+    SINGLE | {"reward_baseline": "none"},
+    SINGLE | {"reward_baseline": "ema-after"},
+    SINGLE | {"sampling": "greedy"},
+    SINGLE | {"sampling": "greedy", "target": "as-printed"},
+    {"reward_granularity": "batch"},
+    {"reward_images": "all"},
+    {"advantage_scale": "none"},
+    {"lambda_mode": "abs-advantage"},
+    {"erase_value": "zero"},
+    {"erase_value": "mean"},
+    {"bn_mode": "released"},
+)
+ARMS = ({}, *MOVES)
+
+STUDY = Study(
+    name="apga_ambiguities",
+    question="Which open or misprinted decision of the method changes what it learns?",
+    core="apga_core",
+    factors={
+        name: tuple(dict.fromkeys((DEFAULT | move)[name] for move in ARMS)) for name in DEFAULT
+    },
+    baseline=DEFAULT,
+    data="phantom-xray",
+    tables=(),
+    fixed={"method": "apga"},
+    only=tuple(DEFAULT | move for move in ARMS),
+)
+
+if __name__ == "__main__":
+    main(STUDY, Reports(show=tables.print_tables, write=(tables.rebuild, figures.rebuild)), __doc__)

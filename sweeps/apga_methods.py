@@ -1,0 +1,41 @@
+"""Does masking learnt from an adversary's reward train a better classifier than simpler masks?
+
+Rebuilds Table 1 of Cheng et al. 2019 ("Adversarial Policy Gradient for Deep Learning Image
+Augmentation", MICCAI), and adds the arms it lacks: above all `baseline_matched`, the same second
+phase without any mask. `baseline` is the paper's DenseNet, trained once.
+
+    python sweeps/apga_methods.py          # this machine, generated radiographs
+    python sweeps/apga_methods.py --plan   # what would be computed
+
+All arms but `baseline` make the same number of classifier steps and validation scores.
+"""
+
+from analysis import figures, tables
+from sweeps.engine.cli import Reports, main
+from sweeps.engine.study import Study
+
+STUDY = Study(
+    name="apga_methods",
+    question="Which augmentation trains the best classifier at the same budget?",
+    core="apga_core",
+    factors={
+        "method": (
+            "baseline",
+            "baseline_matched",
+            "cutout",
+            "cutout_released",
+            "hide_and_seek",
+            "trivial_augment",
+            "gradcam",
+            "end2end",
+            "random_mask",
+            "apga",
+        ),
+    },
+    baseline={"method": "baseline_matched"},
+    data="phantom-xray",
+    tables=("apga_t1_mura_val_acc",),
+)
+
+if __name__ == "__main__":
+    main(STUDY, Reports(show=tables.print_tables, write=(tables.rebuild, figures.rebuild)), __doc__)
