@@ -1,6 +1,8 @@
 """Carry a plan out, on a cluster or in this process, and say what came of it."""
 
 import contextlib
+import json
+import os
 import signal
 import threading
 import time
@@ -36,6 +38,7 @@ class Where:
     Attributes:
         address: "auto", "local" or HOST:PORT (see `cluster.connect`).
         workers: at most so many; None takes every slot.
+        deadline_s: a cell or stage that runs longer is ended and counts as failed.
         inline: no Ray at all, in this process.
     """
 
@@ -43,6 +46,7 @@ class Where:
     workers: int | None = None
     cpus_per_worker: float = 1.0
     gpus_per_worker: float | None = None
+    deadline_s: float | None = None
     inline: bool = False
 
 
@@ -185,7 +189,13 @@ def run_on_cluster(
 
 
 def _runtime_env() -> dict[str, Any]:
-    """Our code travels to the other nodes as an upload of this checkout, without its data."""
+    """Our code travels to the other nodes as an upload of this checkout, without its data.
+
+    Not where `ray job submit --working-dir` has sent it already: Ray refuses to be told twice.
+    """
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    if (job.get("runtime_env") or {}).get("working_dir"):
+        return {}
     root = Path(__file__).resolve().parents[2]
     return {
         "working_dir": str(root),
@@ -212,6 +222,7 @@ def _serve_plan(
                 payload=payloads[cell.key],
                 needs=plan.needs[cell.key],
                 arm=arm.label,
+                deadline_s=where.deadline_s,
             )
             for cell in plan.todo_of(arm)
         ]
@@ -241,7 +252,13 @@ def _serve_plan(
             execute=EXECUTE,
             levels={name: list(levels) for name, levels in plan.study.factors.items()},
             shared=[
-                WorkItem(id=w.key, payload=recipes.stage(w), needs=w.needs) for w in plan.stages
+                WorkItem(
+                    id=w.key,
+                    payload=recipes.stage(w),
+                    needs=w.needs,
+                    deadline_s=where.deadline_s,
+                )
+                for w in plan.stages
             ],
             arms=[(arm.levels, items) for arm in plan.arms if (items := items_of(arm))],
             finished=_objective_of_finished(plan, ledger),
