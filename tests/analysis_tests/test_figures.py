@@ -1,0 +1,157 @@
+"""Figures: axes that say units and n, the numbers drawn, and the same bytes for the same cells."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_rgb
+from toy_ledgers import make_ledger
+
+from analysis import figures, plots
+from analysis.galleries import distance_histogram, mask_gallery, selection_gallery
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    plt.close("all")
+
+
+def seeds(arm: str, values: list[float]) -> pd.DataFrame:
+    return pd.DataFrame({"arm": arm, "seed": range(len(values)), "accuracy": values})
+
+
+FRAME = pd.concat([seeds("gru", [0.70, 0.72, 0.74]), seeds("transformer", [0.80, 0.82, 0.87])])
+
+
+def test_means_draw_the_mean_its_interval_and_every_seed() -> None:
+    ax = plots.means(FRAME, "accuracy", label="Accuracy (fraction)")
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["gru (n = 3)", "transformer (n = 3)"]
+    assert ax.get_xlabel().startswith("Accuracy (fraction)")
+    drawn = np.concatenate([c.get_offsets()[:, 0] for c in ax.collections if len(c.get_offsets())])
+    assert set(np.round(drawn, 3)) >= set(FRAME["accuracy"])
+    bar = ax.containers[0]
+    (segment,) = bar.lines[2][0].get_segments()
+    assert bar.lines[0].get_xdata()[0] == pytest.approx(0.72)
+    assert segment[1, 0] - segment[0, 0] == pytest.approx(2 * 4.3027 * 0.02 / np.sqrt(3), rel=1e-4)
+
+
+def test_learning_curves_have_a_line_and_a_band_per_arm() -> None:
+    frame = pd.DataFrame(
+        {
+            "arm": ["a", "a", "b", "b"],
+            "curves": [{"reward": [0, 1, 2]}, {"reward": [2, 3]}, {"reward": [1]}, {"loss": [1]}],
+        }
+    )
+    ax = plots.learning_curves(frame, "reward", ylabel="reward", xlabel="RL iteration")
+    first, second = ax.get_lines()
+    assert first.get_label() == "a (n = 2)"
+    assert second.get_label() == "b (n = 1)"
+    assert first.get_ydata().tolist() == [1, 2, 2]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("RL iteration", "reward")
+    with pytest.raises(ValueError, match="no cell has the curve 'accuracy'"):
+        plots.learning_curves(frame, "accuracy", ylabel="", xlabel="")
+
+
+def test_forest_marks_zero_and_only_what_is_decided() -> None:
+    frame = pd.DataFrame(
+        {
+            "arm": ["a", "b"], "n": [5, 10], "mean": [0.1, -0.2], "low": [-0.1, -0.3],
+            "high": [0.3, -0.1], "decided": [False, True],
+        }
+    )  # fmt: skip
+    ax = plots.forest(frame, label="Accuracy", baseline="gru", family="Holm over 2")
+    faces = [to_rgb(c.lines[0].get_markerfacecolor()) for c in ax.containers]
+    assert faces[0] == (1, 1, 1)
+    assert faces[1] != (1, 1, 1)
+    assert any(set(line.get_xdata()) == {0} for line in ax.get_lines())
+    assert "arm minus gru" in ax.get_xlabel()
+    assert "Holm over 2" in ax.get_xlabel()
+
+
+def test_heat_map_prints_interval_and_n_in_each_field() -> None:
+    frame = pd.DataFrame(
+        {"lam": ["0.1"] * 3 + ["1"], "decay": ["a"] * 3 + ["b"], "m": [0.1, 0.2, 0.3, 0.9]}
+    )
+    ax = plots.heat_map(
+        frame, "lam", "decay", "m", label="M", row_order=["0.1", "1"], column_order=["a", "b"]
+    )
+    texts = [t.get_text() for t in ax.texts]
+    assert texts[0] == "0.200\n± 0.248\nn = 3"  # 4.3027·0.1/sqrt(3)
+    assert texts[-1] == "0.900\nn = 1"
+    assert len(texts) == 2  # fields without cells stay empty
+
+
+def test_level_curves_keep_the_order_they_are_given() -> None:
+    frame = pd.DataFrame({"arm": "apga", "k": ["10", "all", "10"], "m": [0.5, 0.9, 0.7]})
+    ax = plots.level_curves(frame, "k", "m", order=["10", "25", "all"], label="M", xlabel="k")
+    (line,) = ax.get_lines()
+    np.testing.assert_allclose(line.get_ydata(), [0.6, np.nan, 0.9])
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["10", "25", "all"]
+
+
+def test_seeds_strip_joins_each_seed() -> None:
+    ax = plots.seeds_strip(FRAME, "accuracy", label="Accuracy")
+    assert len(ax.get_lines()) == 3
+    assert ax.get_lines()[1].get_ydata().tolist() == [0.72, 0.82]
+
+
+def test_arms_differ_in_more_than_colour() -> None:
+    looks = [plots.looks(i) for i in range(21)]
+    assert len({(c, str(d)) for c, d, _ in looks}) == 21
+    luminance = [np.dot(to_rgb(c), (0.2126, 0.7152, 0.0722)) for c in plots.PALETTE]
+    assert max(luminance) < 0.75  # none fades on white paper
+
+
+def test_galleries_show_what_the_arrays_hold() -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (3, 1, 8, 8)).astype(np.uint8)
+    figure = selection_gallery({"real_0": images, "selected_0": images, "real_1": images})
+    assert [a.get_ylabel() for a in figure.axes if a.get_ylabel()] == [
+        "class 0: real", "class 0: selected", "class 1: real",
+    ]  # fmt: skip
+    np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), images[0, 0])
+    assert selection_gallery({"kept_real": images}) is None
+    masks = {"gallery_images": images, "gallery_importance": images[:, 0].astype(np.float16)}
+    assert len([a for a in mask_gallery(masks).axes if a.images]) == 6
+    assert mask_gallery({}) is None
+    pool = {
+        "centroid_distance": np.arange(8.0),
+        "keep_probability": np.array([0.9, 0.1] * 4),
+        "pool_labels": np.repeat([0, 1], 4),
+    }
+    legend = distance_histogram(pool).axes[0].get_legend().get_texts()
+    assert [t.get_text() for t in legend] == [
+        "pool (n = 4)", "closest half [18] (n = 2)", "kept (p > 0.5) (n = 2)",
+    ]  # fmt: skip
+    assert distance_histogram({}) is None
+
+
+def test_a_studys_figures_are_the_same_bytes_and_drawn_only_when_cells_change(
+    tmp_path: Path,
+) -> None:
+    factors = {"method": ("baseline", "apga"), "k_shot": ("10", "all")}
+    study = {"factors": factors, "tables": (), "seeds": (0, 1), "metrics": ("accuracy",)}
+    root = make_ledger(tmp_path / "study", **study, missing=(3,))
+    paths = [Path(p) for p in figures.rebuild(str(root))]
+    assert {p.stem for p in paths} >= {
+        "curve_reward", "k_shot", "heat_method_k_shot", "means_accuracy", "paired_accuracy",
+        "seeds_accuracy",
+    }  # fmt: skip
+    assert {p.suffix for p in paths} == {".png", ".pdf"}
+    first = {p: p.read_bytes() for p in paths}
+    paths[0].write_bytes(b"kept as it is")
+    figures.rebuild(str(root))
+    assert paths[0].read_bytes() == b"kept as it is"
+    make_ledger(root, **study)  # the missing cell arrives
+    figures.rebuild(str(root))
+    assert paths[0].read_bytes() not in (b"kept as it is", first[paths[0]])
+    make_ledger(tmp_path / "again" / "study", **study, missing=(3,))
+    again = figures.rebuild(str(tmp_path / "again" / "study"))
+    assert [Path(p).read_bytes() for p in again] == list(first.values())
