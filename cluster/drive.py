@@ -1,5 +1,6 @@
 """Drive a whole study on a cluster that `connect` has joined: broker, fleet and arms together."""
 
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +12,13 @@ import ray
 from cluster.arms import start_arms
 from cluster.broker import point_key, start_broker
 from cluster.connect import ClusterError
-from cluster.fleet import Fleet, plan_nodes
+from cluster.fleet import Fleet
 from cluster.queue import Event, WorkItem
+from cluster.versions import check_versions
 
 TIDY_TIMEOUT_S = 20.0
 POLL_S = 0.5
+NODES_EVERY_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +75,8 @@ def drive(
 
     Args:
         tidy: wait for the runs to go home, as on a cluster that stays after us.
-        on_slots: told once how many workers there are; `on_event` of each event, `on_tick` about
-            twice a second.
+        on_slots: told how many workers there are, at the start and when nodes come or go.
+        on_event, on_tick: told of each event, and about twice a second.
 
     Raises:
         ClusterError: no node has room for a worker, or the whole fleet is gone.
@@ -81,20 +84,16 @@ def drive(
     gpus = capacity.gpus_per_worker
     if gpus is None:
         gpus = 1.0 if ray.cluster_resources().get("GPU", 0) else 0.0
-    nodes = plan_nodes(
-        ray.nodes(),
-        workers=capacity.workers,
-        cpus_per_worker=capacity.cpus_per_worker,
-        gpus_per_worker=gpus,
-    )
+    check_versions()
     name = f"broker-{uuid.uuid4().hex[:12]}"
     broker = start_broker(name=name, max_attempts=capacity.max_attempts)
     cells = {point_key(levels): list(items) for levels, items in load.arms}
     ray.get(broker.register.remote(list(load.shared), cells))
     fleet = Fleet(
+        broker=broker,
         broker_name=name,
         execute=load.execute,
-        nodes=nodes,
+        workers=capacity.workers,
         cpus_per_worker=capacity.cpus_per_worker,
         gpus_per_worker=gpus,
         storage=load.scratch,
@@ -113,6 +112,7 @@ def drive(
     )
     left = len(load.shared) + sum(len(items) for items in cells.values())
     seen = 0
+    looked = time.monotonic()
     while left:
         events, _ = ray.get(broker.events_since.remote(seen, POLL_S))
         seen += len(events)
@@ -120,6 +120,10 @@ def drive(
             left -= event.kind in ("finished", "failed")
             on_event(event)
         on_tick()
+        if time.monotonic() - looked > NODES_EVERY_S:
+            looked = time.monotonic()
+            if fleet.follow(ray.nodes()):
+                on_slots(fleet.slots)
         if left and ray.wait([arms], timeout=0)[0]:
             ray.get(arms)  # raises Tune's own error, if it has one
         if left and (reasons := fleet.given_up()):

@@ -5,11 +5,12 @@ of their own making: each item fits one worker. When a worker dies, Train restar
 what it held goes back to the queue, and no other node notices.
 """
 
+import faulthandler
 import importlib
 import traceback
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -22,6 +23,7 @@ from cluster.connect import NAMESPACE, ClusterError
 # Trials and the broker need a sliver of a CPU on the nodes that the fleet fills.
 CPU_LEFT_PER_WORKER = 0.01
 RESTARTS_WITHOUT_PROGRESS = 3
+MAX_NODES = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,7 @@ class Node:
     node_id: str
     address: str
     workers: int
+    run: str = ""
 
 
 def plan_nodes(
@@ -44,9 +47,6 @@ def plan_nodes(
 
     Args:
         nodes: as `ray.nodes()` lists them.
-
-    Raises:
-        ClusterError: no node has room for a single worker.
     """
     planned: list[Node] = []
     left = workers if workers is not None else 10**9
@@ -61,11 +61,6 @@ def plan_nodes(
             planned.append(
                 Node(node_id=node["NodeID"], address=node["NodeManagerAddress"], workers=slots)
             )
-    if not planned:
-        raise ClusterError(
-            f"no node has room for a worker of {cpus_per_worker} CPU and {gpus_per_worker} GPU; "
-            "lower --cpus-per-worker or --gpus-per-worker, or add nodes"
-        )
     return planned
 
 
@@ -91,6 +86,10 @@ def serve(config: Mapping[str, Any]) -> None:
             continue
         item, attempt = answer
         try:
+            if item.deadline_s is not None:
+                # A watchdog outside Python's lock: it ends this process even where native code
+                # hangs, and leaves every thread's traceback in the worker's log.
+                faulthandler.dump_traceback_later(item.deadline_s, exit=True)
             report = execute(item.payload, device=device, node=node, attempt=attempt)
         except Exception as error:
             ray.get(
@@ -107,6 +106,8 @@ def serve(config: Mapping[str, Any]) -> None:
             )
         else:
             ray.get(broker.finish.remote(worker, incarnation, item.id, report))
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 class Supervisor:
@@ -121,7 +122,7 @@ class Supervisor:
         self._loop_config = dict(loop_config)
         self._storage = storage
 
-    def keep(self, node: Node, run: str, cpus: float, gpus: float) -> str:
+    def keep(self, node: Node, cpus: float, gpus: float) -> str:
         """Run, and run again while items come back finished; returns why the node was given up.
 
         An empty string: the broker was closed, and the workers went home.
@@ -130,20 +131,20 @@ class Supervisor:
         fruitless, reason = 0, ""
         while fruitless < 2:
             before = ray.get(broker.items_over.remote())
-            reason = self._fit(node, run, cpus, gpus)
-            ray.get(broker.lose_run.remote(run))
+            reason = self._fit(node, cpus, gpus)
+            ray.get(broker.lose_run.remote(node.run))
             if not reason:
                 return ""
             fruitless = 0 if ray.get(broker.items_over.remote()) > before else fruitless + 1
         return f"{node.address}: {reason}"
 
-    def _fit(self, node: Node, run: str, cpus: float, gpus: float) -> str:
+    def _fit(self, node: Node, cpus: float, gpus: float) -> str:
         resources = {"CPU": max(cpus - CPU_LEFT_PER_WORKER, CPU_LEFT_PER_WORKER)}
         if gpus:
             resources["GPU"] = gpus
         trainer = TorchTrainer(
             serve,
-            train_loop_config={**self._loop_config, "run": run},
+            train_loop_config={**self._loop_config, "run": node.run},
             scaling_config=ray.train.ScalingConfig(
                 num_workers=node.workers,
                 use_gpu=gpus > 0,
@@ -151,9 +152,12 @@ class Supervisor:
                 label_selector={"ray.io/node-id": node.node_id},
             ),
             run_config=ray.train.RunConfig(
-                name=f"fleet-{run}-{uuid.uuid4().hex[:8]}",
+                name=f"fleet-{node.run}-{uuid.uuid4().hex[:8]}",
                 storage_path=self._storage,
-                failure_config=ray.train.FailureConfig(max_failures=RESTARTS_WITHOUT_PROGRESS),
+                failure_config=ray.train.FailureConfig(
+                    max_failures=RESTARTS_WITHOUT_PROGRESS,
+                    controller_failure_limit=RESTARTS_WITHOUT_PROGRESS,
+                ),
             ),
         )
         try:
@@ -165,42 +169,86 @@ class Supervisor:
 
 
 class Fleet:
-    """The study's Train runs, as the driver sees them.
+    """The study's Train runs, one per node, as the driver sees them.
 
     Args:
-        broker_name: of the broker actor.
+        broker_name: of the broker actor, which is `broker`.
         execute: import path of the function that carries out a payload.
         storage: a folder or URI that every node can reach, for Train's own bookkeeping.
+        workers: at most so many in all; None takes every slot there is and comes to be.
+
+    Raises:
+        ClusterError: no node has room for a single worker.
     """
 
     def __init__(
         self,
         *,
+        broker: Any,
         broker_name: str,
         execute: str,
-        nodes: list[Node],
+        workers: int | None,
         cpus_per_worker: float,
         gpus_per_worker: float,
         storage: str,
     ) -> None:
-        self.slots = sum(node.workers for node in nodes)
+        self._broker = broker
+        self._workers, self._cpus, self._gpus = workers, cpus_per_worker, gpus_per_worker
         loop_config = {"broker": broker_name, "execute": execute, "gpu": gpus_per_worker > 0}
         self._supervisor = (
             ray.remote(Supervisor)
-            .options(num_cpus=0, max_concurrency=len(nodes) + 1, **on_this_node())
+            .options(num_cpus=0, max_concurrency=MAX_NODES, **on_this_node())
             .remote(loop_config, storage)
         )
-        self._runs = [
-            self._supervisor.keep.remote(node, f"node{i}", cpus_per_worker, gpus_per_worker)
-            for i, node in enumerate(nodes)
-        ]
+        self._nodes: dict[str, Node] = {}
+        self._runs: dict[str, Any] = {}  # node id → future of its run
+        self._reasons: list[str] = []
+        self._started = 0
+        self.follow(ray.nodes())
+        if not self._nodes:
+            raise ClusterError(
+                f"no node has room for a worker of {cpus_per_worker:g} CPU and "
+                f"{gpus_per_worker:g} GPU; lower --cpus-per-worker or --gpus-per-worker, or add "
+                "nodes"
+            )
+
+    @property
+    def slots(self) -> int:
+        """Workers on the nodes that are there now."""
+        return sum(node.workers for node in self._nodes.values())
+
+    def follow(self, nodes: list[Mapping[str, Any]]) -> bool:
+        """Give every new node its run, and forget dead ones; whether anything changed.
+
+        Args:
+            nodes: as `ray.nodes()` lists them.
+        """
+        alive = {node["NodeID"] for node in nodes if node["Alive"]}
+        gone = [identity for identity in self._nodes if identity not in alive]
+        for identity in gone:
+            node = self._nodes.pop(identity)
+            ray.get(self._broker.lose_run.remote(node.run))
+            ray.cancel(self._runs.pop(identity))
+            self._reasons.append(f"{node.address} left the cluster")
+        fresh = [node for node in nodes if node["NodeID"] not in self._nodes]
+        left = None if self._workers is None else self._workers - self.slots
+        planned = plan_nodes(
+            fresh, workers=left, cpus_per_worker=self._cpus, gpus_per_worker=self._gpus
+        )
+        for node in planned:
+            self._nodes[node.node_id] = named = replace(node, run=f"node{self._started}")
+            self._started += 1
+            self._runs[node.node_id] = self._supervisor.keep.remote(named, self._cpus, self._gpus)
+        return bool(gone or planned)
 
     def given_up(self) -> list[str] | None:
-        """Why each node was given up, once no node is left; None while any is up."""
-        ended, running = ray.wait(self._runs, num_returns=len(self._runs), timeout=0)
+        """Why each node was given up, once none is left; None while any is up."""
+        ended, running = ray.wait(
+            list(self._runs.values()), num_returns=len(self._runs), timeout=0
+        ) if self._runs else ([], [])  # fmt: skip
         if running:
             return None
-        reasons = []
+        reasons = list(self._reasons)
         for run in ended:
             try:
                 reasons.append(ray.get(run))
@@ -210,4 +258,6 @@ class Fleet:
 
     def wait_home(self, timeout_s: float) -> None:
         """Wait for the runs to end after the broker was closed (tidy on a cluster that stays)."""
-        ray.wait(self._runs, num_returns=len(self._runs), timeout=timeout_s)
+        runs = list(self._runs.values())
+        if runs:
+            ray.wait(runs, num_returns=len(runs), timeout=timeout_s)

@@ -7,7 +7,8 @@ and would raise again.
 """
 
 import heapq
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,7 @@ class WorkItem:
         needs: ids of the items that must be finished before this one is leased.
         arm: the arm that waits for the result; None for a stage, which several arms share.
         cost_s: expected seconds; longer items go first. 0 = unknown.
+        deadline_s: a worker that holds the item longer ends itself; its loss is the item's failure.
     """
 
     id: str
@@ -29,6 +31,7 @@ class WorkItem:
     needs: tuple[str, ...] = ()
     arm: str | None = None
     cost_s: float = 0.0
+    deadline_s: float | None = None
 
 
 @dataclass(kw_only=True)
@@ -48,12 +51,15 @@ class WorkQueue:
 
     Args:
         max_attempts: how often an item may be leased before its loss counts as its failure.
+        clock: seconds that never go back (no wall clock: it may be set while a study runs).
     """
 
-    def __init__(self, *, max_attempts: int) -> None:
+    def __init__(self, *, max_attempts: int, clock: Callable[[], float] = time.monotonic) -> None:
         if max_attempts < 1:
             raise ValueError(f"max_attempts must be at least 1, got {max_attempts}")
         self.max_attempts = max_attempts
+        self._clock = clock
+        self._since: dict[str, float] = {}  # worker → when its lease began
         self.events: list[Event] = []
         self._items: dict[str, WorkItem] = {}
         self._attempts: dict[str, int] = {}
@@ -102,6 +108,7 @@ class WorkQueue:
                 continue
             self._attempts[identity] += 1
             self._lease[worker] = identity
+            self._since[worker] = self._clock()
             self._note("started", identity, worker)
             return self._items[identity], self._attempts[identity]
         return None
@@ -154,7 +161,15 @@ class WorkQueue:
         self._incarnation.pop(worker, None)
         if identity is None:
             return
-        if self._attempts[identity] >= self.max_attempts:
+        held_s = self._clock() - self._since[worker]
+        deadline_s = self._items[identity].deadline_s
+        if deadline_s is not None and held_s >= deadline_s:
+            message = (
+                f"it ran longer than its deadline of {deadline_s:g} s and its worker was ended; "
+                "raise --deadline, then --retry-failed"
+            )
+            self._fail(identity, worker, {"error_type": "DeadlineExceeded", "error": message})
+        elif self._attempts[identity] >= self.max_attempts:
             times = self._attempts[identity]
             message = (
                 f"the worker died {times} times while computing it "

@@ -119,6 +119,14 @@ def build_app(study: Study, reports: Reports, description: str) -> typer.Typer:
             typer.Option(min=0.0, help="May be a fraction. Default: 1 where there are GPUs."),
         ] = None,
         cpus_per_worker: Annotated[float, typer.Option(min=0.05)] = 1.0,
+        deadline: Annotated[
+            float | None,
+            typer.Option(
+                min=1.0,
+                metavar="SECONDS",
+                help="A cell that runs longer is ended and counts as failed. Default: 6 hours.",
+            ),
+        ] = 6 * 3600.0,
         inline: Annotated[
             bool, typer.Option("--inline", help="No Ray, in this process, for a debugger.")
         ] = False,
@@ -138,6 +146,7 @@ def build_app(study: Study, reports: Reports, description: str) -> typer.Typer:
             workers=workers,
             cpus_per_worker=cpus_per_worker,
             gpus_per_worker=gpus_per_worker,
+            deadline_s=deadline,
             inline=inline,
         )
         code = run_study(

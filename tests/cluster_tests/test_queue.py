@@ -83,6 +83,24 @@ def test_an_item_that_raises_is_over_at_once_and_so_is_what_needs_it():
     assert taken(queue, "w") == "other"
 
 
+def test_an_item_past_its_deadline_fails_at_once_and_frees_the_slot():
+    now = [0.0]
+    queue = WorkQueue(max_attempts=3, clock=lambda: now[0])
+    queue.add([WorkItem(id="hangs", payload={}, deadline_s=10.0), item("next")])
+    assert taken(queue, "w") == "hangs"
+    now[0] = 10.5  # the watchdog has ended the worker
+    assert taken(queue, "w", "2") == "next"
+    kind, error = queue.outcome("hangs")
+    assert (kind, error["error_type"]) == ("failed", "DeadlineExceeded")
+    assert "longer than its deadline of 10 s" in error["error"]
+    now[0] = 0.0  # a worker that dies early is a loss, not a deadline
+    early = WorkQueue(max_attempts=3, clock=lambda: now[0])
+    early.add([WorkItem(id="dies", payload={}, deadline_s=10.0)])
+    taken(early, "w")
+    now[0] = 9.0
+    assert taken(early, "w", "2") == "dies"
+
+
 def test_losing_a_run_frees_what_all_its_workers_held_and_no_other():
     queue = WorkQueue(max_attempts=2)
     queue.add([item("a"), item("b"), item("c")])
