@@ -17,6 +17,29 @@ SILENT = "the paper gives no value"
 class SelectionConfig:
     """One arm. Counts are per cell; learning rates are per optimiser step."""
 
+    # The method: which candidates join the real images (Tables 1 and 2, and our controls)
+    method: Literal[
+        "controller",
+        "logistic_policy",
+        "baseline",
+        "traditional_augmentation",
+        "gan_augmentation",
+        "metric_learning",
+        "centroid_distance",
+        "confidence_centroid",
+        "agreement",
+        "use_all",
+        "k_matched_random",
+        "k_matched_centroid",
+        "random_subset_search",
+        "oracle",
+    ] = paper("controller", "section 2; the others: section 3.2, and README, Rivals and controls")
+    keep_share: float = paper(
+        0.5, "section 3.1: augmentation ratio of the rivals, here of the pool", gt=0, le=1
+    )
+    matched_draws: int = ours(1, "random subsets that k_matched_random averages over", ge=1)
+    triplet_margin: float = ours(0.2, SILENT, gt=0)
+
     # Data
     k_shot: int = ours(0, "training images per class the classifiers see; 0 = all, the paper", ge=0)
     validation_per_class: int = ours(

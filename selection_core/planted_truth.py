@@ -17,8 +17,9 @@ from imaging_core.datasets.base import ImageDataset
 from imaging_core.fields import build
 from imaging_core.task import Arrays, Progress, Stage, load_function, no_progress
 from selection_core.config import PRESETS, SelectionConfig
+from selection_core.controller_selection import build_environment, select
 from selection_core.task import TASK
-from selection_core.training import build_environment, keep_auc, select
+from selection_core.training import keep_auc
 
 CONTROLLERS = ("gru", "gru_attention", "transformer")
 POLICY_GRADIENTS = ("reinforce", "ppo")

@@ -72,6 +72,14 @@ def labelled(part: Split, reference: Split, device: str) -> tuple[Tensor, Tensor
     )
 
 
+def candidates(pool: Arrays, reference: Split, device: str) -> tuple[Tensor, Tensor]:
+    """The pool's images, standardised as the training images are, and its claimed labels."""
+    return (
+        standardise(pool["images"], *reference.mean_std, device),
+        torch.from_numpy(np.array(pool["labels"])).to(device),
+    )
+
+
 def compute_generator(
     inputs: Mapping[str, Any],
     data: ImageDataset,
@@ -137,18 +145,19 @@ def compute_base(
     device: str,
     progress: Progress,
 ) -> Arrays:
-    """The classifier trained on the original (k-shot) images: its state, best on validation."""
+    """The classifier trained on the original (k-shot) images: its state after the last epoch.
+
+    It never sees validation, or the rivals that read its features would select by it.
+    """
     seed = inputs["seed"]
     part = k_shot(data.train, inputs["k_shot"], seed)
-    watched = k_shot(data.validation, inputs["validation_per_class"], seed)
     model = new_classifier(inputs["classifier"], data, seed, "classifier/weights", device)
     fit(
         model,
         *labelled(part, part, device),
-        config=final_fit(inputs),
+        config=final_fit({**inputs, "classifier_patience": 0}),
         generator=torch_generator(seed, "classifier/fit"),
-        validation=labelled(watched, part, device),
-        keep_best=True,
+        keep_best=False,
         progress=progress,
     )
     return {k: v.cpu().contiguous().numpy() for k, v in model.state_dict().items()}

@@ -1,9 +1,10 @@
 """Synthetic sample selection as the engine sees it: recipes only, no torch."""
 
+from dataclasses import replace
 from typing import Any
 
 from imaging_core.datasets.base import ImageDataset
-from imaging_core.fields import ConfigError
+from imaging_core.fields import ConfigError, as_dict
 from imaging_core.metric_table import METRICS
 from imaging_core.splits import check_k_shot
 from imaging_core.task import Metric, Stage, Task
@@ -32,6 +33,9 @@ CLASSIFIER_FIELDS = (
     "classifier_patience",
     "classifier_augment",
 )
+WITHOUT_POOL = ("baseline", "traditional_augmentation", "oracle")
+WITH_CONTROLLER = ("controller", "logistic_policy", "k_matched_random", "k_matched_centroid")
+METHOD_FIELDS = ("method", "keep_share", "matched_draws", "triplet_margin")
 OWN_METRICS = (
     Metric(
         name="pool_size",
@@ -79,8 +83,12 @@ def _fields(config: SelectionConfig, names: tuple[str, ...]) -> dict[str, Any]:
 def stages(config: SelectionConfig, seed: int) -> dict[str, Stage]:
     """generator and pool (one for all seeds), base classifier and features (one per seed).
 
-    A pool of real images depends on the k-shot draw, so on the seed, and needs no generator.
+    A pool of real images depends on the k-shot draw, so on the seed, and needs no generator. The
+    selection of a controller is a stage too, which the k-matched controls share; methods without
+    a pool have no stages.
     """
+    if config.method in WITHOUT_POOL:
+        return {}
     pool_fields = ("pool", "pool_per_class", "pool_label_noise")
     if config.pool == "real":
         before: dict[str, Stage] = {}
@@ -103,7 +111,7 @@ def stages(config: SelectionConfig, seed: int) -> dict[str, Stage]:
     base = Stage(
         name="base",
         inputs={
-            **_fields(config, ("k_shot", "validation_per_class", *CLASSIFIER_FIELDS)),
+            **_fields(config, ("k_shot", *CLASSIFIER_FIELDS)),
             "seed": seed,
         },
         compute="selection_core.stages:compute_base",
@@ -114,7 +122,21 @@ def stages(config: SelectionConfig, seed: int) -> dict[str, Stage]:
         compute="selection_core.stages:compute_features",
         needs={"pool": pool, "base": base},
     )
-    return {**before, "pool": pool, "base": base, "features": features}
+    found = {**before, "pool": pool, "base": base, "features": features}
+    if config.method in WITH_CONTROLLER:
+        if config.method == "logistic_policy":
+            config = replace(config, controller="logistic")
+        values = as_dict(config)
+        found["selection"] = Stage(
+            name="selection",
+            inputs={
+                **{name: v for name, v in values.items() if name not in METHOD_FIELDS},
+                "seed": seed,
+            },
+            compute="selection_core.controller_selection:compute_selection",
+            needs={"pool": pool, "features": features},
+        )
+    return found
 
 
 def check(config: SelectionConfig, data: ImageDataset) -> None:
@@ -122,8 +144,10 @@ def check(config: SelectionConfig, data: ImageDataset) -> None:
 
     Raises:
         ConfigError: k_shot above a class's size, too few images for a real pool or in
-            validation, or an augmentation that the image's shape forbids.
+            validation, an augmentation that the image's shape forbids, or fields that the method
+            does not read.
     """
+    _check_method(config)
     check_k_shot(data, config.k_shot)
     for index, name in enumerate(data.classes):
         left = int((data.train.labels == index).sum()) - config.k_shot
@@ -143,6 +167,26 @@ def check(config: SelectionConfig, data: ImageDataset) -> None:
         raise ConfigError(
             f"classifier_augment must be none, flips or traditional for images of {height} × "
             f'{width} pixels, got "flips-transposes"'
+        )
+
+
+def _check_method(config: SelectionConfig) -> None:
+    """Refuse combinations that would run one thing under the name of another."""
+    method = config.method
+    if method == "logistic_policy" and config.controller not in ("transformer", "logistic"):
+        raise ConfigError(
+            "controller must be left at transformer with method=logistic_policy, which has no "
+            f'sequence model, got "{config.controller}"'
+        )
+    if method == "traditional_augmentation" and config.classifier_augment == "traditional":
+        raise ConfigError(
+            "classifier_augment must not be traditional with method=traditional_augmentation, "
+            "which would be the baseline; try classifier_augment=none"
+        )
+    if method == "metric_learning" and config.k_shot == 1:
+        raise ConfigError(
+            "k_shot must be 0 (all) or at least 2 with method=metric_learning, got 1; a triplet "
+            "needs two images of a class"
         )
 
 

@@ -12,11 +12,8 @@ import torch
 
 from imaging_core.datasets.base import ImageDataset, Split
 from imaging_core.fields import ConfigError, build
-from imaging_core.fitting import predict
-from imaging_core.splits import k_shot
 from imaging_core.task import load_function, no_progress
 from selection_core.config import SelectionConfig
-from selection_core.stages import labelled, new_classifier
 from selection_core.task import TASK
 
 TINY = {
@@ -237,20 +234,17 @@ def test_one_reward_per_batch_costs_as_many_trainings(data, memory):
     assert outcome.metrics["classifier_trainings"] == 3 * 2 * 2 + 1
 
 
-def test_an_empty_selection_leaves_the_base_classifier(data, memory):
+def test_an_empty_selection_is_the_baseline(data, memory):
     """Without learning p stays exactly 1/2, which p > 0.5 does not keep; the final classifier then
-    has the base classifier's images, weights and batches, so its very predictions.
+    has the baseline's images, weights and batches, so its very predictions.
     """
-    computed, outcome = run_cell(data, memory=memory, reward_sign="random", learning_rate=1e-12)
+    _, outcome = run_cell(data, memory=memory, reward_sign="random", learning_rate=1e-12)
     assert outcome.metrics["selected"] == 0
     assert "selected_0" not in outcome.artifacts
-    model = new_classifier("tiny-resnet", data, 0, "classifier/weights", "cpu")
-    model.load_state_dict({k: torch.from_numpy(v) for k, v in computed["base"].items()})
-    part = k_shot(data.train, TINY["k_shot"], 0)
-    expected = predict(model, labelled(data.test, part, "cpu")[0]).numpy()
-    (tested,) = [p for p in outcome.predictions if p.split == "test"]
-    # Only the memory layout of the weights differs.
-    assert np.allclose(tested.probabilities, expected, atol=1e-6)
+    computed, baseline = run_cell(data, method="baseline")
+    assert computed == {}
+    for mine, theirs in zip(outcome.predictions, baseline.predictions, strict=True):
+        assert np.array_equal(mine.probabilities, theirs.probabilities)
 
 
 @pytest.mark.parametrize(
@@ -267,10 +261,11 @@ def test_data_that_does_not_fit_is_refused_before_any_work(data, fields, message
 
 
 def test_stage_identities_hold_no_more_than_they_need():
-    """Arms share every stage; the seed enters only where the result depends on it."""
+    """Arms share every stage but the selection; the seed enters only where it matters."""
     base = build(SelectionConfig, TINY)
     arm = build(SelectionConfig, {**TINY, "controller": "gru", "policy_gradient": "reinforce"})
-    assert TASK.stages(base, 0) == TASK.stages(arm, 0)
+    mine, theirs = TASK.stages(base, 0), TASK.stages(arm, 0)
+    assert {name for name in mine if mine[name] != theirs[name]} == {"selection"}
     assert TASK.stages(base, 0)["pool"] == TASK.stages(base, 1)["pool"]
     assert TASK.stages(base, 0)["base"] != TASK.stages(base, 1)["base"]
     noisy = build(SelectionConfig, {**TINY, "pool_label_noise": 0.5})

@@ -10,6 +10,8 @@ from imaging_core.fields import ConfigError, build, sources
 from selection_core.config import PRESETS, SelectionConfig
 
 PUBLISHED = {
+    "method": "controller",
+    "keep_share": 0.5,
     "classifier": "resnet34",
     "pool_per_class": 1024,
     "batches": 8,

@@ -1,0 +1,171 @@
+"""The controller's selection: its environment, its training on the pool, and both as a stage.
+
+A stage, because the k-matched controls need what the controller chose and must not pay for it
+again; any study that asks for the same controller and seed shares it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from imaging_core.datasets.base import ImageDataset
+from imaging_core.fields import build
+from imaging_core.fitting import FitConfig
+from imaging_core.seeding import numpy_generator, torch_generator
+from imaging_core.splits import k_shot, k_shot_index
+from imaging_core.task import Arrays, Progress
+from selection_core import environment as env
+from selection_core import features as feats
+from selection_core.config import SelectionConfig
+from selection_core.controllers import build_controller, candidate_inputs, parameter_count
+from selection_core.policy_training import train_controller
+from selection_core.stages import candidates, labelled, new_classifier
+
+
+def reward_fit(config: SelectionConfig) -> FitConfig:
+    """How the classifier of one reward is trained."""
+    return FitConfig(
+        epochs=config.reward_epochs,
+        batch_size=config.classifier_batch,
+        learning_rate=config.reward_learning_rate,
+        optimiser=config.classifier_optimiser,
+        schedule=config.classifier_schedule,
+        weight_decay=config.classifier_weight_decay,
+        patience=0,
+        min_steps=config.reward_min_steps,
+        augment="none",
+    )
+
+
+def build_environment(
+    config: SelectionConfig,
+    data: ImageDataset,
+    seed: int,
+    stages: Mapping[str, Arrays],
+    *,
+    device: str,
+) -> env.Environment:
+    """The reward that `config` names; validation is all of it that an environment holds."""
+    part = k_shot(data.train, config.k_shot, seed)
+    rows = np.arange(len(data.validation))
+    if config.validation_per_class:
+        rows = k_shot_index(data.validation, config.validation_per_class, seed)
+    watched = data.validation.take(rows)
+    pool, seen = stages["pool"], stages["features"]
+    if config.reward_model == "linear_probe":
+        inner: env.Environment = env.LinearProbeReward(
+            real=(feats.standardised(seen["real"], seen["real"]), part.labels),
+            pool=(feats.standardised(seen["pool"], seen["real"]), pool["labels"]),
+            validation=(feats.standardised(seen["validation"][rows], seen["real"]), watched.labels),
+            classes=len(data.classes),
+            ridge=config.probe_ridge,
+            metric=config.reward_metric,
+        )
+    else:
+        name = config.reward_classifier
+        initial = new_classifier(
+            config.classifier if name == "same" else name, data, seed, "reward/weights", device
+        )
+        for layer in initial.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.momentum = config.reward_norm_momentum
+        inner = env.ClassifierReward(
+            initial,
+            real=labelled(part, part, device),
+            pool=candidates(pool, part, device),
+            validation=labelled(watched, part, device),
+            fit_config=reward_fit(config),
+            statistic=config.reward_statistic,
+            metric=config.reward_metric,
+            seed=seed,
+            warm=config.classifier_reset == "warm",
+        )
+    return (
+        inner
+        if config.reward_sign == "normal"
+        else env.SignedReward(inner, config.reward_sign, seed)
+    )
+
+
+def select(
+    config: SelectionConfig,
+    data: ImageDataset,
+    seed: int,
+    stages: Mapping[str, Arrays],
+    environment: env.Environment,
+    *,
+    device: str,
+    progress: Progress,
+) -> tuple[np.ndarray, dict[str, tuple[float, ...]], int]:
+    """Train the controller: (N,) keep probabilities over the pool, curves, parameter count."""
+    pool, seen = stages["pool"], stages["features"]
+    shuffle = numpy_generator(seed, "candidates/order")
+    order = feats.batch_order(
+        pool["labels"],
+        seen["distance"],
+        config.batches,
+        shuffle=shuffle if config.candidate_order == "shuffled" else None,
+    )
+    inputs = candidate_inputs(
+        torch.from_numpy(feats.standardised(seen["pool"], seen["pool"])),
+        torch.from_numpy(pool["labels"]),
+        len(data.classes),
+        config.candidate_label,
+    )
+    controller = build_controller(
+        config, inputs=inputs.shape[1], generator=torch_generator(seed, "controller/weights")
+    ).to(device)
+
+    def reward(selection: np.ndarray) -> float:
+        keep = np.zeros(order.size, dtype=bool)
+        keep[order] = selection
+        return environment.reward(keep)
+
+    result = train_controller(
+        controller,
+        inputs[torch.from_numpy(order)].to(device),
+        reward,
+        config=config,
+        seed=seed,
+        progress=progress,
+    )
+    probability = np.empty(order.size, dtype=np.float32)
+    probability[order] = result.keep_probability
+    curves = {
+        "reward": result.reward,
+        "entropy": result.entropy,
+        "kept_fraction": result.kept_fraction,
+    }
+    return probability, curves, parameter_count(controller)
+
+
+def compute_selection(
+    inputs: Mapping[str, Any],
+    data: ImageDataset,
+    needs: Mapping[str, Arrays],
+    *,
+    device: str,
+    progress: Progress,
+) -> Arrays:
+    """A controller trained on the pool.
+
+    Returns:
+        probability (N,) float32 of keeping each candidate; curve/reward, curve/entropy,
+        curve/kept_fraction, one value per iteration; spent (3,) int64: classifier trainings,
+        optimiser steps, controller parameters.
+    """
+    values = dict(inputs)
+    seed = values.pop("seed")
+    config = build(SelectionConfig, values)
+    environment = build_environment(config, data, seed, needs, device=device)
+    probability, curves, parameters = select(
+        config, data, seed, needs, environment, device=device, progress=progress
+    )
+    return {
+        "probability": probability,
+        "spent": np.array([environment.trainings, environment.steps, parameters]),
+        **{f"curve/{name}": np.array(values) for name, values in curves.items()},
+    }

@@ -1,0 +1,193 @@
+"""Every method by name: what it is given, and which candidates it keeps."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from imaging_core.datasets.base import ImageDataset
+from imaging_core.fields import as_dict
+from imaging_core.seeding import numpy_generator, torch_generator
+from imaging_core.splits import k_shot
+from imaging_core.task import Arrays, Progress, no_progress
+from selection_core import features as feats
+from selection_core import rivals
+from selection_core.config import SelectionConfig
+from selection_core.controller_selection import build_environment
+from selection_core.stages import candidates, final_fit, labelled, new_classifier
+from selection_core.triplet import fit_embedding
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What a method keeps, and what choosing cost.
+
+    Attributes:
+        masks: one (N,) bool keep mask per draw, of length 0 where the method has no pool.
+        probability: (N,) float32 of keeping each candidate; the mean mask where none is known.
+        trainings, steps: classifier trainings and optimiser steps spent on choosing.
+    """
+
+    masks: tuple[np.ndarray, ...]
+    probability: np.ndarray
+    trainings: int = 0
+    steps: int = 0
+    curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+def _one(keep: np.ndarray, **more) -> Selection:
+    return Selection(masks=(keep,), probability=keep.astype(np.float32), **more)
+
+
+def choose(
+    config: SelectionConfig,
+    data: ImageDataset,
+    seed: int,
+    stages: Mapping[str, Arrays],
+    *,
+    device: str = "cpu",
+    progress: Progress = no_progress,
+) -> Selection:
+    """The candidates that `config.method` keeps, from its stages (`task.stages`).
+
+    Validation is read by the methods with a reward only: the controllers, whose choice is a stage,
+    and `random_subset_search`.
+    """
+    method = config.method
+    if "pool" not in stages:
+        return _one(np.zeros(0, dtype=bool))
+    pool, seen = stages["pool"], stages["features"]
+    labels, classes = pool["labels"], len(data.classes)
+    share = rivals.counts_of_share(labels, classes, config.keep_share)
+    if method in ("controller", "logistic_policy"):
+        return _of_controller(stages["selection"])
+    if method in ("k_matched_random", "k_matched_centroid"):
+        return _matched(config, seed, stages, classes)
+    if method == "random_subset_search":
+        return _searched(config, data, seed, stages, device=device, progress=progress)
+    if method == "metric_learning":
+        return _by_triplets(config, data, seed, stages, share, device=device, progress=progress)
+    if method == "use_all":
+        return _one(np.ones(len(labels), dtype=bool))
+    if method == "gan_augmentation":
+        return _one(
+            rivals.random_subset(labels, share, numpy_generator(seed, "rivals/random_half"))
+        )
+    if method == "centroid_distance":
+        return _one(rivals.lowest(seen["distance"], labels, share))
+    if method == "confidence_centroid":
+        return _one(
+            rivals.confident_then_closest(seen["probability"], seen["distance"], labels, share)
+        )
+    return _one(rivals.agreement(seen["probability"], labels, share))
+
+
+def _of_controller(selected: Arrays) -> Selection:
+    trainings, steps, parameters = (int(x) for x in selected["spent"])
+    return Selection(
+        masks=(selected["probability"] > 0.5,),
+        probability=selected["probability"],
+        trainings=trainings,
+        steps=steps,
+        curves={
+            name.removeprefix("curve/"): tuple(values.tolist())
+            for name, values in selected.items()
+            if name.startswith("curve/")
+        },
+        metrics={"controller_parameters": float(parameters)},
+    )
+
+
+def _matched(
+    config: SelectionConfig, seed: int, stages: Mapping[str, Arrays], classes: int
+) -> Selection:
+    """As many of each class as the controller kept; its trainings count, as k is known by them."""
+    of_controller = _of_controller(stages["selection"])
+    labels = stages["pool"]["labels"]
+    counts = rivals.counts_of_mask(of_controller.masks[0], labels, classes)
+    if config.method == "k_matched_centroid":
+        masks = (rivals.lowest(stages["features"]["distance"], labels, counts),)
+    else:
+        rng = numpy_generator(seed, "rivals/k_matched")
+        masks = tuple(
+            rivals.random_subset(labels, counts, rng) for _ in range(config.matched_draws)
+        )
+    return Selection(
+        masks=masks,
+        probability=np.mean(masks, axis=0, dtype=np.float32),
+        trainings=of_controller.trainings,
+        steps=of_controller.steps,
+    )
+
+
+def rewards_of_controller(config: SelectionConfig) -> int:
+    """How many classifiers a controller's training spends on rewards."""
+    per_episode = config.batches if config.episode == "batch" else 1
+    return config.iterations * config.episodes * per_episode
+
+
+def _searched(
+    config: SelectionConfig,
+    data: ImageDataset,
+    seed: int,
+    stages: Mapping[str, Arrays],
+    *,
+    device: str,
+    progress: Progress,
+) -> Selection:
+    environment = build_environment(config, data, seed, stages, device=device)
+    draws = rewards_of_controller(config)
+
+    def reward(keep: np.ndarray) -> float:
+        value = environment.reward(keep)
+        progress(min(environment.trainings / draws, 1.0), f"random subset of {draws}")
+        return value
+
+    rng = numpy_generator(seed, "rivals/search")
+    keep, rewards = rivals.random_search(reward, len(stages["pool"]["labels"]), draws, rng)
+    return _one(
+        keep,
+        trainings=environment.trainings,
+        steps=environment.steps,
+        curves={"reward": tuple(rewards)},
+    )
+
+
+def _by_triplets(
+    config: SelectionConfig,
+    data: ImageDataset,
+    seed: int,
+    stages: Mapping[str, Arrays],
+    counts: np.ndarray,
+    *,
+    device: str,
+    progress: Progress,
+) -> Selection:
+    """Closest to the class centroid, in an embedding trained by the triplet loss."""
+    part = k_shot(data.train, config.k_shot, seed)
+    model = new_classifier(config.classifier, data, seed, "classifier/weights", device)
+    images, real_labels = labelled(part, part, device)
+    steps = fit_embedding(
+        model,
+        images,
+        real_labels,
+        config=final_fit({**as_dict(config), "classifier_patience": 0}),
+        margin=config.triplet_margin,
+        generator=torch_generator(seed, "classifier/fit"),
+        progress=progress,
+    )
+    pool = stages["pool"]
+    embedded = [
+        _unit(feats.pooled_features(model, x)) for x in (candidates(pool, part, device)[0], images)
+    ]
+    distance = feats.centroid_distance(
+        embedded[0], pool["labels"], embedded[1], part.labels, len(data.classes)
+    )
+    return _one(rivals.lowest(distance, pool["labels"], counts), trainings=1, steps=steps)
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    norm = np.linalg.norm(features, axis=1, keepdims=True)
+    return features / np.where(norm > 0, norm, math.inf)
