@@ -86,10 +86,12 @@ def gallery(policy: Policy, base: Classifier, part: Split, images: Tensor) -> di
     size = part.images.shape[-2:]
     with torch.no_grad():
         importance = torch.sigmoid(policy(shown))
+    cam = grad_cam(base, shown)
+    cam = cam / cam.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-12)
     arrays = {
         "gallery_images": part.images[rows],
         "gallery_importance": over_pixels(importance, size).astype(np.float16),
-        "gallery_gradcam": over_pixels(grad_cam(base, shown), size).astype(np.float16),
+        "gallery_gradcam": over_pixels(cam, size).astype(np.float16),
         "gallery_ids": part.ids[rows],
     }
     if part.masks is not None:

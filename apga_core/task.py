@@ -74,7 +74,8 @@ APGA_METRICS = (
         higher_is_better=True,
         low=0,
         high=1,
-        meaning="Over the pixels of a test image with a lesion, averaged over the first 150 such images.",
+        meaning="Over the pixels of a test image with a lesion, averaged over the first 150 such "
+        "images.",
     ),
     Metric(
         name="lesion_iou",
