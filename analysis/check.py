@@ -13,8 +13,8 @@ from typing import Annotated
 
 import typer
 
+from analysis.command import run_command
 from analysis.discover import studies_in
-from analysis.tables import run_command
 from sweeps.ledger.read import committed_keys, read_ledger, read_predictions
 from sweeps.ledger.schema import LedgerError
 

@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 
 from analysis import plots
 from analysis.aggregate import Metric
+from analysis.command import run_command
 from analysis.comparisons import (
     TASK_FACTORS,
     arms_of,
@@ -31,7 +32,6 @@ from analysis.comparisons import (
 )
 from analysis.galleries import GALLERIES
 from analysis.generic import headline_metric, in_order, varied_factors
-from analysis.tables import run_command
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import Ledger, read_artifacts, read_ledger
 

@@ -18,10 +18,11 @@ import typer
 from markupsafe import Markup
 
 from analysis import figures
+from analysis.command import run_command
 from analysis.discover import studies_in
 from analysis.model import Table
 from analysis.render import html_fragment
-from analysis.tables import run_command, study_tables
+from analysis.tables import study_tables
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import Ledger, read_ledger
 from sweeps.ledger.schema import LedgerError

@@ -3,14 +3,13 @@
 python analysis/tables.py results/controller_ablation
 """
 
-import sys
-from collections.abc import Callable
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from analysis.claims import claims_table, verdict_table
+from analysis.command import run_command
 from analysis.comparisons import arms_table, iqm_table, paired_tables, variance_table
 from analysis.generic import factor_table
 from analysis.layouts import rebuilt
@@ -20,8 +19,6 @@ from analysis.render import FORMATS, print_table
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import Ledger, read_ledger
 from sweeps.ledger.schema import LedgerError
-
-USAGE = 2
 
 
 def named_tables(ledger: Ledger) -> list[PublishedTable]:
@@ -90,15 +87,6 @@ def print_tables(root: str, console: Console) -> None:
     """
     for table in paper_tables(read_ledger(root, details=False)):
         print_table(table, console)
-
-
-def run_command(command: Callable[[], None]) -> None:
-    """Run `command`; what the ledger refuses ends in one line and exit code 2."""
-    try:
-        command()
-    except LedgerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(USAGE) from None
 
 
 def main(

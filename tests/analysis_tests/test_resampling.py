@@ -87,15 +87,16 @@ def _predictions(rng: np.random.Generator, patients: int, images: int) -> pd.Dat
 def test_the_case_interval_covers_the_truth_only_when_drawn_by_patient() -> None:
     rng = np.random.default_rng(0)
     inside = by_image = 0
-    for trial in range(150):
+    trials = 80
+    for trial in range(trials):
         frame = _predictions(rng, patients=60, images=20)
         found = case_bootstrap(frame, split="test", resamples=200, seed=trial)["accuracy"]
         inside += found.low <= 0.8 <= found.high  # the mean of Beta(8, 2)
         alone = frame.assign(group=[str(i) for i in range(len(frame))])
         found = case_bootstrap(alone, split="test", resamples=200, seed=trial)["accuracy"]
         by_image += found.low <= 0.8 <= found.high
-    assert 0.90 <= inside / 150 <= 0.99
-    assert by_image / 150 < 0.85
+    assert 0.88 <= inside / trials <= 0.99
+    assert by_image / trials < 0.86
 
 
 def test_case_bootstrap_says_nothing_where_there_is_nothing() -> None:
