@@ -1,6 +1,7 @@
 """The files of cells: single ones, compacted ones, and what is left of damaged ones."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,12 @@ BLOCK = 256
 """Cells in a block of a compacted file: what one damaged byte can cost."""
 UNREADABLE = (LedgerError, pa.ArrowException, OSError, ValueError, KeyError, MemoryError)
 """What a truncated, altered or foreign file raises when it is read."""
+REQUESTS = 16
+"""Files fetched from an object store at once."""
+
+
+class Unreachable(LedgerError):
+    """An object store did not answer; the files in it may be in order."""
 
 
 def committed_keys(store: Store) -> set[str]:
@@ -81,9 +88,30 @@ def _checked(table: pa.Table, columns: list[str]) -> pa.Table:
     return table
 
 
-def _read_single(store: Store, name: str, columns: list[str]) -> pa.Table:
+def _content(store: Store, name: str) -> bytes:
+    """The bytes of `name`.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        OSError: a disk that cannot read it.
+        Unreachable: an object store that did not answer, which says nothing about the file.
+    """
+    try:
+        return store.read(name)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if store.local:
+            raise
+        raise Unreachable(
+            f"{name} in {store.root} could not be fetched ({reason(error)}); run the same command "
+            "again"
+        ) from None
+
+
+def _read_single(content: bytes, name: str, columns: list[str]) -> pa.Table:
     """The one row of the file `name` (a path in the store), which must be the cell it names."""
-    file = _open(store.read(name))
+    file = _open(content)
     if file.metadata.num_rows != 1:
         raise LedgerError(f"{file.metadata.num_rows} rows instead of 1")
     table = _checked(file.read(columns=columns, use_threads=False), columns)
@@ -99,9 +127,11 @@ def read_compact(
     name = f"cells/{leaf}"
     columns = list(dict.fromkeys(["schema_version", "key", *columns]))
     try:
-        file = _open(store.read(name))
+        file = _open(_content(store, name))
     except FileNotFoundError:
         return [], []  # compacted again, or quarantined, since the listing
+    except Unreachable:
+        raise
     except UNREADABLE as error:
         return [], [(name, reason(error))]
     tables, damaged = [], []
@@ -127,20 +157,33 @@ def read_table(
         folder: "cells" or "failures".
         keys: which cells.
         columns: which columns of the schema; all by default. `key` always comes along.
+
+    Raises:
+        Unreachable: an object store did not answer.
     """
     columns = list(dict.fromkeys(["schema_version", "key", *(columns or CELL_SCHEMA.names)]))
     tables: list[pa.Table] = []
     damaged: list[tuple[str, str]] = []
-    for leaf in single_names(store, folder):
-        name = f"{folder}/{leaf}"
-        if leaf.removesuffix(".parquet") not in keys:
-            continue
+
+    def read(name: str) -> pa.Table | str | None:
         try:
-            tables.append(_read_single(store, name, columns))
+            return _read_single(_content(store, name), name, columns)
         except FileNotFoundError:
-            continue  # compacted since the listing, and found below
+            return None  # compacted since the listing, and found below
+        except Unreachable:
+            raise
         except UNREADABLE as error:
-            damaged.append((name, reason(error)))
+            return reason(error)
+
+    leaves = (x for x in single_names(store, folder) if x.removesuffix(".parquet") in keys)
+    names = [f"{folder}/{leaf}" for leaf in leaves]
+    # Local files are read faster one by one; an object store takes its time to answer each.
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        for name, found in zip(names, (map if store.local else pool.map)(read, names), strict=True):
+            if isinstance(found, str):
+                damaged.append((name, found))
+            elif found is not None:
+                tables.append(found)
     if folder == "cells":
         for leaf in compact_names(store):
             found, broken = read_compact(store, leaf, columns)
