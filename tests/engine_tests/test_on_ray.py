@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from heads import ray_head
 from studies import ROOT, TOY, command, elsewhere, here, study_environment
 
 from sweeps.ledger.files import Store
@@ -110,24 +111,19 @@ def _wait_for_cells(process: subprocess.Popen, results: Path, *, at_least: int) 
 
 
 @pytest.fixture
-def head(tmp_path):
+def head():
     """A Ray head on a port of its own, started by somebody else."""
-    environment = study_environment(RAY_TMPDIR=f"/tmp/medrl-{os.getpid()}")
-    Path(environment["RAY_TMPDIR"]).mkdir(exist_ok=True)
-    ray = str(Path(sys.executable).with_name("ray"))
-    start = [ray, "start", "--head", "--port=6411", "--num-cpus=2", "--include-dashboard=false"]
-    subprocess.run(start, env=environment, check=True, capture_output=True, timeout=120)
-    yield environment
-    subprocess.run([ray, "stop", "--force"], env=environment, capture_output=True, timeout=60)
+    with ray_head(cpus=2) as running:
+        yield running
 
 
 @pytest.mark.slow
 def test_auto_joins_the_running_cluster_and_leaves_it_running(head, reference, tmp_path):
-    for flags in (["--address", "auto"], ["--address", "127.0.0.1:6411", "--seeds", "3"]):
+    for flags in (["--address", "auto"], ["--address", head.address, "--seeds", "3"]):
         answer = subprocess.run(
             command("--results", tmp_path, *flags),
             cwd=ROOT,
-            env=head,
+            env=head.environment,
             capture_output=True,
             text=True,
             timeout=240,
@@ -135,9 +131,15 @@ def test_auto_joins_the_running_cluster_and_leaves_it_running(head, reference, t
         assert answer.returncode == 0, answer.stdout + answer.stderr
         assert "joined the Ray cluster at" in answer.stdout
     assert "stopped" not in answer.stdout
-    script = "import ray; ray.init(address='127.0.0.1:6411'); print(ray.cluster_resources()['CPU'])"
+    script = (
+        f"import ray; ray.init(address='{head.address}'); print(ray.cluster_resources()['CPU'])"
+    )
     alive = subprocess.run(
-        [sys.executable, "-c", script], env=head, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script],
+        env=head.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert alive.stdout.strip() == "2.0", alive.stderr
 

@@ -1,0 +1,101 @@
+"""A Ray head that somebody else started: a process of its own, stopped alone."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from studies import study_environment
+
+START_TIMEOUT_S = 120.0
+STARTED = "Ray runtime started"
+
+
+@dataclass(frozen=True)
+class Head:
+    """A running head.
+
+    Attributes:
+        address: HOST:PORT of its cluster.
+        dashboard: URL of its dashboard, where it has one.
+        environment: what a process needs to find it and be let in.
+    """
+
+    address: str
+    dashboard: str
+    environment: dict[str, str]
+
+
+def free_port() -> int:
+    """A port of the loopback that nothing listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def _processes_of(folder: Path) -> list[int]:
+    """The processes whose command line names `folder`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and str(folder).encode() in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue  # it has ended meanwhile
+    return found
+
+
+def _wait_until_gone(folder: Path) -> None:
+    """The head's daemons end by themselves soon after it; what has not by then is killed."""
+    deadline = time.monotonic() + 20
+    while _processes_of(folder) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    for process in _processes_of(folder):
+        os.kill(process, signal.SIGKILL)
+
+
+@contextmanager
+def ray_head(*, cpus: int, dashboard: bool = False) -> Iterator[Head]:
+    """A head on free ports, with a folder of its own; gone at the end, and no other Ray with it.
+
+    Never `ray stop`: it would stop every Ray of this machine, a running study included.
+    """
+    port, agent, web = free_port(), free_port(), free_port()
+    temporary = Path(f"/tmp/medrl-{os.getpid()}-{port}")  # Ray's sockets need a short path
+    temporary.mkdir()
+    binaries = Path(sys.executable).parent
+    environment = study_environment(
+        RAY_TMPDIR=str(temporary),
+        RAY_AUTH_MODE="token",
+        PATH=f"{binaries}{os.pathsep}{os.environ['PATH']}",  # a job's `python` is the head's
+    )
+    options = ["--head", "--block", f"--port={port}", f"--num-cpus={cpus}", "--disable-usage-stats"]
+    options += [f"--dashboard-agent-listen-port={agent}", f"--include-dashboard={dashboard}"]
+    options += [f"--dashboard-port={web}", "--dashboard-host=127.0.0.1"]
+    log = temporary / "head.log"
+    with log.open("w") as output:
+        head = subprocess.Popen(
+            [binaries / "ray", "start", *options],
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while STARTED not in log.read_text():
+            assert head.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+        yield Head(f"127.0.0.1:{port}", f"http://127.0.0.1:{web}", environment)
+    finally:
+        head.send_signal(signal.SIGTERM)
+        head.wait(60)
+        _wait_until_gone(temporary)
+        shutil.rmtree(temporary, ignore_errors=True)
