@@ -7,6 +7,7 @@ what it held goes back to the queue, and no other node notices.
 
 import faulthandler
 import importlib
+import os
 import traceback
 import uuid
 from collections.abc import Mapping
@@ -24,6 +25,12 @@ from cluster.connect import NAMESPACE, ClusterError
 CPU_LEFT_PER_WORKER = 0.01
 RESTARTS_WITHOUT_PROGRESS = 3
 MAX_NODES = 1_000
+# Train starts an actor that watches for preemption so that workers can save a checkpoint; ours
+# have committed what they finished, and save its process.
+TRAIN_SETTINGS = {
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +126,8 @@ class Supervisor:
     """
 
     def __init__(self, loop_config: Mapping[str, Any], storage: str) -> None:
+        for name, value in TRAIN_SETTINGS.items():
+            os.environ.setdefault(name, value)  # Train hands these to its controller and workers
         self._loop_config = dict(loop_config)
         self._storage = storage
 

@@ -19,6 +19,8 @@ class ToyConfig:
     stage_wait_s: float = ours(0.0, "seconds a stage waits", ge=0)
     raise_at_seed: int = ours(-1, "this seed raises")
     nan_at_seed: int = ours(-1, "this seed's metric is NaN")
+    hang_at_seed: int = ours(-1, "this seed never ends")
+    hog_at_seed: int = ours(-1, "this seed asks for more memory than any machine has")
     kill_at_seed: int = ours(-1, "this seed kills its process")
     kill_times: int = ours(99, "so many times, counted in kill_folder", ge=0)
     kill_folder: str = ours("", "where deaths are counted")

@@ -33,6 +33,10 @@ def train_cell(config, data, seed, stages, *, device, progress) -> Outcome:
     time.sleep(config.wait_s)
     if seed == config.raise_at_seed:
         raise RuntimeError("this seed was told to raise")
+    while seed == config.hang_at_seed:
+        time.sleep(1)
+    if seed == config.hog_at_seed:
+        np.empty(10**17)
     if seed == config.kill_at_seed:
         _die(config, seed)
     pixels, rows = stages["pixels"], stages["order"]["rows"][:200]

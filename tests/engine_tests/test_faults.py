@@ -1,0 +1,176 @@
+"""Faults injected into real runs. After each: planned = committed + listed failures, no committed
+cell ran twice, and the numbers equal those of the undisturbed run."""
+
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import toy_study
+from studies import ROOT, command, elsewhere, here, study_environment
+
+from sweeps.ledger.read import read_ledger
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def stamps(results: Path) -> dict[str, int]:
+    folder = results / "toy" / "cells"
+    return {p.name: p.stat().st_mtime_ns for p in folder.glob("[!.]*.parquet")}
+
+
+def numbers(results: Path) -> list[tuple]:
+    cells = read_ledger(str(results / "toy")).cells
+    assert set(cells["status"]) == {"ok"}, cells[["arm", "seed", "status", "error"]]
+    return list(zip(cells["arm"], cells["seed"], cells["metric.accuracy"], strict=True))
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory) -> list[tuple]:
+    """The undisturbed numbers (a cell's waiting does not change them)."""
+    results = tmp_path_factory.mktemp("reference")
+    assert here(toy_study, "--inline", "--results", results).returncode == 0
+    return numbers(results)
+
+
+def start(results: Path, *arguments: object) -> subprocess.Popen:
+    return subprocess.Popen(
+        command("--results", results, *arguments),
+        cwd=ROOT,
+        env=study_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_cells(process: subprocess.Popen, results: Path, at_least: int) -> None:
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and process.poll() is None:
+        if len(stamps(results)) >= at_least:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{len(stamps(results))} cells, exit status {process.poll()}")
+
+
+def test_five_kills_of_the_driver_at_random_moments_lose_and_repeat_nothing(reference, tmp_path):
+    chance = random.Random(20)
+    waits = ("--set", "wait_s=1.2")
+    kept: dict[str, int] = {}
+    for _ in range(5):
+        process = start(tmp_path, *waits)
+        target = min(len(kept) + chance.choice([0, 1, 2]), 11)
+        if target:
+            wait_for_cells(process, tmp_path, target)
+        time.sleep(chance.uniform(0, 2))
+        process.kill()
+        process.communicate()
+        time.sleep(2)  # a commit that was under way ends or dies with its worker
+        now = stamps(tmp_path)
+        assert {name: now[name] for name in kept} == kept
+        kept = now
+    last = elsewhere("--results", tmp_path, *waits)
+    assert last.returncode == 0, last.stdout + last.stderr
+    after = stamps(tmp_path)
+    assert {name: after[name] for name in kept} == kept
+    assert numbers(tmp_path) == reference
+
+
+def test_rays_own_state_may_be_torn_and_the_optuna_view_too(reference, tmp_path):
+    process = start(tmp_path, "--set", "wait_s=1")
+    wait_for_cells(process, tmp_path, 3)
+    process.kill()
+    process.communicate()
+    torn = [p for p in (tmp_path / "toy" / "ray").rglob("*") if p.is_file()]
+    torn.append(tmp_path / "toy" / "optuna.db")
+    for path in torn:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    (tmp_path / "toy" / "ray" / "arms").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "toy" / "ray" / "arms" / "tuner.pkl").write_bytes(b"")
+    kept = stamps(tmp_path)
+    answer = elsewhere("--results", tmp_path, "--set", "wait_s=1")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    after = stamps(tmp_path)
+    assert {name: after[name] for name in kept} == kept
+    assert numbers(tmp_path) == reference
+
+
+def test_a_hanging_cell_is_ended_at_its_deadline_and_the_others_are_there(tmp_path):
+    answer = elsewhere(
+        "--results", tmp_path, "--set", "hang_at_seed=0", "--set", "ridge=1", "--deadline", "25",
+        timeout=600,
+    )  # fmt: skip
+    assert answer.returncode == 3, answer.stdout + answer.stderr
+    cells = read_ledger(str(tmp_path / "toy")).cells
+    assert cells["status"].tolist() == ["failed", "ok", "failed", "ok"]
+    assert set(cells["error_type"].dropna()) == {"DeadlineExceeded"}
+    assert cells["error"].dropna().str.contains("longer than its deadline of 25 s").all()
+
+
+def test_a_cell_that_runs_out_of_memory_fails_alone(tmp_path):
+    answer = elsewhere("--results", tmp_path, "--set", "hog_at_seed=1", "--set", "ridge=1")
+    assert answer.returncode == 3, answer.stdout + answer.stderr
+    cells = read_ledger(str(tmp_path / "toy")).cells
+    assert cells["status"].tolist() == ["ok", "failed", "ok", "failed"]
+    assert cells["error"].dropna().str.contains("Unable to allocate").all()
+
+
+def test_a_second_ctrl_c_does_no_harm(reference, tmp_path):
+    process = start(tmp_path, "--set", "wait_s=2")
+    wait_for_cells(process, tmp_path, 1)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    answer = elsewhere("--results", tmp_path, "--set", "wait_s=2")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert numbers(tmp_path) == reference
+
+
+def test_two_controllers_on_one_ledger_the_second_names_the_first(tmp_path):
+    process = start(tmp_path, "--set", "wait_s=1")
+    wait_for_cells(process, tmp_path, 1)
+    second = elsewhere("--results", tmp_path, "--set", "wait_s=1")
+    assert second.returncode == 2
+    assert f"in use by process {process.pid} on" in second.stderr
+    process.communicate(timeout=240)
+    assert process.returncode == 0
+
+
+@pytest.fixture
+def cluster():
+    """Two nodes of one CPU each on this machine, and a head without any."""
+    from ray.cluster_utils import Cluster
+
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    nodes.add_node(num_cpus=1)
+    nodes.victim = nodes.add_node(num_cpus=1)
+    nodes.wait_for_nodes()
+    yield nodes
+    nodes.shutdown()
+
+
+def test_a_study_spreads_over_the_nodes_and_survives_the_loss_of_one(cluster, reference, tmp_path):
+    process = start(tmp_path, "--set", "wait_s=3", "--address", cluster.address)
+    wait_for_cells(process, tmp_path, 3)
+    cluster.remove_node(cluster.victim, allow_graceful=False)
+    kept = stamps(tmp_path)
+    out, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, out
+    after = stamps(tmp_path)
+    assert {name: after[name] for name in kept} == kept
+    assert numbers(tmp_path) == reference
+    assert read_ledger(str(tmp_path / "toy")).cells["node"].nunique() == 2
+
+
+def test_a_node_that_comes_later_joins_the_running_study(cluster, reference, tmp_path):
+    cluster.remove_node(cluster.victim, allow_graceful=True)
+    process = start(tmp_path, "--set", "wait_s=6", "--address", cluster.address)
+    wait_for_cells(process, tmp_path, 1)
+    cluster.add_node(num_cpus=1)
+    out, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, out
+    assert numbers(tmp_path) == reference
+    assert read_ledger(str(tmp_path / "toy")).cells["node"].nunique() == 2
