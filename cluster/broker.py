@@ -28,6 +28,7 @@ class Broker:
     def __init__(self, *, max_attempts: int) -> None:
         self.queue = WorkQueue(max_attempts=max_attempts)
         self.arms: dict[str, tuple[WorkItem, ...]] = {}
+        self.steps: dict[str, list[list[WorkItem]]] = {}
         self.closed = False
         self._changed = asyncio.Condition()
 
@@ -54,6 +55,16 @@ class Broker:
         self.queue.add(items)
         await self._notify()
         return len(items)
+
+    async def register_steps(self, key: str, steps: list[list[WorkItem]]) -> None:
+        """An arm that is computed seed by seed: each step holds its stages, and its cell last."""
+        self.steps[key] = steps
+        self.arms[key] = tuple(step[-1] for step in steps)
+
+    async def start_step(self, key: str, position: int) -> None:
+        """Queue one step of the arm."""
+        self.queue.add(self.steps[key][position])
+        await self._notify()
 
     async def result_of_arm(self, key: str, position: int) -> dict[str, Any]:
         """The result that came in at `position` among the arm's items; waits for it."""

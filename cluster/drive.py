@@ -11,9 +11,12 @@ import ray
 
 from cluster.arms import start_arms
 from cluster.broker import point_key, start_broker
+from cluster.campaign import Work
 from cluster.connect import ClusterError
 from cluster.fleet import Fleet
 from cluster.queue import Event, WorkItem
+from cluster.space import Problem
+from cluster.tuning import start_search
 from cluster.versions import check_versions
 
 TIDY_TIMEOUT_S = 20.0
@@ -34,6 +37,7 @@ class Load:
         finished: (levels, objective) of the arms that miss nothing.
         scratch: a folder or URI that every node can reach, for Ray's own bookkeeping.
         database: where the view for optuna-dashboard goes; None keeps it in memory.
+        search: proposes arms as results come, instead of `arms`.
     """
 
     study: str
@@ -44,6 +48,7 @@ class Load:
     finished: Sequence[tuple[Mapping[str, Any], float]]
     scratch: str
     database: Path | None
+    search: tuple[Problem, Work] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,21 +104,13 @@ def drive(
         storage=load.scratch,
     )
     on_slots(fleet.slots)
-    arms = start_arms(
-        study_name=load.study,
-        broker_name=name,
-        levels=load.levels,
-        points=[levels for levels, _ in load.arms],
-        finished=load.finished,
-        max_concurrent=concurrency(fleet.slots, [len(items) for items in cells.values()]),
-        storage_path=load.scratch,
-        database=load.database,
-        seed=0,
-    )
+    arms = _start(load, name, fleet.slots, [len(items) for items in cells.values()])
     left = len(load.shared) + sum(len(items) for items in cells.values())
     seen = 0
     looked = time.monotonic()
-    while left:
+    over = False
+    while not over:
+        ended = bool(ray.wait([arms], timeout=0)[0])
         events, _ = ray.get(broker.events_since.remote(seen, POLL_S))
         seen += len(events)
         for event in events:
@@ -124,9 +121,10 @@ def drive(
             looked = time.monotonic()
             if fleet.follow(ray.nodes()):
                 on_slots(fleet.slots)
-        if left and ray.wait([arms], timeout=0)[0]:
+        over = ended and not events if load.search else not left
+        if ended and (load.search or not over):
             ray.get(arms)  # raises Tune's own error, if it has one
-        if left and (reasons := fleet.given_up()):
+        if not over and (reasons := fleet.given_up()):
             raise ClusterError(
                 f"every worker is gone: {'; '.join(reasons)}; run the command again to resume"
             )
@@ -134,6 +132,28 @@ def drive(
     ray.get(broker.close.remote())
     if tidy:
         fleet.wait_home(TIDY_TIMEOUT_S)
+
+
+def _start(load: Load, broker_name: str, slots: int, cells_per_arm: Sequence[int]) -> Any:
+    """The arms as a Tune experiment; its future."""
+    common = {
+        "broker_name": broker_name,
+        "storage_path": load.scratch,
+        "database": load.database,
+    }
+    if load.search:
+        problem, work = load.search
+        # Seed by seed, an arm keeps one slot busy; one more bridges the gap between two seeds.
+        return start_search(problem=problem, work=work, max_concurrent=slots + 1, **common)
+    return start_arms(
+        study_name=load.study,
+        levels=load.levels,
+        points=[levels for levels, _ in load.arms],
+        finished=load.finished,
+        max_concurrent=concurrency(slots, cells_per_arm),
+        seed=0,
+        **common,
+    )
 
 
 def concurrency(slots: int, cells_per_arm: Sequence[int]) -> int:

@@ -12,9 +12,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from imaging_core import datasets
 from imaging_core.datasets import DataError
 from imaging_core.fields import ConfigError
+from sweeps.engine import options
 from sweeps.engine.display import Display, chatter_to, duration
 from sweeps.engine.plan import Plan, make_plan, manifest_of, stage_store
 from sweeps.engine.run import Interrupted, Summary, Where, run_inline, run_on_cluster
@@ -66,73 +66,29 @@ def build_app(study: Study, reports: Reports, description: str) -> typer.Typer:
         epilog=EXIT_CODES,
     )
     def command(
-        address: Annotated[
-            str,
-            typer.Option(
-                help="'local' starts Ray on this machine; 'auto' joins the running cluster, or "
-                "starts one here where there is none; HOST:PORT joins that one."
-            ),
-        ] = "local",
-        data: Annotated[
-            str | None,
-            typer.Option(
-                metavar="NAME[:PATH]",
-                help=f"Dataset; known: {', '.join(datasets.names())}. Default: {study.data}.",
-            ),
-        ] = None,
+        address: options.Address = "local",
+        data: Annotated[str | None, options.data_option(study.data)] = None,
         preset: Annotated[
             str, typer.Option(help=f"One of {', '.join(study.task.presets)}.")
         ] = "demo",
-        protocol: Annotated[
-            str, typer.Option(help="'held-out', or 'paper' (as printed, and labelled so).")
-        ] = "held-out",
-        seeds: Annotated[
-            str | None,
-            typer.Option(
-                metavar="N|LIST",
-                help=f'How many ("5" means 0..4), or which ("0,1,7"). Default: {study.seeds}.',
-            ),
-        ] = None,
+        protocol: options.Protocol = "held-out",
+        seeds: Annotated[str | None, options.seeds_option(study.seeds)] = None,
         setting: Annotated[
             list[str] | None,
-            typer.Option(
-                "--set",
-                metavar="FACTOR=a,b",
-                help="Restrict or extend a factor's levels, or fix a field of the "
-                "configuration; may be repeated.",
+            options.setting_option(
+                "Restrict or extend a factor's levels, or fix a field of the "
+                "configuration; may be repeated."
             ),
         ] = None,
-        results: Annotated[
-            str, typer.Option(metavar="DIR", help="Folder or URI (s3://, gs://) of results.")
-        ] = "results",
-        plan: Annotated[
-            bool, typer.Option("--plan", help="Say what would be computed, and stop.")
-        ] = False,
-        retry_failed: Annotated[
-            bool, typer.Option("--retry-failed", help="Compute failed cells again.")
-        ] = False,
-        workers: Annotated[
-            int | None, typer.Option(min=1, help="At most so many workers. Default: every slot.")
-        ] = None,
-        gpus_per_worker: Annotated[
-            float | None,
-            typer.Option(min=0.0, help="May be a fraction. Default: 1 where there are GPUs."),
-        ] = None,
-        cpus_per_worker: Annotated[float, typer.Option(min=0.05)] = 1.0,
-        deadline: Annotated[
-            float | None,
-            typer.Option(
-                min=1.0,
-                metavar="SECONDS",
-                help="A cell that runs longer is ended and counts as failed. Default: 6 hours.",
-            ),
-        ] = 6 * 3600.0,
-        inline: Annotated[
-            bool, typer.Option("--inline", help="No Ray, in this process, for a debugger.")
-        ] = False,
-        quiet: Annotated[bool, typer.Option("--quiet", help="The last line and errors only.")] = (
-            False
-        ),
+        results: options.Results = "results",
+        plan: options.OnlyPlan = False,
+        retry_failed: options.RetryFailed = False,
+        workers: options.Workers = None,
+        gpus_per_worker: options.GpusPerWorker = None,
+        cpus_per_worker: options.CpusPerWorker = 1.0,
+        deadline: options.Deadline = options.DEADLINE_S,
+        inline: options.Inline = False,
+        quiet: options.Quiet = False,
     ) -> None:
         request = Request(
             preset=preset,
@@ -185,7 +141,7 @@ def run_study(
     try:
         if request.protocol not in ("held-out", "paper"):
             raise ConfigError(f'protocol must be one of held-out, paper, got "{request.protocol}"')
-        results = _absolute(results)
+        results = absolute(results)
         plan = make_plan(study, request, results=results, retry_failed=retry_failed)
     except (ConfigError, DataError) as error:
         return refuse(str(error))
@@ -208,7 +164,7 @@ def run_study(
         return refuse(str(error))
 
 
-def _absolute(results: str) -> str:
+def absolute(results: str) -> str:
     """The results folder as every worker will name it; refused where it cannot be written."""
     if "://" in results:
         _probe(results)
@@ -306,7 +262,7 @@ def _carry_out(
     ledger = Store(results).child(plan.study.name)
     display = Display(
         console,
-        total=len(plan.cells),
+        total=len(plan.keys),
         committed=len(plan.done),
         todo=len(plan.todo),
         stages=len(plan.stages),
@@ -341,13 +297,13 @@ def _report(plan: Plan, summary: Summary, reports: Reports, ledger: Store, quiet
     if written and not quiet:
         console.print(f"tables and figures: {folder}", soft_wrap=True, style="dim")
     console.print(last_line(plan, summary, ledger), soft_wrap=True)
-    rows, _ = read_rows(ledger, "cells", {cell.key for cell in plan.cells})
-    return OK if len(rows) == len(plan.cells) else SOME_FAILED
+    rows, _ = read_rows(ledger, "cells", set(plan.keys))
+    return OK if len(rows) == len(plan.keys) else SOME_FAILED
 
 
 def _count_line(plan: Plan, ledger: Store) -> str:
-    rows, _ = read_rows(ledger, "cells", {cell.key for cell in plan.cells})
-    return f"{len(rows)} of {len(plan.cells)} cells are committed"
+    rows, _ = read_rows(ledger, "cells", set(plan.keys))
+    return f"{len(rows)} of {len(plan.keys)} cells are committed"
 
 
 def last_line(plan: Plan, summary: Summary, ledger: Store) -> str:
@@ -374,10 +330,12 @@ def resume_command() -> str:
 
 def describe(plan: Plan, results: str) -> str:
     """What is planned, there, failed and left, with an estimate from the ledger's own timings."""
+    shared = len(plan.cells) - len(plan.keys)
     lines = [
         f"[bold]{plan.study.name}[/]: {escape(plan.study.question)}",
-        f"{len(plan.arms)} arms × {len(plan.seeds)} seeds = {len(plan.cells)} cells on "
-        f"{escape(', '.join(plan.data))} (preset {plan.request.preset}, protocol "
+        f"{len(plan.arms)} arms × {len(plan.seeds)} seeds = {len(plan.cells)} cells"
+        f"{f' ({shared} of them shared by two arms)' if shared else ''} on "
+        f"{escape(', '.join(plan.fingerprints))} (preset {plan.request.preset}, protocol "
         f"{plan.request.protocol}); {len(plan.done)} committed, {len(plan.failed)} failed, "
         f"[bold]{len(plan.todo)} to compute[/]",
         f"stages: {len(plan.stages)} to compute, {plan.reused} uses of stored or shared ones",

@@ -1,6 +1,6 @@
 """What is missing: arms × seeds minus what the ledger holds, and the stages that needs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -47,7 +47,8 @@ class Plan:
     """The whole study and what is left of it.
 
     Attributes:
-        cells: every planned cell, in plan order.
+        fingerprints: "name:path" of each dataset → its fingerprint.
+        cells: every planned cell, in plan order; two arms of one configuration share theirs.
         todo: the cells to compute now.
         done, failed: keys that the ledger holds (failed ones are not in `todo` unless retried).
         stages: the missing stages that `todo` needs, needs first; `reused` counts stored ones.
@@ -58,7 +59,7 @@ class Plan:
     request: Request
     seeds: tuple[int, ...]
     arms: tuple[Arm, ...]
-    data: Mapping[str, ImageDataset]
+    fingerprints: Mapping[str, str]
     cells: tuple[Cell, ...]
     todo: tuple[Cell, ...]
     done: frozenset[str]
@@ -66,6 +67,11 @@ class Plan:
     stages: tuple[StageWork, ...]
     reused: int
     needs: Mapping[str, tuple[str, ...]]
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The planned cells, each once."""
+        return frozenset(cell.key for cell in self.cells)
 
     def todo_of(self, arm: Arm) -> list[Cell]:
         """The missing cells of one arm."""
@@ -89,21 +95,36 @@ def make_plan(study: Study, request: Request, *, results: str, retry_failed: boo
     arms = expand(study, shared, request.data or study.data)
     if not arms:
         raise ConfigError("no arm is left; --set excludes every combination of levels")
-    data = {}
+    data: dict[str, ImageDataset] = {}
     for text in dict.fromkeys(arm.data for arm in arms):
         name, path = split_data(text)
         data[text] = datasets.load(name, path, request.protocol)
     for arm in arms:
         study.task.check(arm.config, data[arm.data])
+    fingerprints = {text: found.fingerprint for text, found in data.items()}
+    return plan_arms(
+        study, request, seeds, arms, fingerprints, results=results, retry_failed=retry_failed
+    )
+
+
+def plan_arms(
+    study: Study,
+    request: Request,
+    seeds: Sequence[int],
+    arms: Sequence[Arm],
+    fingerprints: Mapping[str, str],
+    *,
+    results: str,
+    retry_failed: bool,
+) -> Plan:
+    """The plan of arms that are known to be valid: what of them is there, and what is left."""
     task = study.task
     cells = tuple(
         Cell(
-            key=cell_key(
-                task.name, task.version, config_dict(arm), seed, data[arm.data].fingerprint
-            ),
+            key=cell_key(task.name, task.version, config_dict(arm), seed, fingerprints[arm.data]),
             arm=arm,
             seed=seed,
-            fingerprint=data[arm.data].fingerprint,
+            fingerprint=fingerprints[arm.data],
         )
         for arm in arms
         for seed in seeds
@@ -113,14 +134,14 @@ def make_plan(study: Study, request: Request, *, results: str, retry_failed: boo
     done = frozenset(committed_keys(ledger) & planned)
     failed = frozenset((failed_keys(ledger) & planned) - done)
     skip = done if retry_failed else done | failed
-    todo = tuple(cell for cell in cells if cell.key not in skip)
+    todo = tuple({cell.key: cell for cell in cells if cell.key not in skip}.values())
     stages, needs, reused = _missing_stages(study, todo, stage_store(results))
     return Plan(
         study=study,
         request=request,
-        seeds=seeds,
+        seeds=tuple(seeds),
         arms=tuple(arms),
-        data=data,
+        fingerprints=fingerprints,
         cells=cells,
         todo=todo,
         done=done,
@@ -160,7 +181,7 @@ def _missing_stages(
 def manifest_of(plan: Plan, extra: Mapping[str, Any]) -> Manifest:
     """`study.json` for this plan."""
     study = plan.study
-    names = {split_data(text)[0] for text in plan.data}
+    names = {split_data(text)[0] for text in plan.fingerprints}
     return Manifest(
         study=study.name,
         question=study.question,
@@ -169,9 +190,9 @@ def manifest_of(plan: Plan, extra: Mapping[str, Any]) -> Manifest:
         baseline={name: str(level) for name, level in study.baseline.items()},
         seeds=plan.seeds,
         preset=plan.request.preset,
-        data=", ".join(plan.data),
+        data=", ".join(plan.fingerprints),
         protocol=plan.request.protocol,
-        data_fingerprint=",".join(d.fingerprint for d in plan.data.values()),
+        data_fingerprint=",".join(plan.fingerprints.values()),
         data_card="\n\n".join(datasets.card(name) for name in sorted(names)),
         tables=study.tables,
         metrics=tuple(asdict(metric) for metric in study.task.metrics),

@@ -88,15 +88,21 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class _Recipes:
-    """The recipes of a plan's work, by item id."""
+class Recipes:
+    """The recipes of a plan's work.
 
-    def __init__(self, plan: Plan, *, results: str, token: str) -> None:
+    Args:
+        commit: what `provenance.source` says, where this process cannot know.
+    """
+
+    def __init__(
+        self, plan: Plan, *, results: str, token: str, commit: Mapping[str, Any] | None = None
+    ) -> None:
         self.plan = plan
         self._common = {
             "results": results,
             "token": token,
-            "source": source(),
+            "source": source() if commit is None else commit,
             "objective": plan.study.objective,
         }
 
@@ -111,7 +117,7 @@ def run_inline(plan: Plan, *, results: str, token: str, display: Display) -> Sum
     """Every missing stage and cell, one after the other, in this process."""
     prepare_process()
     summary = Summary(slots=1, where="in this process")
-    recipes = _Recipes(plan, results=results, token=token)
+    recipes = Recipes(plan, results=results, token=token)
     work = [(w.key, "stage", recipes.stage(w)) for w in plan.stages]
     work += [(c.key, c.arm.label, recipes.cell(c)) for c in plan.todo]
     with interruptible():
@@ -127,12 +133,12 @@ def run_inline(plan: Plan, *, results: str, token: str, display: Display) -> Sum
                 ok = False
             seconds = time.monotonic() - began
             summary.compute_s += seconds
-            _count(summary, is_stage=is_stage, ok=ok)
+            count(summary, is_stage=is_stage, ok=ok)
             display.over(identity, stage=is_stage, ok=ok, seconds=seconds)
     return summary
 
 
-def _count(summary: Summary, *, is_stage: bool, ok: bool) -> None:
+def count(summary: Summary, *, is_stage: bool, ok: bool) -> None:
     if is_stage:
         summary.stages_computed += ok
     elif ok:
@@ -173,7 +179,7 @@ def run_on_cluster(
     from cluster.connect import connect
 
     local = where.address == "local"
-    with connect(where.address, runtime_env=None if local else _runtime_env()) as connection:
+    with connect(where.address, runtime_env=None if local else runtime_env()) as connection:
         say(connection.note)
         with interruptible():
             summary = _serve_plan(
@@ -188,7 +194,7 @@ def run_on_cluster(
     return summary
 
 
-def _runtime_env() -> dict[str, Any]:
+def runtime_env() -> dict[str, Any]:
     """Our code travels to the other nodes as an upload of this checkout, without its data.
 
     Not where `ray job submit --working-dir` has sent it already: Ray refuses to be told twice.
@@ -209,7 +215,7 @@ def _serve_plan(
     from cluster.drive import Capacity, Load, drive
     from cluster.queue import Event, WorkItem
 
-    recipes = _Recipes(plan, results=results, token=token)
+    recipes = Recipes(plan, results=results, token=token)
     ledger = Store(results).child(plan.study.name)
     payloads = {cell.key: recipes.cell(cell) for cell in plan.todo}
     labels = {cell.key: cell.arm.label for cell in plan.todo}
@@ -241,7 +247,7 @@ def _serve_plan(
             ok = event.kind == "finished"
             seconds = float(event.report.get("wall_s", 0.0))
             summary.compute_s += seconds
-            _count(summary, is_stage=is_stage, ok=ok)
+            count(summary, is_stage=is_stage, ok=ok)
             display.over(event.item, stage=is_stage, ok=ok, seconds=seconds)
             if not ok and not is_stage and event.item not in failed_keys(ledger):
                 commit_failure(ledger, lost_row(payloads[event.item], event.report, event.attempt))

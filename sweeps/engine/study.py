@@ -17,7 +17,8 @@ from imaging_core.fields import (
 from imaging_core.task import Task
 from sweeps.ledger.schema import arm_label
 
-DATA = "data"  # the one factor that is not a field of the core's configuration
+DATA = "data"  # a factor that is not a field of the core's configuration
+SETTING = "setting"  # another: its levels name the bundles of fields in `Study.bundles`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,8 @@ class Study:
         fixed: fields that differ from the preset in every arm.
         tables: the published tables it rebuilds, as `analysis/published` names them.
         objective: the metric that Tune and Optuna see.
-        paper_data: the datasets on which published values may be called the same data.
+        only: the combinations of levels to keep; all by default.
+        bundles: arm label → the fields that its level of "setting" stands for.
     """
 
     name: str
@@ -48,7 +50,8 @@ class Study:
     objective: str = "val_best"
     seeds: int = 5
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    only: tuple[Mapping[str, Any], ...] = ()  # restrict the grid to these combinations
+    only: tuple[Mapping[str, Any], ...] = ()
+    bundles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def task(self) -> Task:
@@ -180,8 +183,9 @@ def expand(study: Study, shared: Mapping[str, Any], data: str) -> list[Arm]:
             all(levels[name] == value for name, value in allowed.items()) for allowed in study.only
         ):
             continue
-        values = {**shared, **{name: level for name, level in levels.items() if name != DATA}}
-        config = build(study.task.config, values)
+        fields = {n: level for n, level in levels.items() if n not in (DATA, SETTING)}
+        bundle = study.bundles.get(arm_label(levels), {})
+        config = build(study.task.config, {**shared, **fields, **bundle})
         arms.append(Arm(levels=levels, config=config, data=str(levels.get(DATA, data))))
     return arms
 

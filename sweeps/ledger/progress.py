@@ -168,8 +168,9 @@ def progress_of(store: Store) -> Progress:
     times = list(zip(timed["arm"].to_pylist(), timed["wall_s"].to_pylist(), strict=True))
     by_arm, overall = mean_seconds(times)
     count = Counter(cell.arm for cell in manifest.cells)
-    count_done = Counter(planned[key].arm for key in done)
-    count_failed = Counter(planned[key].arm for key in failed)
+    # Cell by cell, not key by key: two arms of one configuration share their cells.
+    count_done = Counter(cell.arm for cell in manifest.cells if cell.key in done)
+    count_failed = Counter(cell.arm for cell in manifest.cells if cell.key in failed)
     arms = tuple(
         ArmProgress(
             arm=arm,

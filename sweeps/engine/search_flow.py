@@ -1,0 +1,186 @@
+"""A search from start to end: tune, write what came of it, report as an ordinary study."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from cluster.campaign import Campaign
+from cluster.proposals import counts
+from sweeps.engine.cli import (
+    OK,
+    SOME_FAILED,
+    TELL_EVERY_S,
+    Reports,
+    refuse,
+    resume_command,
+    run_study,
+)
+from sweeps.engine.display import Display, chatter_to
+from sweeps.engine.provenance import source
+from sweeps.engine.run import Interrupted, Where
+from sweeps.engine.search import Tuning, reporting_study
+from sweeps.engine.search_run import (
+    database,
+    search_inline,
+    search_on_cluster,
+    winners,
+    write_outcome,
+)
+from sweeps.engine.search_work import TuningWork
+from sweeps.ledger.files import Store
+from sweeps.ledger.lock import Lock
+from sweeps.ledger.progress import say_running
+from sweeps.ledger.read import quarantine_damaged
+from sweeps.ledger.schema import LedgerError
+
+
+def run_search(
+    tuning: Tuning,
+    where: Where,
+    reports: Reports,
+    *,
+    results: str,
+    only_plan: bool,
+    retry_failed: bool,
+    quiet: bool,
+) -> int:
+    """Tune, write what came of it, rerun winners and defaults; returns the exit code."""
+    ledger = Store(results).child(tuning.name)
+
+    def work_of(token: str) -> TuningWork:
+        return TuningWork(
+            tuning=tuning,
+            results=results,
+            token=token,
+            commit=source(),
+            retry_failed=retry_failed,
+            deadline_s=where.deadline_s,
+        )
+
+    console = Console()
+    if only_plan:
+        console.print(describe(tuning, work_of("")), soft_wrap=True)
+        return OK
+    try:
+        with Lock(ledger) as lock:
+            work = work_of(lock.token)
+            proposals = work.read()
+            for name, reason in quarantine_damaged(ledger, set(work.plan(proposals).done)):
+                Console(stderr=True).print(
+                    f"[yellow]damaged:[/] {escape(name)} ({escape(reason)}) moved to quarantine/, "
+                    "computed again",
+                    soft_wrap=True,
+                )
+            work.write_manifest(proposals)
+            if not quiet:
+                console.print(describe(tuning, work), soft_wrap=True)
+            try:
+                _tune(work, where, quiet=quiet)
+            except Interrupted as stop:
+                console.print(
+                    f"interrupted; {counted(tuning, work)}. Nothing committed is lost. To resume: "
+                    f"{resume_command()}",
+                    soft_wrap=True,
+                )
+                return stop.code
+            proposals = work.known()
+            console.print(counted(tuning, work), soft_wrap=True)
+            write_outcome(Store(results).child(tuning.search.name), tuning, proposals)
+    except LedgerError as error:
+        return refuse(str(error))
+    best = winners(tuning, proposals)
+    if lacking := [group for group in tuning.problem.groups if group not in best]:
+        console.print(
+            f"no proposal of {', '.join(lacking) or tuning.search.name} is complete: nothing to "
+            f"report (see {ledger.root}/failures; --retry-failed computes them again)",
+            soft_wrap=True,
+        )
+        return SOME_FAILED
+    study, request = reporting_study(tuning, {group: p.point for group, p in best.items()})
+    return run_study(
+        study,
+        request,
+        where,
+        reports,
+        results=results,
+        only_plan=False,
+        retry_failed=retry_failed,
+        quiet=quiet,
+    )
+
+
+def _tune(work: TuningWork, where: Where, *, quiet: bool) -> None:
+    """Compute what the search still lacks.
+
+    Raises:
+        Interrupted: Ctrl+C or SIGTERM.
+        LedgerError: no cluster as asked for, or the ledger was taken over.
+    """
+    problem, ledger = work.tuning.problem, work.store
+    # Rebuilds the view too, so that a run that was killed at its very end leaves none running.
+    campaign = Campaign(problem, work, database=database(work))
+    if not campaign.left:
+        return
+    known = campaign.proposals
+    log = Path(ledger.path("run.log")) if ledger.local else Path("medrl-run.log").absolute()
+    committed = sum(len(p.values) for p in known)
+    most = problem.trials * len(problem.groups) * len(problem.seeds)
+    with chatter_to(None if where.inline else log) as console:
+        display = Display(
+            console,
+            total=most,
+            committed=committed,
+            todo=most - committed,
+            stages=0,
+            quiet=quiet,
+            tell=lambda slots, started: say_running(ledger, work.token, slots, started),
+            tell_every_s=0.0 if where.inline else TELL_EVERY_S,
+        )
+
+        def say(text: str) -> None:
+            if not quiet:
+                console.print(escape(text), soft_wrap=True, style="dim")
+
+        with display:
+            if where.inline:
+                search_inline(campaign, work, display)
+                return
+            say(f"Ray's log: {log}")
+            from cluster.connect import ClusterError  # imports Ray
+
+            try:
+                search_on_cluster(work, where=where, display=display, say=say)
+            except ClusterError as error:
+                raise LedgerError(str(error)) from error
+
+
+def counted(tuning: Tuning, work: TuningWork) -> str:
+    """How many proposals there are, of how many, and how they ended."""
+    proposals = work.known()
+    asked = tuning.problem.trials * len(tuning.problem.groups)
+    states = ", ".join(f"{n} {state}" for state, n in counts(proposals).items() if n)
+    cells = sum(len(p.values) for p in proposals)
+    return (
+        f"{tuning.search.name}: {len(proposals)} of {asked} proposals"
+        f"{f' ({states})' if states else ''}, {cells} tuning cells committed"
+    )
+
+
+def describe(tuning: Tuning, work: TuningWork) -> str:
+    """What is planned and what is there."""
+    problem = tuning.problem
+    groups, seeds = len(problem.groups), len(problem.seeds)
+    most = problem.trials * groups * seeds
+    arms = 2 * groups
+    return "\n".join(
+        [
+            f"[bold]{tuning.search.name}[/]: {escape(tuning.search.question)}",
+            f"tuning: {groups} × {problem.trials} proposals × {seeds} seeds = at most {most} cells "
+            f"on {escape(tuning.data)} (preset {tuning.request.preset}, protocol "
+            f"{tuning.request.protocol}); the stopping rule may end an arm early",
+            counted(tuning, work),
+            f"reporting: {arms} arms (default and tuned) × {len(tuning.reporting_seeds)} seeds = "
+            f"{arms * len(tuning.reporting_seeds)} cells",
+        ]
+    )

@@ -1,0 +1,206 @@
+"""Carry a search out, on a cluster or in this process, and write what came of it."""
+
+import csv
+import io
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cluster.campaign import Campaign
+from cluster.proposals import COMPLETE, Proposal, best_of, importances
+from sweeps.engine.display import Display
+from sweeps.engine.plan import stage_store
+from sweeps.engine.run import (
+    MAX_ATTEMPTS,
+    Summary,
+    Where,
+    count,
+    interruptible,
+    runtime_env,
+)
+from sweeps.engine.search import Tuning
+from sweeps.engine.search_work import TuningWork
+from sweeps.engine.work import EXECUTE, execute, lost_row, prepare_process
+from sweeps.ledger.commit import commit_failure
+from sweeps.ledger.files import Store
+from sweeps.ledger.read import failed_keys
+
+STAGE = "stage"
+
+
+def database(work: TuningWork) -> Path | None:
+    """Where the view for optuna-dashboard is; None on an object store."""
+    return Path(work.store.path("optuna.db")) if work.store.local else None
+
+
+def search_inline(campaign: Campaign, work: TuningWork, display: Display) -> Summary:
+    """Every arm that is missing, seed after seed, in this process."""
+    prepare_process()
+    summary = Summary(slots=1, where="in this process")
+    with interruptible():
+        while (proposal := campaign.next()) is not None:
+            _compute(campaign, proposal, work, display, summary)
+    return summary
+
+
+def _compute(
+    campaign: Campaign, proposal: Proposal, work: TuningWork, display: Display, summary: Summary
+) -> None:
+    for seed, items in work.steps(proposal):
+        for item in items:
+            is_stage = item.payload["kind"] == STAGE
+            label = item.arm or item.id.rpartition("-")[0]
+            if is_stage and not _missing(work, item.id):
+                continue  # an earlier seed's step has computed it
+            display.started(item.id, label)
+            began, report = time.monotonic(), None
+            try:
+                report = execute(item.payload, device="cpu", node="inline", attempt=1)
+            except Exception:
+                if is_stage:
+                    raise
+            seconds = time.monotonic() - began
+            summary.compute_s += seconds
+            count(summary, is_stage=is_stage, ok=report is not None)
+            display.over(item.id, stage=is_stage, ok=report is not None, seconds=seconds)
+        if report is None:
+            campaign.fail(proposal)
+            return
+        if not campaign.report(proposal, seed, float(report["objective"])):
+            return
+
+
+def _missing(work: TuningWork, stage: str) -> bool:
+    return not stage_store(work.results).has(stage)
+
+
+def search_on_cluster(
+    work: TuningWork, *, where: Where, display: Display, say: Callable[[str], None]
+) -> Summary:
+    """Every arm that is missing, on the fleet; one Tune trial per arm.
+
+    Raises:
+        Interrupted: Ctrl+C or SIGTERM; what was committed stays.
+        cluster.connect.ClusterError: no cluster as asked for, or the whole fleet is gone.
+    """
+    from cluster.connect import connect
+
+    local = where.address == "local"
+    with connect(where.address, runtime_env=None if local else runtime_env()) as connection:
+        say(connection.note)
+        with interruptible():
+            summary = _serve(work, where=where, display=display, tidy=not connection.started)
+            summary.where = connection.note
+    return summary
+
+
+def _serve(work: TuningWork, *, where: Where, display: Display, tidy: bool) -> Summary:
+    from cluster.drive import Capacity, Load, drive
+    from cluster.queue import Event
+
+    summary, ledger = Summary(), work.store
+
+    def on_slots(slots: int) -> None:
+        summary.slots = display.slots = slots
+
+    def on_event(event: Event) -> None:
+        is_stage = event.arm is None
+        if event.kind == "started":
+            display.started(event.item, event.arm or event.item.rpartition("-")[0])
+        elif event.kind == "lost":
+            summary.repeated += 1
+            display.lost(event.item)
+        else:
+            ok = event.kind == "finished"
+            seconds = float(event.report.get("wall_s", 0.0))
+            summary.compute_s += seconds
+            count(summary, is_stage=is_stage, ok=ok)
+            display.over(event.item, stage=is_stage, ok=ok, seconds=seconds)
+            if not ok and not is_stage and event.item not in failed_keys(ledger):
+                payload = work.payload(event.item)
+                commit_failure(ledger, lost_row(payload, event.report, event.attempt))
+
+    drive(
+        Load(
+            study=work.tuning.name,
+            execute=EXECUTE,
+            levels={},
+            shared=[],
+            arms=[],
+            finished=[],
+            scratch=ledger.path("ray") if ledger.local else f"{ledger.root}/ray",
+            database=database(work),
+            search=(work.tuning.problem, work),
+        ),
+        Capacity(
+            workers=where.workers,
+            cpus_per_worker=where.cpus_per_worker,
+            gpus_per_worker=where.gpus_per_worker,
+            max_attempts=MAX_ATTEMPTS,
+        ),
+        tidy=tidy,
+        on_slots=on_slots,
+        on_event=on_event,
+        on_tick=display.refresh,
+    )
+    return summary
+
+
+def winners(tuning: Tuning, proposals: Sequence[Proposal]) -> dict[str, Proposal]:
+    """Group → its best complete proposal; a group without one is left out."""
+    found = {group: best_of(tuning.problem, group, proposals) for group in tuning.problem.groups}
+    return {group: best for group, best in found.items() if best is not None}
+
+
+def write_outcome(store: Store, tuning: Tuning, proposals: Sequence[Proposal]) -> list[str]:
+    """`search/` in the study's folder: trials.csv, importance.csv and winners.json.
+
+    Returns:
+        the names written.
+    """
+    axes = list(tuning.problem.space)
+    head = ["number", "group", "state", "seeds", "objective", *axes]
+    trials = [
+        {
+            "number": p.number,
+            "group": p.group,
+            "state": p.state,
+            "seeds": len(p.values),
+            "objective": p.mean if p.values else "",
+            **p.point,
+        }
+        for p in proposals
+    ]
+    shares = [
+        {"group": group, "axis": axis, "importance": share}
+        for group, found in importances(tuning.problem, proposals).items()
+        for axis, share in found.items()
+    ]
+    best: Mapping[str, Any] = {
+        group: {
+            "number": p.number,
+            "point": dict(p.point),
+            "objective": p.mean,
+            "default": dict(tuning.problem.defaults[group]),
+            "complete": sum(q.group == group and q.state == COMPLETE for q in proposals),
+        }
+        for group, p in winners(tuning, proposals).items()
+    }
+    files = {
+        "search/trials.csv": _csv(head, trials),
+        "search/importance.csv": _csv(["group", "axis", "importance"], shares),
+        "search/winners.json": json.dumps(best, indent=1).encode(),
+    }
+    for name, content in files.items():
+        store.write(name, content)
+    return list(files)
+
+
+def _csv(head: list[str], rows: Sequence[Mapping[str, Any]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, head, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()

@@ -1,0 +1,33 @@
+"""The toy search's command line: the engine's own, on the toy core.
+
+python tests/support/toy_search.py --inline
+"""
+
+from sweeps.engine.cli import Reports
+from sweeps.engine.search import Range, Search
+from sweeps.engine.search_cli import main
+
+SEARCH = Search(
+    name="toy_search",
+    question="Does a search lose or repeat a proposal?",
+    core="toy_core",
+    space={
+        "ridge": Range(1e-3, 1e3, log=True),
+        "k_shot": Range(0, 64, when={"pooling": (8,)}),
+    },
+    compare={"pooling": (8, 16)},
+    data="ihc-colon",
+    trials=6,
+    tuning_seeds=4,
+    seeds=2,
+)
+
+
+def show(root, console) -> None:
+    """Print nothing: these tests read the ledger."""
+
+
+REPORTS = Reports(show=show, write=())
+
+if __name__ == "__main__":
+    main(SEARCH, REPORTS, __doc__)
