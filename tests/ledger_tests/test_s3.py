@@ -291,7 +291,7 @@ def test_a_study_on_s3_resumes_from_its_bucket(client, bucket):
     assert len(cells) == 3
     assert not [name for name in before if name.endswith("lock.json")]
 
-    again = elsewhere(*arguments)
+    again = here(toy_study, *arguments)
     assert "nothing was left to compute" in again.stdout
     after = listing(client, bucket)
     assert {name: after[name] for name in cells} == {name: before[name] for name in cells}
