@@ -16,11 +16,11 @@ from sweeps.ledger.schema import Manifest
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """How a metric is read and printed. `digits` are those of the fraction."""
+    """How a metric is read and printed. `higher_is_better` is None where neither way is."""
 
     name: str
     label: str
-    higher_is_better: bool
+    higher_is_better: bool | None
     fraction: bool
     digits: int = 3
 
@@ -49,7 +49,7 @@ def metric_table(manifest: Manifest) -> dict[str, Metric]:
         entry["name"]: Metric(
             name=entry["name"],
             label=entry.get("label") or entry["name"],
-            higher_is_better=bool(entry.get("higher_is_better", True)),
+            higher_is_better=entry.get("higher_is_better"),
             fraction=entry.get("low") == 0 and entry.get("high") == 1,
         )
         for entry in manifest.metrics
@@ -68,12 +68,22 @@ def body_part(data: str) -> str | None:
     return (found[1] or found[2]).lower() if found else None
 
 
+def hip_view(data: str) -> str | None:
+    """`"whole"` or `"bounded"` of `"phantom-xray:hip-whole"` and the like; None where none is."""
+    found = re.search(r"\b(whole|bounded)\b", data)
+    return found[1] if found else None
+
+
+READ_FROM_DATA = {"body_part": body_part, "view": hip_view}
+"""What the papers' tables call rows and our studies call datasets."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Design:
     """What a study varies, as the papers' tables speak of it.
 
     Attributes:
-        cells: the ledger's frame, with `factor.body_part` where the data name one.
+        cells: the ledger's frame, with the factors of READ_FROM_DATA where the data name them.
         factors: factor → levels, those that vary or are declared.
         fixed: configuration field → its value as text, of fields that no arm varies.
     """
@@ -84,20 +94,21 @@ class Design:
 
 
 def design_of(ledger: Ledger) -> Design:
-    """The study's factors, body parts read from the names of its data."""
+    """The study's factors, body parts and views read from the names of its data."""
     cells, factors = ledger.cells, dict(ledger.manifest.factors)
     fixed: dict[str, str] = {}
     there = cells.loc[cells["status"] == "ok", "config"]
     if len(there):
         config: Mapping[str, Any] = json.loads(there.iloc[0])
         fixed = {name: str(value) for name, value in config.items() if name not in factors}
-    parts = [body_part(level) for level in factors.get("data", ())]
-    if parts and all(parts) and len(set(parts)) == len(parts):
-        cells = cells.assign(**{"factor.body_part": cells["factor.data"].map(body_part)})
-        factors["body_part"] = tuple(str(part) for part in parts)
-        del factors["data"]
-    elif "data" not in factors and body_part(ledger.manifest.data):
-        fixed["body_part"] = str(body_part(ledger.manifest.data))
+    for name, read in READ_FROM_DATA.items():
+        found = [read(level) for level in factors.get("data", ())]
+        if found and all(found) and len(set(found)) == len(found):
+            cells = cells.assign(**{f"factor.{name}": cells["factor.data"].map(read)})
+            factors[name] = tuple(str(level) for level in found)
+            del factors["data"]
+        elif "data" not in factors and read(ledger.manifest.data):
+            fixed[name] = str(read(ledger.manifest.data))
     return Design(cells=cells, factors=factors, fixed=fixed)
 
 

@@ -45,14 +45,33 @@ class Arms:
         return filled
 
 
-def arms_of(ledger: Ledger) -> Arms:
-    """The arms in plan order, labelled by the factors that vary."""
+MANY_FACTORS = 3
+
+
+def arm_names(ledger: Ledger) -> dict[str, str]:
+    """arm → what tells it apart: the levels that vary, or, where more than three factors do, what
+    differs from the baseline ("target = as-printed", "default").
+    """
     levels = {cell.arm: cell.levels for cell in ledger.manifest.cells}
     names = dict.fromkeys(name for each in levels.values() for name in each)
     varied = [n for n in names if len({each.get(n) for each in levels.values()}) > 1]
-    labels = {
-        arm: ", ".join(each[n] for n in varied if n in each) or arm for arm, each in levels.items()
+    if len(varied) <= MANY_FACTORS:
+        return {
+            arm: ", ".join(each[n] for n in varied if n in each) or arm
+            for arm, each in levels.items()
+        }
+    baseline = ledger.manifest.baseline
+    moves = {
+        arm: [f"{n} = {each[n]}" for n in varied if n in each and each[n] != baseline.get(n)]
+        for arm, each in levels.items()
     }
+    return {arm: ", ".join(moved) or "default" for arm, moved in moves.items()}
+
+
+def arms_of(ledger: Ledger) -> Arms:
+    """The arms in plan order."""
+    levels = {cell.arm: cell.levels for cell in ledger.manifest.cells}
+    labels = arm_names(ledger)
     seeds = sorted(set(ledger.cells["seed"]))
     return Arms(
         labels=tuple(labels.values()),
@@ -61,6 +80,12 @@ def arms_of(ledger: Ledger) -> Arms:
         row=pd.Index(labels).get_indexer(ledger.cells["arm"]),
         column=pd.Index(seeds).get_indexer(ledger.cells["seed"]),
     )
+
+
+def baseline_name(ledger: Ledger) -> str:
+    """The baseline arm as tables name it, without the task's own levels."""
+    levels = {n: v for n, v in ledger.manifest.baseline.items() if n not in TASK_FACTORS}
+    return "the default" if len(levels) > MANY_FACTORS else ", ".join(levels.values()) or "baseline"
 
 
 def values_of(ledger: Ledger, arms: Arms, metric: str) -> np.ndarray:
@@ -143,7 +168,7 @@ def probability(p: float) -> str:
     return "<.0001" if p < 1e-4 else number(p, 4)
 
 
-def _outcome(found: Paired, higher_is_better: bool) -> str:
+def _outcome(found: Paired, higher_is_better: bool | None) -> str:
     if not found.decided:
         return f"undecided; {more_seeds(found)}"
     return "better" if (found.mean > 0) == higher_is_better else "worse"
@@ -191,11 +216,11 @@ def paired_against_baseline(
 
 
 def paired_tables(ledger: Ledger) -> list[Table]:
-    """A table of paired differences per metric; the family is the table."""
+    """A table of paired differences per metric that has a better way; the family is the table."""
     arms, tables = arms_of(ledger), []
-    metrics = present_metrics(ledger)
-    keys = ledger.cells["key"].to_numpy()
-    for metric in metrics[:1] if len(arms.labels) > MOST_ROWS else metrics:
+    metrics, keys = present_metrics(ledger), ledger.cells["key"].to_numpy()
+    directed = [metric for metric in metrics if metric.higher_is_better is not None]
+    for metric in directed[:1] if len(arms.labels) > MOST_ROWS else directed:
         rows, found = paired_against_baseline(ledger, arms, metric)
         reference = reference_rows(arms, ledger.manifest.baseline)
         if not rows:
@@ -210,8 +235,8 @@ def paired_tables(ledger: Ledger) -> list[Table]:
         family = max(p.family for p in found)
         exact = f"exact sign-flip up to {EXACT_LIMIT} common seeds, paired t above"
         limit = exact_limit_sentence(most, family)
-        method = {k: v for k, v in ledger.manifest.baseline.items() if k not in TASK_FACTORS}
-        baseline = ", ".join(method.values()) or "the baseline arm"
+        method = [name for name in arms.levels[0] if name not in TASK_FACTORS]
+        baseline = baseline_name(ledger)
         notes = (
             f"Difference: arm minus {baseline}, over common seeds"
             + (", within the same task" if len(method) < len(arms.levels[0]) else "")

@@ -27,6 +27,7 @@ from analysis.command import run_command
 from analysis.comparisons import (
     TASK_FACTORS,
     arms_of,
+    baseline_name,
     paired_against_baseline,
     present_metrics,
 )
@@ -69,8 +70,7 @@ def metric_figures(ledger: Ledger, cells: pd.DataFrame) -> Drawn:
     """Means per arm of each metric; seeds and paired differences of the headline one."""
     headline = headline_metric(ledger)
     arms = arms_of(ledger)
-    method = [v for n, v in ledger.manifest.baseline.items() if n not in TASK_FACTORS]
-    baseline = ", ".join(method) or "baseline"
+    baseline = baseline_name(ledger)
     for metric in present_metrics(ledger):
         column = f"metric.{metric.name}"
         ax = plots.means(cells, column, label=_unit(metric))
@@ -113,8 +113,8 @@ def factor_figures(ledger: Ledger, cells: pd.DataFrame) -> Drawn:
             f"factor.{columns}",
             column,
             label=_unit(metric),
-            row_order=in_order(row_levels),
-            column_order=in_order(column_levels),
+            row_order=in_order(row_levels, rows),
+            column_order=in_order(column_levels, columns),
         )
         text = f"{metric.label}, mean ± 95 % t-interval"
         yield f"heat_{rows}_{columns}", _titled(ax, ledger, text)
@@ -125,9 +125,9 @@ def factor_figures(ledger: Ledger, cells: pd.DataFrame) -> Drawn:
             cells.assign(arm=joined),
             "factor.k_shot",
             column,
-            order=in_order(varied["k_shot"]),
+            order=in_order(varied["k_shot"], "k_shot"),
             label=_unit(metric),
-            xlabel="k (training images per class)",
+            xlabel="k (training images per class; 0: all)",
         )
         yield "k_shot", _titled(ax, ledger, "k-shot")
 

@@ -18,19 +18,25 @@ from analysis.model import MISSING, Entry, Row, Table, number
 from sweeps.ledger.read import Ledger
 
 
-def in_order(levels: tuple[str, ...]) -> tuple[str, ...]:
-    """Levels in numerical order where all but "all" are numbers, else as declared.
+def in_order(levels: tuple[str, ...], factor: str = "") -> tuple[str, ...]:
+    """Levels in numerical order where they are numbers, else as declared.
 
-    "all" (images of a class) is more than any number.
+    "all" is more than any number, and so is 0 of `k_shot`, which means every image.
     """
 
     def value(level: str) -> float:
-        return float("inf") if level == "all" else float(level)
+        every = level == "all" or (factor == "k_shot" and level == "0")
+        return float("inf") if every else float(level)
 
     try:
         return tuple(sorted(levels, key=value))
     except ValueError:
         return levels
+
+
+def level_name(factor: str, level: str) -> str:
+    """A level as a reader takes it: 0 of `k_shot` is "all"."""
+    return "all" if factor == "k_shot" and level == "0" else level
 
 
 def varied_factors(ledger: Ledger) -> dict[str, tuple[str, ...]]:
@@ -39,9 +45,13 @@ def varied_factors(ledger: Ledger) -> dict[str, tuple[str, ...]]:
 
 
 def is_one_at_a_time(arms: Arms, baseline: Mapping[str, str]) -> bool:
-    """Whether every arm differs from the baseline in at most one factor, among three or more."""
+    """Whether the study moves away from its baseline decision by decision.
+
+    Three factors or more, most arms differing from the baseline in a single one.
+    """
     differing = [sum(levels.get(n) != v for n, v in baseline.items()) for levels in arms.levels]
-    return len(baseline) > 2 and len(arms.levels) > 2 and max(differing) == 1
+    single = sum(count <= 1 for count in differing)
+    return len(baseline) > 2 and len(arms.levels) > 2 and single > len(differing) / 2
 
 
 def headline_metric(ledger: Ledger) -> Metric | None:
@@ -59,13 +69,13 @@ def grid_table(ledger: Ledger, rows: str, columns: str) -> Table | None:
     if metric is None:
         return None
     cells, factors = ledger.cells, ledger.manifest.factors
-    across = in_order(factors[columns])
+    across = in_order(factors[columns], columns)
     body = []
-    for level in in_order(factors[rows]):
+    for level in in_order(factors[rows], rows):
         line = cells[cells[f"factor.{rows}"] == level]
         body.append(
             Row(
-                label=level,
+                label=level_name(rows, level),
                 entries=tuple(
                     entry(
                         aggregate(line[line[f"factor.{columns}"] == c], metric.name),
@@ -79,7 +89,7 @@ def grid_table(ledger: Ledger, rows: str, columns: str) -> Table | None:
         name=f"grid_{rows}_{columns}",
         title=f"{metric.label}: {rows} × {columns} on {ledger.manifest.data}",
         stub=f"{rows} \\ {columns}",
-        columns=across,
+        columns=tuple(level_name(columns, level) for level in across),
         rows=tuple(body),
         notes=("mean ± std over seeds (ddof = 1); n is shown where it is not the planned number.",),
     )
@@ -101,8 +111,9 @@ def ambiguity_table(ledger: Ledger) -> Table | None:
     for i, levels in enumerate(arms.levels):
         cells = ledger.cells[arms.row == i]
         mean = entry(aggregate(cells, metric.name), digits=metric.digits)
-        factor = next((n for n, v in levels.items() if baseline.get(n) != v), None)
-        label = f"{factor} = {levels[factor]}" if factor else "default"
+        moved = [n for n, level in levels.items() if baseline.get(n) != level]
+        factor = moved[0] if moved else ""
+        label = ", ".join(f"{n} = {levels[n]}" for n in moved) or "default"
         if i not in found or found[i].n < 2:
             rows.append(Row(label=label, entries=(mean, Entry(text=MISSING), Entry(text=MISSING))))
             continue
@@ -113,7 +124,7 @@ def ambiguity_table(ledger: Ledger) -> Table | None:
         rows.append(
             Row(
                 label=label,
-                group=factor or "",
+                group=factor,
                 entries=(
                     mean,
                     Entry(

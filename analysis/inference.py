@@ -214,13 +214,15 @@ def exact_limit_sentence(n: int, family: int) -> str:
     )
 
 
-def decided_best(values: np.ndarray, *, higher_is_better: bool = True) -> int | None:
+def decided_best(values: np.ndarray, *, higher_is_better: bool | None = True) -> int | None:
     """The row that is better than every other one, each pair decided at 5 % (Holm), or None.
 
     Args:
         values: (arms, seeds), NaN where a cell is missing.
-        higher_is_better: the metric's direction.
+        higher_is_better: the metric's direction; None has no best.
     """
+    if higher_is_better is None:
+        return None
     seen = ~np.isnan(values)
     rows = np.flatnonzero(seen.any(axis=1))
     if len(rows) < 2:

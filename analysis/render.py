@@ -206,25 +206,51 @@ def to_csv(table: Table) -> str:
     return sink.getvalue()
 
 
+def _column_width(table: Table, place: int) -> int:
+    texts = [table.columns[place]]
+    for row in table.rows:
+        texts += [row.entries[place].text, *row.entries[place].under]
+    return max(map(len, texts)) + 1
+
+
+def _parts(table: Table, width: int) -> list[list[int]]:
+    """The columns in as many blocks as the terminal needs, each column whole."""
+    stub = max([len(table.stub), *(len(t) for r in table.rows for t in (r.label, *r.under))]) + 2
+    parts: list[list[int]] = [[]]
+    room = width - stub
+    for place in range(len(table.columns)):
+        needs = _column_width(table, place)
+        if parts[-1] and needs > room:
+            parts.append([])
+            room = width - stub
+        parts[-1].append(place)
+        room -= needs
+    return parts
+
+
 def print_table(table: Table, console: Console) -> None:
-    """The table on the terminal."""
-    shown = RichTable(title=table.title, box=box.SIMPLE_HEAD, title_justify="left", padding=0)
-    shown.add_column(table.stub, justify="left", no_wrap=True)
-    for column in table.columns:
-        shown.add_column(column, justify="left" if column in table.prose else "right")
-    for row, following in zip(table.rows, [*table.rows[1:], None], strict=True):
-        entries = []
-        for entry in row.entries:
-            text = Text(entry.text, style="bold" if entry.best else "")
-            for under in entry.under:
-                text.append(f"\n{under}", style="dim")
-            entries.append(text)
-        last = following is not None and following.group != row.group
-        stub = Text(row.label)
-        for under in row.under:
-            stub.append(f"\n{under}", style="dim")
-        shown.add_row(stub, *entries, end_section=last)
-    console.print(shown)
+    """The table on the terminal; one that is too wide comes in blocks of columns."""
+    for number, places in enumerate(_parts(table, console.width)):
+        title = table.title if number == 0 else "… further columns"
+        shown = RichTable(title=title, box=box.SIMPLE_HEAD, title_justify="left", padding=0)
+        shown.add_column(table.stub, justify="left", no_wrap=True)
+        for place in places:
+            prose = table.columns[place] in table.prose
+            shown.add_column(table.columns[place], justify="left" if prose else "right")
+        for row, following in zip(table.rows, [*table.rows[1:], None], strict=True):
+            entries = []
+            for place in places:
+                entry = row.entries[place]
+                text = Text(entry.text, style="bold" if entry.best else "")
+                for under in entry.under:
+                    text.append(f"\n{under}", style="dim")
+                entries.append(text)
+            last = following is not None and following.group != row.group
+            stub = Text(row.label)
+            for under in row.under:
+                stub.append(f"\n{under}", style="dim")
+            shown.add_row(stub, *entries, end_section=last)
+        console.print(shown)
     for note in table.notes:
         console.print(Text(f"· {note}", style="dim"))
 

@@ -166,8 +166,8 @@ def test_apga_table_2_takes_k_100_and_table_3_both_splits(tmp_path: Path) -> Non
     assert [row.label for row in table.rows] == ["Elbow", "10"]
     root = make_ledger(
         tmp_path / "hip",
-        factors={"view": ("whole", "bounded"), "method": METHODS},
-        data="phantom-xray",
+        factors={"data": ("phantom-xray:hip-whole", "phantom-xray:hip-bounded"), "method": METHODS},
+        data="phantom-xray:hip-whole, phantom-xray:hip-bounded",
         tables=("apga_t3_hipfx_acc",),
         seeds=(0, 1),
         value=lambda levels, seed, metric: 0.6 + 0.1 * (metric == "val_best") + 0.01 * seed,
@@ -180,7 +180,7 @@ def test_apga_table_2_takes_k_100_and_table_3_both_splits(tmp_path: Path) -> Non
 def test_selection_methods_have_a_table_per_pool(tmp_path: Path) -> None:
     root = make_ledger(
         tmp_path / "s",
-        factors={"pool": ("natural", "mixed"), "method": ("baseline", "transformer_ppo", "oracle")},
+        factors={"pool": ("natural", "mixed"), "method": ("baseline", "controller", "oracle")},
         baseline={"method": "baseline"},
         tables=("ye2020_t1_cervical_test",),
         seeds=(0, 1),
@@ -257,6 +257,7 @@ def test_two_factors_make_a_grid_in_numerical_order(tmp_path: Path) -> None:
     assert cell(table, "0.1", "0.9").under == ("n = 1/2",)
     assert in_order(("100", "all", "25")) == ("25", "100", "all")
     assert in_order(("b", "a")) == ("b", "a")
+    assert in_order(("0", "100", "25"), "k_shot") == ("25", "100", "0")
 
 
 def test_an_unknown_published_table_is_refused_by_name(tmp_path: Path) -> None:
