@@ -341,3 +341,15 @@ def test_cells_are_fetched_side_by_side(store, monkeypatch):
     began = time.monotonic()
     assert read_ledger(store.root).cells["status"].tolist() == ["ok"] * 32
     assert time.monotonic() - began < 0.5 * 32 * 0.1
+
+
+@pytest.mark.slow
+def test_a_fleet_commits_to_s3(bucket):
+    answer = elsewhere(
+        *("--seeds", "1", "--set", "pooling=8", "--results", f"s3://{bucket}/prefix")
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "3 of 3 cells are committed" in answer.stdout
+    frame = read_ledger(f"s3://{bucket}/prefix/toy").cells
+    assert frame["status"].tolist() == ["ok"] * 3
+    assert frame["node"].ne("inline").all()
