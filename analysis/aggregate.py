@@ -112,6 +112,27 @@ def design_of(ledger: Ledger) -> Design:
     return Design(cells=cells, factors=factors, fixed=fixed)
 
 
+def in_order(levels: tuple[str, ...], factor: str = "") -> tuple[str, ...]:
+    """Levels in numerical order where they are numbers, else as declared.
+
+    "all" is more than any number, and so is 0 of `k_shot`, which means every image.
+    """
+
+    def value(level: str) -> float:
+        every = level == "all" or (factor == "k_shot" and level == "0")
+        return float("inf") if every else float(level)
+
+    try:
+        return tuple(sorted(levels, key=value))
+    except ValueError:
+        return levels
+
+
+def level_name(factor: str, level: str) -> str:
+    """A level as a reader takes it: 0 of `k_shot` is "all"."""
+    return "all" if factor == "k_shot" and level == "0" else level
+
+
 def select(cells: pd.DataFrame, levels: Mapping[str, str]) -> pd.DataFrame:
     """The rows of `cells` whose factors have these levels; unknown factors never match.
 

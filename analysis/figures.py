@@ -22,7 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import plots
-from analysis.aggregate import Metric
+from analysis.aggregate import Metric, in_order
 from analysis.command import run_command
 from analysis.comparisons import (
     TASK_FACTORS,
@@ -32,7 +32,7 @@ from analysis.comparisons import (
     present_metrics,
 )
 from analysis.galleries import GALLERIES
-from analysis.generic import headline_metric, in_order, varied_factors
+from analysis.generic import headline_metric, varied_factors
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import Ledger, read_artifacts, read_ledger
 

@@ -4,7 +4,7 @@ one factor at a time from the default.
 
 from collections.abc import Mapping
 
-from analysis.aggregate import Metric, aggregate, entry
+from analysis.aggregate import Metric, aggregate, entry, in_order, level_name
 from analysis.comparisons import (
     TASK_FACTORS,
     Arms,
@@ -16,27 +16,6 @@ from analysis.comparisons import (
 from analysis.inference import paired_family
 from analysis.model import MISSING, Entry, Row, Table, number
 from sweeps.ledger.read import Ledger
-
-
-def in_order(levels: tuple[str, ...], factor: str = "") -> tuple[str, ...]:
-    """Levels in numerical order where they are numbers, else as declared.
-
-    "all" is more than any number, and so is 0 of `k_shot`, which means every image.
-    """
-
-    def value(level: str) -> float:
-        every = level == "all" or (factor == "k_shot" and level == "0")
-        return float("inf") if every else float(level)
-
-    try:
-        return tuple(sorted(levels, key=value))
-    except ValueError:
-        return levels
-
-
-def level_name(factor: str, level: str) -> str:
-    """A level as a reader takes it: 0 of `k_shot` is "all"."""
-    return "all" if factor == "k_shot" and level == "0" else level
 
 
 def varied_factors(ledger: Ledger) -> dict[str, tuple[str, ...]]:

@@ -15,6 +15,8 @@ from analysis.aggregate import (
     data_names,
     design_of,
     entry,
+    in_order,
+    level_name,
     metric_table,
     select,
 )
@@ -31,11 +33,19 @@ EMPTY = Aggregate(mean=None, std=None, n=0, planned=0, failed=0, keys=())
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """One row or column of a rebuilt table: levels are None where this study did not run it."""
+    """One row or column of a rebuilt table.
+
+    Attributes:
+        label: as shown.
+        levels: the arms that belong here; None where this study did not run it.
+        metric: ours, where the line names one.
+        printed: the label in the paper; empty for a line of our own.
+    """
 
     label: str
     levels: Mapping[str, str] | None
     metric: str | None
+    printed: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +67,12 @@ class Selected:
 def same_data(ledger: Ledger, published: PublishedTable) -> bool:
     """Whether the study ran on the paper's own dataset, and on no other."""
     return set(data_names(ledger.manifest)) <= set(published.data)
+
+
+def own_label(factor: str, level: str) -> str:
+    """A level as a row's name: a number needs its factor beside it, a word does not."""
+    name = level_name(factor, level)
+    return f"{factor} = {name}" if name != level or level[:1].isdigit() else name
 
 
 def _own_places(
@@ -85,21 +101,33 @@ def axis_of(
         (*levels.items(), line.metric) for levels, line in zip(matched, published, strict=True)
     ]
     if len(set(identities)) < len(identities):
-        printed = [Place(label=x.label, levels=None, metric=x.metric) for x in published]
+        printed = [
+            Place(label=x.label, levels=None, metric=x.metric, printed=x.label) for x in published
+        ]
         own = _own_places(ledger, published, metrics)
         return Axis(places=(*own, *printed), factors=())
     places = []
     for line, levels in zip(published, matched, strict=True):
         fits = all(design.fixed[n] == level for n, level in levels.items() if n not in varied)
         own_levels = {n: level for n, level in levels.items() if n in varied}
+        # What the paper's line says and this study does not vary is not ours: show what is.
+        ours = ", ".join(f"{n} = {v}" for n, v in own_levels.items())
+        whole = len(levels) == len(line.levels)
         places.append(
-            Place(label=line.label, levels=own_levels if fits else None, metric=line.metric)
+            Place(
+                label=line.label if whole or not ours else f"{line.label} ({ours})",
+                levels=own_levels if fits else None,
+                metric=line.metric,
+                printed=line.label,
+            )
         )
     seen = [place.levels for place in places]
-    for combination in itertools.product(*(design.factors[name] for name in varied)):
+    levels_of = [in_order(design.factors[name], name) for name in varied]
+    for combination in itertools.product(*levels_of):
         levels = dict(zip(varied, combination, strict=True))
         if varied and levels not in seen:
-            places.append(Place(label=", ".join(combination), levels=levels, metric=None))
+            label = ", ".join(own_label(name, level) for name, level in levels.items())
+            places.append(Place(label=label, levels=levels, metric=None))
     return Axis(places=tuple(places), factors=tuple(varied))
 
 
@@ -133,10 +161,10 @@ def selected_lines(ledger: Ledger, published: PublishedTable) -> dict[tuple[str,
     baseline = ledger.manifest.baseline
     rest = next((r for r in every if all(baseline.get(n) == v for n, v in r.items())), every[0])
     return {
-        (row.label, column.label): _selected(design, published, row, column, rest)
+        (row.printed, column.printed): _selected(design, published, row, column, rest)
         for row in rows.places
         for column in columns.places
-        if (row.label, column.label) in published.values
+        if (row.printed, column.printed) in published.values
     }
 
 
@@ -213,7 +241,7 @@ def _table(
     groups = [name for name in rows.factors if len(rows.factors) > 1][:1]
     body = []
     for r, row in enumerate(rows.places):
-        printed = [published.values.get((row.label, c.label)) for c in columns.places]
+        printed = [published.values.get((row.printed, c.printed)) for c in columns.places]
         room = any(value is not None for value in printed)
         entries = []
         for c, value in enumerate(printed):

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from analysis.model import Entry, Row, Table
+from analysis.model import MISSING, Entry, Row, Table
 
 
 def _markdown_text(text: str) -> str:
@@ -238,9 +238,11 @@ def print_table(table: Table, console: Console) -> None:
             prose = table.columns[place] in table.prose
             shown.add_column(table.columns[place], justify="left" if prose else "right")
         for row, following in zip(table.rows, [*table.rows[1:], None], strict=True):
+            mine = [row.entries[place] for place in places]
+            if number and all(e.text == MISSING and not any(e.under) for e in mine):
+                continue  # a line of the paper that none of these columns has
             entries = []
-            for place in places:
-                entry = row.entries[place]
+            for entry in mine:
                 text = Text(entry.text, style="bold" if entry.best else "")
                 for under in entry.under:
                     text.append(f"\n{under}", style="dim")

@@ -8,9 +8,10 @@ import pytest
 from toy_ledgers import make_ledger
 
 from analysis import tables
+from analysis.aggregate import in_order
 from analysis.claims import table_claims, verdict_table, welch_p
 from analysis.comparisons import iqm_table, paired_tables, variance_table
-from analysis.generic import ambiguity_table, factor_table, in_order
+from analysis.generic import ambiguity_table, factor_table
 from analysis.layouts import rebuilt
 from analysis.published import published_tables
 from sweeps.ledger.read import read_ledger
@@ -155,15 +156,16 @@ def test_apga_table_1_on_data_without_body_parts_keeps_both_apart(tmp_path: Path
 def test_apga_table_2_takes_k_100_and_table_3_both_splits(tmp_path: Path) -> None:
     root = make_ledger(
         tmp_path / "k",
-        factors={"k_shot": ("10", "100"), "method": METHODS},
+        factors={"k_shot": ("0", "10", "100"), "method": METHODS},
         data="phantom-xray",
         tables=("apga_t2_mura_100shot_val_acc",),
         seeds=(0, 1),
         value=lambda levels, seed, _m: 0.5 + 0.01 * seed + 0.2 * (levels["k_shot"] == "100"),
     )
     (table,) = rebuilt(read_ledger(str(root)), published_tables()["apga_t2_mura_100shot_val_acc"])
-    assert cell(table, "Elbow", "DenseNet").text == "70.50 ± 0.71"
-    assert [row.label for row in table.rows] == ["Elbow", "10"]
+    assert cell(table, "Elbow (k_shot = 100)", "DenseNet").text == "70.50 ± 0.71"
+    assert cell(table, "Elbow (k_shot = 100)", "DenseNet").under == ("62.68 ± 2.29",)
+    assert [row.label for row in table.rows][1:] == ["k_shot = 10", "k_shot = all"]
     root = make_ledger(
         tmp_path / "hip",
         factors={"data": ("phantom-xray:hip-whole", "phantom-xray:hip-bounded"), "method": METHODS},
