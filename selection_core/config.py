@@ -47,10 +47,11 @@ class SelectionConfig:
     )
 
     # The candidate pool (section 3.1)
-    pool: Literal["natural", "mixed", "real"] = ours(
+    pool: Literal["natural", "mixed", "real", "duplicates", "collapsed"] = ours(
         "natural",
-        "natural: the last generator; mixed: equal shares of its training snapshots; "
-        "real: training images outside the k-shot set, for planted truths",
+        "natural: the last generator; mixed: equal shares of its training snapshots; planted "
+        "truths of training images outside the k-shot set: real; duplicates: half are copies of "
+        "the k-shot set; collapsed: half are one image, the most central of its class",
     )
     pool_per_class: int = paper(1024, "section 3.1, cervical; 2,048 for PCam", ge=8)
     pool_label_noise: float = ours(0.0, "share of candidates given a wrong label", ge=0, le=1)
@@ -164,10 +165,15 @@ class SelectionConfig:
                 f"episodes must be even with sampling=antithetic, got {self.episodes}; "
                 f"try episodes={self.episodes + 1}"
             )
-        if self.pool == "real" and self.k_shot == 0:
+        if self.pool not in ("natural", "mixed") and self.k_shot == 0:
             raise ValueError(
-                "k_shot must be above 0 with pool=real, which draws its candidates from the "
-                "training images left over, got 0; try k_shot=16"
+                f"k_shot must be above 0 with pool={self.pool}, which draws its candidates from "
+                "the training images left over, got 0; try k_shot=16"
+            )
+        if self.pool in ("duplicates", "collapsed") and self.pool_label_noise:
+            raise ValueError(
+                f"pool_label_noise must be 0 with pool={self.pool}, which plants its own truth, "
+                f"got {self.pool_label_noise}; try pool=real"
             )
         if self.generator_snapshots > self.generator_steps:
             raise ValueError(

@@ -52,7 +52,8 @@ def generated_pool(
 
     Returns:
         images (N, C, H, W) uint8; labels, true_labels (N,) int64: claimed, and asked of the
-        generator; source (N,) int64: the snapshot; checksum (32,) uint8.
+        generator; good (N,) bool: planted as worth keeping (here: the two are equal); source (N,)
+        int64: the snapshot; checksum (32,) uint8.
     """
     claimed = np.repeat(np.arange(classes), per_class)
     true = mislabel(claimed, classes, label_noise, numpy_generator(seed, "pool/noise"))
@@ -79,30 +80,98 @@ def real_pool(
     Raises:
         ConfigError: a class has too few images left.
     """
-    rng = numpy_generator(seed, "pool/real")
-    left = np.setdiff1d(np.arange(len(train)), k_shot_index(train, k_shot, seed))
     claimed = np.repeat(np.arange(classes), per_class)
     true = mislabel(claimed, classes, label_noise, numpy_generator(seed, "pool/noise"))
     rows = np.empty(len(claimed), dtype=np.int64)
+    rng = numpy_generator(seed, "pool/real")
+    left = outside(train, k_shot, seed)
     for label in range(classes):
-        of_class = left[train.labels[left] == label]
         wanted = np.flatnonzero(true == label)
-        if len(of_class) < len(wanted):
-            raise ConfigError(
-                f"pool=real needs {len(wanted)} training images of class {label} outside the "
-                f"k-shot set, got {len(of_class)}; lower pool_per_class"
-            )
-        rows[wanted] = rng.permutation(of_class)[: len(wanted)]
+        rows[wanted] = rng.permutation(_of_class(train, left, label, len(wanted)))[: len(wanted)]
     return _arrays(train.images[rows], claimed, true, rows)
 
 
+def duplicates_pool(
+    train: Split, *, k_shot: int, classes: int, per_class: int, seed: int
+) -> Arrays:
+    """Half of each class fresh training images, half copies of the k-shot images themselves.
+
+    Every label is right and the copies are closest to the centroids, but they tell the classifier
+    nothing new: `good` is true for the fresh ones. Other arrays as in `real_pool`.
+    """
+    rng = numpy_generator(seed, "pool/real")
+    left, known = outside(train, k_shot, seed), k_shot_index(train, k_shot, seed)
+    half = per_class // 2
+    rows, good = [], []
+    for label in range(classes):
+        fresh = rng.permutation(_of_class(train, left, label, per_class - half))
+        copies = np.resize(rng.permutation(known[train.labels[known] == label]), half)
+        rows += [fresh[: per_class - half], copies]
+        good += [np.ones(per_class - half, dtype=bool), np.zeros(half, dtype=bool)]
+    taken = np.concatenate(rows)
+    labels = train.labels[taken]
+    return _arrays(train.images[taken], labels, labels, taken, np.concatenate(good))
+
+
+def collapsed_pool(
+    train: Split,
+    distance: np.ndarray,  # (len(train),) of every training image to its own class's centroid
+    *,
+    k_shot: int,
+    classes: int,
+    per_class: int,
+    seed: int,
+) -> Arrays:
+    """Half of each class fresh training images, half one image over and over: a collapsed mode.
+
+    The repeated image is the one nearest to the centroid, the fresh ones are drawn from the farther
+    three quarters, so who ranks by centroid distance keeps exactly the copies; `good` is true for
+    the fresh ones. All labels are right. Arrays as in `real_pool`.
+    """
+    rng = numpy_generator(seed, "pool/real")
+    left = outside(train, k_shot, seed)
+    half = per_class // 2
+    rows = []
+    for label in range(classes):
+        own = _of_class(train, left, label, 2 * per_class)
+        own = own[np.argsort(distance[own], kind="stable")]
+        rows += [
+            rng.permutation(own[len(own) // 4 :])[: per_class - half],
+            np.repeat(own[:1], half),
+        ]
+    taken = np.concatenate(rows)
+    good = np.tile(np.arange(per_class) < per_class - half, classes)
+    labels = train.labels[taken]
+    return _arrays(train.images[taken], labels, labels, taken, good)
+
+
+def outside(train: Split, k_shot: int, seed: int) -> np.ndarray:
+    """Rows of `train` that are not in the seed's k-shot set."""
+    return np.setdiff1d(np.arange(len(train)), k_shot_index(train, k_shot, seed))
+
+
+def _of_class(train: Split, left: np.ndarray, label: int, needed: int) -> np.ndarray:
+    rows = left[train.labels[left] == label]
+    if len(rows) < needed:
+        raise ConfigError(
+            f"this pool needs {needed} training images of class {label} outside the k-shot set, "
+            f"got {len(rows)}; lower pool_per_class"
+        )
+    return rows
+
+
 def _arrays(
-    images: np.ndarray, claimed: np.ndarray, true: np.ndarray, source: np.ndarray
+    images: np.ndarray,
+    claimed: np.ndarray,
+    true: np.ndarray,
+    source: np.ndarray,
+    good: np.ndarray | None = None,
 ) -> Arrays:
     return {
         "images": images,
         "labels": claimed.astype(np.int64),
         "true_labels": true.astype(np.int64),
+        "good": claimed == true if good is None else good,
         "source": source.astype(np.int64),
         "checksum": checksum(images, claimed.astype(np.int64)),
     }

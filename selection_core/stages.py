@@ -113,15 +113,18 @@ def compute_pool(
     device: str,
     progress: Progress,
 ) -> Arrays:
-    """images, labels (claimed), true_labels, source, checksum: see `pool.generated_pool`."""
-    classes = len(data.classes)
-    common = {
-        "classes": classes,
-        "per_class": inputs["pool_per_class"],
-        "label_noise": inputs["pool_label_noise"],
-    }
+    """images, labels (claimed), true_labels, good, source, checksum: `pool.generated_pool`."""
+    common = {"classes": len(data.classes), "per_class": inputs["pool_per_class"]}
+    if inputs["pool"] in ("real", "duplicates", "collapsed"):
+        common |= {"k_shot": inputs["k_shot"], "seed": inputs["seed"]}
+    if inputs["pool"] == "duplicates":
+        return pools.duplicates_pool(data.train, **common)
+    if inputs["pool"] == "collapsed":
+        distance = _centroid_distances(inputs, data, needs["base"], device)
+        return pools.collapsed_pool(data.train, distance, **common)
+    common["label_noise"] = inputs["pool_label_noise"]
     if inputs["pool"] == "real":
-        return pools.real_pool(data.train, k_shot=inputs["k_shot"], seed=inputs["seed"], **common)
+        return pools.real_pool(data.train, **common)
     snapshots: list[dict[str, torch.Tensor]] = [{} for _ in range(inputs["generator_snapshots"])]
     for key, value in needs["generator"].items():
         index, _, name = key.partition("/")
@@ -135,6 +138,27 @@ def compute_pool(
         device=device,
         **common,
     )
+
+
+def _base_model(
+    inputs: Mapping[str, Any], data: ImageDataset, state: Arrays, device: str
+) -> Classifier:
+    model = new_classifier(inputs["classifier"], data, inputs["seed"], "classifier/weights", device)
+    model.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in state.items()})
+    return model
+
+
+def _centroid_distances(
+    inputs: Mapping[str, Any], data: ImageDataset, base: Arrays, device: str
+) -> np.ndarray:
+    """(len(train),): every training image to the k-shot centroid of its own class."""
+    part = k_shot(data.train, inputs["k_shot"], inputs["seed"])
+    model = _base_model(inputs, data, base, device)
+    real, every = (
+        feats.pooled_features(model, standardise(x.images, *part.mean_std, device))
+        for x in (part, data.train)
+    )
+    return feats.centroid_distance(every, data.train.labels, real, part.labels, len(data.classes))
 
 
 def compute_base(
@@ -179,8 +203,7 @@ def compute_features(
         classifier on the pool.
     """
     part = k_shot(data.train, inputs["k_shot"], inputs["seed"])
-    model = new_classifier(inputs["classifier"], data, inputs["seed"], "classifier/weights", device)
-    model.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in needs["base"].items()})
+    model = _base_model(inputs, data, needs["base"], device)
     candidates = standardise(needs["pool"]["images"], *part.mean_std, device)
     seen = {
         "pool": feats.pooled_features(model, candidates),

@@ -33,6 +33,7 @@ CLASSIFIER_FIELDS = (
     "classifier_patience",
     "classifier_augment",
 )
+PLANTED = ("real", "duplicates", "collapsed")
 WITHOUT_POOL = ("baseline", "traditional_augmentation", "oracle")
 WITH_CONTROLLER = ("controller", "logistic_policy", "k_matched_random", "k_matched_centroid")
 METHOD_FIELDS = ("method", "keep_share", "matched_draws", "triplet_margin")
@@ -59,8 +60,8 @@ OWN_METRICS = (
         higher_is_better=True,
         low=0,
         high=1,
-        meaning='Area under the ROC curve of the keep probability against "the claimed label is '
-        'right"; only where pool_label_noise plants wrong ones.',
+        meaning='Area under the ROC curve of the keep probability against what is planted: "the '
+        'claimed label is right", or "no copy" for pool=duplicates and pool=collapsed.',
     ),
 )
 METRIC_NAMES = (
@@ -89,25 +90,6 @@ def stages(config: SelectionConfig, seed: int) -> dict[str, Stage]:
     """
     if config.method in WITHOUT_POOL:
         return {}
-    pool_fields = ("pool", "pool_per_class", "pool_label_noise")
-    if config.pool == "real":
-        before: dict[str, Stage] = {}
-        pool_inputs = {**_fields(config, (*pool_fields, "k_shot")), "seed": seed}
-    else:
-        before = {
-            "generator": Stage(
-                name="generator",
-                inputs=_fields(config, GENERATOR_FIELDS),
-                compute="selection_core.stages:compute_generator",
-            )
-        }
-        pool_inputs = _fields(config, (*pool_fields, *GENERATOR_FIELDS))
-    pool = Stage(
-        name="pool",
-        inputs=pool_inputs,
-        compute="selection_core.stages:compute_pool",
-        needs=before,
-    )
     base = Stage(
         name="base",
         inputs={
@@ -115,6 +97,26 @@ def stages(config: SelectionConfig, seed: int) -> dict[str, Stage]:
             "seed": seed,
         },
         compute="selection_core.stages:compute_base",
+    )
+    pool_fields = ("pool", "pool_per_class", "pool_label_noise")
+    before: dict[str, Stage] = {}
+    if config.pool in PLANTED:
+        pool_inputs = {**_fields(config, (*pool_fields, "k_shot")), "seed": seed}
+        if config.pool == "collapsed":
+            before["base"] = base
+            pool_inputs["classifier"] = config.classifier
+    else:
+        before["generator"] = Stage(
+            name="generator",
+            inputs=_fields(config, GENERATOR_FIELDS),
+            compute="selection_core.stages:compute_generator",
+        )
+        pool_inputs = _fields(config, (*pool_fields, *GENERATOR_FIELDS))
+    pool = Stage(
+        name="pool",
+        inputs=pool_inputs,
+        compute="selection_core.stages:compute_pool",
+        needs=before,
     )
     features = Stage(
         name="features",
@@ -151,10 +153,10 @@ def check(config: SelectionConfig, data: ImageDataset) -> None:
     check_k_shot(data, config.k_shot)
     for index, name in enumerate(data.classes):
         left = int((data.train.labels == index).sum()) - config.k_shot
-        if config.pool == "real" and left < config.pool_per_class:
+        if config.pool in PLANTED and left < config.pool_per_class:
             raise ConfigError(
-                f"pool_per_class must be at most {left} with pool=real (training images of class "
-                f'"{name}" outside the k-shot set), got {config.pool_per_class}'
+                f"pool_per_class must be at most {left} with pool={config.pool} (training images "
+                f'of class "{name}" outside the k-shot set), got {config.pool_per_class}'
             )
         there = int((data.validation.labels == index).sum())
         if config.validation_per_class > there:

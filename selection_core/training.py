@@ -132,13 +132,13 @@ def train_cell(
     if "pool" in stages:
         pool, keep = stages["pool"], selection.masks[0]
         metrics["pool_size"] = float(len(keep))
-        right = pool["labels"] == pool["true_labels"]
-        if 0 < right.sum() < len(right):
-            metrics["keep_auc"] = keep_auc(selection.probability, right)
+        if 0 < pool["good"].sum() < len(keep):
+            metrics["keep_auc"] = keep_auc(selection.probability, pool["good"])
         artifacts = {
             "keep_probability": selection.probability,
             "pool_labels": pool["labels"],
             "pool_true_labels": pool["true_labels"],
+            "pool_good": pool["good"],
             "centroid_distance": stages["features"]["distance"],
             **thumbnails(part, pool, keep, len(data.classes)),
         }
@@ -153,9 +153,9 @@ def train_cell(
     )
 
 
-def keep_auc(probability: np.ndarray, right: np.ndarray) -> float:
-    """P(a rightly labelled candidate outranks a wrongly labelled one), ties counting half."""
-    good, bad = probability[right], np.sort(probability[~right])
+def keep_auc(probability: np.ndarray, planted: np.ndarray) -> float:
+    """P(a candidate planted as good outranks one planted as bad), ties counting half."""
+    good, bad = probability[planted], np.sort(probability[~planted])
     below = np.searchsorted(bad, good, "left") + np.searchsorted(bad, good, "right")
     return float(below.mean() / (2 * len(bad)))
 

@@ -1,0 +1,49 @@
+"""Does choosing synthetic images help, and does it take reinforcement learning to choose them?
+
+Rebuilds Tables 1 and 2 of Ye et al. 2020 ("Synthetic Sample Selection via Reinforcement Learning",
+MICCAI): real images alone, traditional augmentation, a random half of the pool, and halves chosen
+by metric learning, by centroid distance and by the controller; beside them the controls that say
+what a gain is due to (`selection_core/README.md`, "Rivals and controls"). All on the same pool,
+classifier and budget; augmentation is off for all but the arm that is named for it, as in the
+paper.
+
+    python sweeps/selection_methods.py                          # 16 images per class, mixed pool
+    python sweeps/selection_methods.py --set k_shot=16,64 --set pool=natural,mixed
+    python sweeps/selection_methods.py --set pool_label_noise=0.5      # half of the labels flipped
+    python sweeps/selection_methods.py --set pool_path=FOLDER   # your generator's images, by class
+"""
+
+from analysis import figures, tables
+from sweeps.engine.cli import Reports, main
+from sweeps.engine.study import Study
+
+STUDY = Study(
+    name="selection_methods",
+    question="Which way of choosing synthetic images helps a classifier most?",
+    core="selection_core",
+    factors={
+        "method": (
+            "baseline",
+            "traditional_augmentation",
+            "gan_augmentation",
+            "metric_learning",
+            "centroid_distance",
+            "controller",
+            "confidence_centroid",
+            "agreement",
+            "use_all",
+            "k_matched_random",
+            "k_matched_centroid",
+            "random_subset_search",
+            "logistic_policy",
+            "oracle",
+        )
+    },
+    baseline={"method": "controller"},
+    data="ihc-colon",
+    tables=("ye2020_t1_cervical_test", "ye2020_t2_pcam_test"),
+    fixed={"classifier_augment": "none", "matched_draws": 3},
+)
+
+if __name__ == "__main__":
+    main(STUDY, Reports(show=tables.print_tables, write=(tables.rebuild, figures.rebuild)), __doc__)
