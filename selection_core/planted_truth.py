@@ -123,5 +123,5 @@ def draw(rows: list[dict[str, Any]], axes: Any) -> Any:
     axes.set_xticks(range(len(arms)), [f"{c}\n{p}" for c, p in arms])
     axes.set_ylim(0, 1)
     axes.set_ylabel('AUC of keep probability\nfor "the label is right"')
-    axes.legend(ncols=len(signs), loc="lower right")
+    axes.legend(ncols=len(signs), loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
     return axes
