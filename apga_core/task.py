@@ -177,13 +177,13 @@ def stages(config: APGAConfig, seed: int) -> Mapping[str, Stage]:
         # By content: another file under the same name is another classifier.
         content = Path(config.weights_path).read_bytes()
         inputs["weights_sha256"] = hashlib.sha256(content).hexdigest()
-    base = Stage(name="base", inputs=inputs, compute="apga_core.training:train_base")
+    base = Stage(name="base", inputs=inputs, compute="apga_core.stages:train_base")
     if config.method not in POLICY_METHODS:
         return {"base": base}
     controls = Stage(
         name="controls",
         inputs={name: getattr(config, name) for name in CONTROL_FIELDS} | {"seed": seed},
-        compute="apga_core.training:score_controls",
+        compute="apga_core.stages:score_controls",
         needs={"base": base},
     )
     return {"base": base, "controls": controls}
