@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cluster.space import Choice, Problem, Range, Space, points, restrict
+from cluster.space import Choice, Problem, Range, Space, active, points, restrict
 from cluster.stopping import ALPHA
 from imaging_core import datasets
 from imaging_core.fields import ConfigError, as_dict, build, did_you_mean, field_names
@@ -226,10 +226,13 @@ def _probes(
     yield {**shared, **default}
     for name, axis in space.items():
         for value in axis.probes():
-            # Another level may open or close other axes.
             moved = {**shared, **default, name: value}
-            if all(moved.get(other) in levels for other, levels in axis.when.items()):
-                yield {n: v for n, v in moved.items() if n != DATA}
+            if not active(axis, moved):
+                continue
+            for other, opened in space.items():  # the move may open axes: any value of theirs
+                if other not in default and other != name and active(opened, moved):
+                    moved[other] = opened.probes()[0]
+            yield moved
 
 
 def _check_objective(search: Search) -> None:

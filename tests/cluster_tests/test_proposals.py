@@ -1,0 +1,236 @@
+"""Proposals without an engine: a toy objective, a ledger in a list, an interruption anywhere."""
+
+import sqlite3
+
+import pytest
+
+from cluster.campaign import Campaign
+from cluster.proposals import (
+    COMPLETE,
+    FAILED,
+    OPEN,
+    STOPPED,
+    Proposal,
+    best_of,
+    importances,
+    propose,
+)
+from cluster.space import Choice, Problem, Range, points, restrict
+
+SPACE = {
+    "rate": Range(1e-4, 1.0, log=True),
+    "kind": Choice(("a", "b")),
+    "depth": Range(1, 4, when={"kind": ("b",)}),
+    "extra": Range(0.0, 1.0, when={"arm": ("two",)}),
+}
+GROUPS = {"one": {"arm": "one"}, "two": {"arm": "two"}}
+
+
+def problem(**changes) -> Problem:
+    values = {
+        "name": "toy",
+        "space": SPACE,
+        "groups": GROUPS,
+        "defaults": {
+            "one": {"rate": 0.1, "kind": "a"},
+            "two": {"rate": 0.1, "kind": "a", "extra": 0.5},
+        },
+        "trials": 7,
+        "seeds": (10, 11, 12, 13),
+        "maximize": True,
+        "alpha": 0.125,
+        "seed": 0,
+    }
+    return Problem(**{**values, **changes})
+
+
+def objective(point, seed) -> float:
+    """Best at rate 0.01 and kind b; the seeds shift every arm alike."""
+    bonus = 0.2 if point["kind"] == "b" else 0.0
+    return bonus - abs(point["rate"] - 0.01) + 0.01 * (seed % 3)
+
+
+class Stopped(Exception):
+    """The process is gone."""
+
+
+class Book:
+    """A ledger in memory that dies after so many writes and cells."""
+
+    def __init__(self) -> None:
+        self.recorded, self.stops, self.cells = [], {}, {}
+        self.left: int | None = None
+
+    def _tick(self) -> None:
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise Stopped
+
+    def known(self):
+        found = []
+        for number, group, point in self.recorded:
+            values = {s: v for (n, s), v in self.cells.items() if n == number}
+            state = COMPLETE if len(values) == 4 else STOPPED if number in self.stops else OPEN
+            found.append(
+                Proposal(number=number, group=group, point=point, state=state, values=values)
+            )
+        return found
+
+    def record(self, proposal) -> None:
+        self._tick()
+        self.recorded.append((proposal.number, proposal.group, dict(proposal.point)))
+
+    def record_stop(self, proposal, best) -> None:
+        self._tick()
+        self.stops[proposal.number] = best.number
+
+    def steps(self, proposal):
+        return [(seed, []) for seed in problem().seeds if seed not in proposal.values]
+
+    def run(self, asked: Problem, database=None) -> Campaign:
+        campaign = Campaign(asked, self, database=database)
+        while (proposal := campaign.next()) is not None:
+            for seed, _ in self.steps(proposal):
+                self._tick()
+                assert (proposal.number, seed) not in self.cells, "a cell was computed twice"
+                value = objective(proposal.point, seed)
+                self.cells[proposal.number, seed] = value
+                if not campaign.report(proposal, seed, value):
+                    break
+        return campaign
+
+
+def states(database) -> dict[str, int]:
+    with sqlite3.connect(database) as connection:
+        rows = connection.execute("select state, count(*) from trials group by state").fetchall()
+    return dict(rows)
+
+
+def test_the_default_comes_first_and_every_group_gets_its_trials_in_turn():
+    book = Book()
+    book.run(problem())
+    assert [group for _, group, _ in book.recorded] == ["one", "two"] * 7
+    assert book.recorded[0][2] == {"rate": 0.1, "kind": "a"}
+    assert book.recorded[1][2] == {"rate": 0.1, "kind": "a", "extra": 0.5}
+
+
+def test_an_axis_is_there_only_where_its_condition_is_met():
+    book = Book()
+    book.run(problem())
+    for _, group, point in book.recorded:
+        assert ("depth" in point) == (point["kind"] == "b")
+        assert ("extra" in point) == (group == "two")
+        assert 1e-4 <= point["rate"] <= 1.0
+        assert isinstance(point.get("depth", 1), int)
+
+
+@pytest.mark.parametrize("every", [4, 13])
+def test_killed_anywhere_and_run_again_it_is_the_undisturbed_search(every, tmp_path):
+    undisturbed = Book()
+    undisturbed.run(problem())
+    book, kills = Book(), 0
+    while True:
+        book.left = every
+        try:
+            book.run(problem())
+            break
+        except Stopped:
+            kills += 1
+    assert kills > 3
+    book.left = None
+    book.run(problem(), tmp_path / "optuna.db")
+    assert book.recorded == undisturbed.recorded
+    assert book.cells == undisturbed.cells
+    assert book.stops == undisturbed.stops
+    assert len(book.stops) > 0
+    assert states(tmp_path / "optuna.db") == {
+        "COMPLETE": 14 - len(book.stops),
+        "PRUNED": len(book.stops),
+    }
+
+
+def test_more_trials_go_on_where_fewer_ended():
+    book, longer = Book(), Book()
+    book.run(problem(trials=3))
+    book.run(problem(trials=5))
+    longer.run(problem(trials=5))
+    assert book.recorded == longer.recorded
+
+
+def test_a_finite_space_is_proposed_once_each_and_then_refused():
+    space = {"kind": Choice(("a", "b")), "depth": Range(1, 4, when={"kind": ("b",)})}
+    assert len(list(points(space, {}))) == 5
+    asked = problem(space=space, groups={"": {}}, defaults={"": {"kind": "a"}}, trials=5)
+    known: list[Proposal] = []
+    for number in range(5):
+        point = propose(asked, "", known)
+        assert point not in [p.point for p in known]
+        known.append(
+            Proposal(number=number, group="", point=point, state=COMPLETE, values={0: 1.0})
+        )
+    with pytest.raises(ValueError, match=r"every point of toy has been proposed \(5\); ask for"):
+        propose(asked, "", known)
+
+
+def test_the_sampler_learns():
+    """From trials that say b is better it proposes b more often than the half of chance."""
+    book = Book()
+    book.run(problem(trials=30, alpha=0.0))
+    late = [point for number, _, point in book.recorded if number >= 30]
+    assert sum(point["kind"] == "b" for point in late) > 0.7 * len(late)
+    flipped = Book()
+    campaign = Campaign(problem(trials=30, alpha=0.0, maximize=False), flipped, database=None)
+    while (proposal := campaign.next()) is not None:
+        for seed in campaign.problem.seeds:
+            campaign.report(proposal, seed, objective(proposal.point, seed))
+    worse = [p.point for p in campaign.proposals[30:]]
+    assert sum(point["kind"] == "b" for point in worse) < 0.5 * len(worse)
+
+
+def test_a_failed_arm_is_over_and_never_the_best(tmp_path):
+    book = Book()
+    campaign = Campaign(problem(trials=1), book, database=tmp_path / "optuna.db")
+    first = campaign.next()
+    campaign.report(first, 10, 9.0)
+    campaign.fail(first)
+    second = campaign.next()
+    for seed in problem().seeds:
+        campaign.report(second, seed, 0.0)
+    assert campaign.next() is None
+    assert first.state == FAILED
+    assert best_of(problem(), "one", campaign.proposals) is None
+    assert best_of(problem(), "two", campaign.proposals) is second
+    assert states(tmp_path / "optuna.db") == {"COMPLETE": 1, "FAIL": 1}
+
+
+def test_of_equals_the_earliest_wins_so_that_a_default_is_only_beaten():
+    equal = [
+        Proposal(number=n, group="one", point={}, state=COMPLETE, values={0: 0.5})
+        for n in (2, 0, 1)
+    ]
+    for maximize in (True, False):
+        assert best_of(problem(maximize=maximize), "one", equal).number == 0
+
+
+def test_importance_names_the_axis_that_matters():
+    known = []
+    space = {"rate": Range(0.0, 1.0), "noise": Range(0.0, 1.0)}
+    asked = problem(space=space, groups={"": {}}, defaults={"": {"rate": 0.5, "noise": 0.5}})
+    for number in range(25):
+        point = propose(asked, "", known)
+        known.append(
+            Proposal(
+                number=number, group="", point=point, state=COMPLETE, values={0: point["rate"]}
+            )
+        )
+    shares = importances(asked, known)[""]
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert shares["rate"] > 0.8
+    assert importances(asked, known[:2]) == {}
+
+
+def test_restrict_keeps_the_axes_that_hold():
+    values = {"rate": 0.1, "kind": "a", "depth": 2, "extra": 0.3}
+    assert restrict(SPACE, GROUPS["one"], values) == {"rate": 0.1, "kind": "a"}
+    assert restrict(SPACE, GROUPS["two"], {**values, "kind": "b"}) == {**values, "kind": "b"}
