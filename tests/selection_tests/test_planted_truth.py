@@ -38,7 +38,8 @@ def prepared(data):
 )
 def test_keep_probability_finds_the_right_labels(data, prepared, controller, policy_gradient):
     mean = {}
-    for sign in SIGNS:
+    # The null is drawn once per controller: without a reward the two updates have nothing to tell.
+    for sign in SIGNS if policy_gradient == "reinforce" else SIGNS[:2]:
         arm = {
             "controller": controller,
             "policy_gradient": policy_gradient,

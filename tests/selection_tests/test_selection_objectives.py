@@ -127,7 +127,7 @@ def test_ppo_equals_torchrl_in_loss_and_gradient(sign):
         0.2,
     )
     loss.backward()
-    agree = abs(float(loss - expected)) < 1e-5 and torch.allclose(
+    agree = abs((loss - expected).item()) < 1e-5 and torch.allclose(
         logits.grad, table.logits.grad, atol=1e-5
     )
     assert agree == (sign == 1)  # the twin with a flipped advantage must not pass
