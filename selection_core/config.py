@@ -5,10 +5,11 @@ The class defaults are the `paper` preset. This file imports no torch.
 
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
 from imaging_core.fields import ours, paper
+from selection_core.pool_folder import stamped
 
 SILENT = "the paper gives no value"
 
@@ -47,13 +48,16 @@ class SelectionConfig:
     )
 
     # The candidate pool (section 3.1)
-    pool: Literal["natural", "mixed", "real", "duplicates", "collapsed"] = ours(
+    pool: Literal["natural", "mixed", "folder", "real", "duplicates", "collapsed"] = ours(
         "natural",
-        "natural: the last generator; mixed: equal shares of its training snapshots; planted "
+        "natural: the last generator; mixed: equal shares of its training snapshots; folder: your "
+        "images at pool_path; planted "
         "truths of training images outside the k-shot set: real; duplicates: half are copies of "
         "the k-shot set; collapsed: half are one image, the most central of its class",
     )
     pool_per_class: int = paper(1024, "section 3.1, cervical; 2,048 for PCam", ge=8)
+    pool_path: str = ours("", "a folder of images per class, for pool=folder")
+    pool_quality: Literal["off", "on"] = ours("off", "on: FID, KID and CAS of the pool, once")
     pool_label_noise: float = ours(0.0, "share of candidates given a wrong label", ge=0, le=1)
     generator_seed: int = ours(0, "one generator and pool for all seeds, as in the paper", ge=0)
     generator_steps: int = ours(20_000, "ours: HistoGAN's settings are not in the paper", ge=1)
@@ -148,6 +152,11 @@ class SelectionConfig:
     value_weight: float = ours(0.5, SILENT, ge=0)
     max_grad_norm: float = ours(0.5, SILENT, gt=0)
 
+    @field_validator("pool_path")
+    @classmethod
+    def _stamp(cls, value: str) -> str:
+        return stamped(value) if value else value
+
     @model_validator(mode="after")
     def _fit_together(self) -> "SelectionConfig":
         if self.controller_width % (2 * self.controller_heads):
@@ -165,14 +174,19 @@ class SelectionConfig:
                 f"episodes must be even with sampling=antithetic, got {self.episodes}; "
                 f"try episodes={self.episodes + 1}"
             )
-        if self.pool not in ("natural", "mixed") and self.k_shot == 0:
+        if self.pool in ("real", "duplicates", "collapsed") and self.k_shot == 0:
             raise ValueError(
                 f"k_shot must be above 0 with pool={self.pool}, which draws its candidates from "
                 "the training images left over, got 0; try k_shot=16"
             )
-        if self.pool in ("duplicates", "collapsed") and self.pool_label_noise:
+        if (self.pool == "folder") != bool(self.pool_path):
             raise ValueError(
-                f"pool_label_noise must be 0 with pool={self.pool}, which plants its own truth, "
+                "pool_path must be given with pool=folder, and with it only, got "
+                f'pool={self.pool} and pool_path="{self.pool_path}"; try pool=folder pool_path=PATH'
+            )
+        if self.pool in ("duplicates", "collapsed", "folder") and self.pool_label_noise:
+            raise ValueError(
+                f"pool_label_noise must be 0 with pool={self.pool}, whose labels are its own, "
                 f"got {self.pool_label_noise}; try pool=real"
             )
         if self.generator_snapshots > self.generator_steps:

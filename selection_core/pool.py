@@ -11,6 +11,7 @@ from imaging_core.seeding import numpy_generator, torch_generator
 from imaging_core.splits import k_shot_index
 from imaging_core.task import Arrays
 from selection_core.generator import GanConfig, build_generator, sample
+from selection_core.pool_folder import read_pool
 
 
 def checksum(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -68,6 +69,23 @@ def generated_pool(
         rows = np.flatnonzero(source == index)
         images[rows] = sample(network, true[rows], latents[rows], classes, device=device)
     return _arrays(images, claimed, true, source)
+
+
+def folder_pool(
+    path: str,
+    classes: tuple[str, ...],
+    *,
+    per_class: int,
+    channels: int,
+    size: tuple[int, int],
+    seed: int,
+) -> Arrays:
+    """A user's images, `per_class` of each class at random; the labels are taken at their word."""
+    rng = numpy_generator(seed, "pool/folder")
+    images, labels = read_pool(
+        path, classes, per_class=per_class, channels=channels, size=size, rng=rng
+    )
+    return _arrays(images, labels, labels, np.arange(len(labels)))
 
 
 def real_pool(

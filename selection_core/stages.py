@@ -19,6 +19,7 @@ from imaging_core.task import Arrays, Progress
 from selection_core import features as feats
 from selection_core import pool as pools
 from selection_core.generator import GanConfig, train_generator
+from selection_core.quality import frechet_distance, kernel_distance, recall_per_class
 
 
 def gan_config(values: Mapping[str, Any]) -> GanConfig:
@@ -122,6 +123,15 @@ def compute_pool(
     if inputs["pool"] == "collapsed":
         distance = _centroid_distances(inputs, data, needs["base"], device)
         return pools.collapsed_pool(data.train, distance, **common)
+    if inputs["pool"] == "folder":
+        return pools.folder_pool(
+            inputs["pool_path"],
+            data.classes,
+            per_class=inputs["pool_per_class"],
+            channels=data.channels,
+            size=data.size,
+            seed=inputs["generator_seed"],
+        )
     common["label_noise"] = inputs["pool_label_noise"]
     if inputs["pool"] == "real":
         return pools.real_pool(data.train, **common)
@@ -216,3 +226,43 @@ def compute_features(
         seen["pool"], needs["pool"]["labels"], seen["real"], part.labels, len(data.classes)
     )
     return {**seen, "distance": distance, "probability": predict(model, candidates).numpy()}
+
+
+def compute_quality(
+    inputs: Mapping[str, Any],
+    data: ImageDataset,
+    needs: Mapping[str, Arrays],
+    *,
+    device: str,
+    progress: Progress,
+) -> Arrays:
+    """fid, kid, reference_fid (), of the pool against all training images; cas (classes,).
+
+    CAS is the recall, class by class, on validation of a classifier trained on the pool alone. The
+    test set is not read.
+    """
+    seed = inputs["seed"]
+    model = _base_model(inputs, data, needs["extractor"], device)
+    images, labels = candidates(needs["pool"], data.train, device)
+    train, validation = (
+        feats.pooled_features(model, labelled(x, data.train, device)[0])
+        for x in (data.train, data.validation)
+    )
+    made = feats.pooled_features(model, images)
+    judge = new_classifier(inputs["classifier"], data, seed, "classifier/weights", device)
+    fit(
+        judge,
+        images,
+        labels,
+        config=final_fit({**inputs, "classifier_patience": 0}),
+        generator=torch_generator(seed, "classifier/fit"),
+        keep_best=False,
+        progress=progress,
+    )
+    probability = predict(judge, labelled(data.validation, data.train, device)[0]).numpy()
+    return {
+        "fid": np.array(frechet_distance(train, made)),
+        "kid": np.array(kernel_distance(train, made)),
+        "reference_fid": np.array(frechet_distance(train, validation)),
+        "cas": recall_per_class(data.validation.labels, probability),
+    }

@@ -9,6 +9,7 @@ from imaging_core.metric_table import METRICS
 from imaging_core.splits import check_k_shot
 from imaging_core.task import Metric, Stage, Task
 from selection_core.config import PRESETS, SelectionConfig
+from selection_core.pool_folder import by_class
 
 GENERATOR_FIELDS = (
     "generator_seed",
@@ -64,6 +65,50 @@ OWN_METRICS = (
         'claimed label is right", or "no copy" for pool=duplicates and pool=collapsed.',
     ),
 )
+QUALITY_METRICS = (
+    Metric(
+        name="pool_fid",
+        label="FID (own features)",
+        higher_is_better=False,
+        low=0,
+        high=float("inf"),
+        meaning="Fréchet distance of the pool to all training images, in the features of a "
+        "classifier trained on them; not Inception's, so no printed FID compares.",
+    ),
+    Metric(
+        name="pool_kid",
+        label="KID (own features)",
+        higher_is_better=False,
+        low=-float("inf"),
+        high=float("inf"),
+        meaning="Squared MMD (cubic kernel, unbiased) of the same two sets of features.",
+    ),
+    Metric(
+        name="reference_fid",
+        label="FID of validation images (own features)",
+        higher_is_better=None,
+        low=0,
+        high=float("inf"),
+        meaning="What real images of other patients score: the least a generator can hope for.",
+    ),
+    Metric(
+        name="pool_cas",
+        label="CAS",
+        higher_is_better=True,
+        low=0,
+        high=1,
+        meaning="Validation accuracy, mean over classes, of a classifier trained on the whole pool "
+        "alone (artifact pool_cas_per_class holds the classes).",
+    ),
+    Metric(
+        name="pool_cas_worst",
+        label="CAS of the worst class",
+        higher_is_better=True,
+        low=0,
+        high=1,
+        meaning="The lowest of the classes behind CAS.",
+    ),
+)
 METRIC_NAMES = (
     "accuracy",
     "auc",
@@ -105,6 +150,8 @@ def stages(config: SelectionConfig, seed: int) -> dict[str, Stage]:
         if config.pool == "collapsed":
             before["base"] = base
             pool_inputs["classifier"] = config.classifier
+    elif config.pool == "folder":
+        pool_inputs = _fields(config, (*pool_fields, "pool_path", "generator_seed"))
     else:
         before["generator"] = Stage(
             name="generator",
@@ -125,6 +172,20 @@ def stages(config: SelectionConfig, seed: int) -> dict[str, Stage]:
         needs={"pool": pool, "base": base},
     )
     found = {**before, "pool": pool, "base": base, "features": features}
+    if config.pool_quality == "on" and config.pool not in PLANTED:
+        of_extractor = {**_fields(config, CLASSIFIER_FIELDS), "seed": config.generator_seed}
+        extractor = Stage(
+            name="extractor",
+            inputs={**of_extractor, "k_shot": 0},
+            compute="selection_core.stages:compute_base",
+        )
+        found["extractor"] = extractor
+        found["quality"] = Stage(
+            name="quality",
+            inputs=of_extractor,
+            compute="selection_core.stages:compute_quality",
+            needs={"pool": pool, "extractor": extractor},
+        )
     if config.method in WITH_CONTROLLER:
         if config.method == "logistic_policy":
             config = replace(config, controller="logistic")
@@ -150,6 +211,8 @@ def check(config: SelectionConfig, data: ImageDataset) -> None:
             does not read.
     """
     _check_method(config)
+    if config.pool == "folder":
+        by_class(config.pool_path, data.classes, config.pool_per_class)
     check_k_shot(data, config.k_shot)
     for index, name in enumerate(data.classes):
         left = int((data.train.labels == index).sum()) - config.k_shot
@@ -200,5 +263,5 @@ TASK = Task(
     check=check,
     stages=stages,
     train="selection_core.training:train_cell",
-    metrics=(*(METRICS[name] for name in METRIC_NAMES), *OWN_METRICS),
+    metrics=(*(METRICS[name] for name in METRIC_NAMES), *OWN_METRICS, *QUALITY_METRICS),
 )

@@ -142,6 +142,16 @@ def train_cell(
             "centroid_distance": stages["features"]["distance"],
             **thumbnails(part, pool, keep, len(data.classes)),
         }
+    if "quality" in stages:
+        quality = stages["quality"]
+        metrics |= {
+            "pool_fid": float(quality["fid"]),
+            "pool_kid": float(quality["kid"]),
+            "reference_fid": float(quality["reference_fid"]),
+            "pool_cas": float(quality["cas"].mean()),
+            "pool_cas_worst": float(quality["cas"].min()),
+        }
+        artifacts["pool_cas_per_class"] = quality["cas"]
     return Outcome(
         metrics=metrics,
         predictions=(

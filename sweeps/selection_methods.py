@@ -10,7 +10,7 @@ paper.
     python sweeps/selection_methods.py                          # 16 images per class, mixed pool
     python sweeps/selection_methods.py --set k_shot=16,64 --set pool=natural,mixed
     python sweeps/selection_methods.py --set pool_label_noise=0.5      # half of the labels flipped
-    python sweeps/selection_methods.py --set pool_path=FOLDER   # your generator's images, by class
+    python sweeps/selection_methods.py --set pool=folder --set pool_path=FOLDER
 """
 
 from analysis import figures, tables
@@ -42,7 +42,7 @@ STUDY = Study(
     baseline={"method": "controller"},
     data="ihc-colon",
     tables=("ye2020_t1_cervical_test", "ye2020_t2_pcam_test"),
-    fixed={"classifier_augment": "none", "matched_draws": 3},
+    fixed={"classifier_augment": "none", "matched_draws": 3, "pool_quality": "on"},
 )
 
 if __name__ == "__main__":

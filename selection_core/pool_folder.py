@@ -1,0 +1,109 @@
+"""A pool that the user brings: a folder with one folder of images per class, named as the classes.
+
+A path is stamped with a hash of its files (`PATH#0123456789abcdef`) when a configuration is made,
+so that results belong to the images and not to a place whose contents may change. No torch.
+"""
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from imaging_core.datasets.images import FORMAT_OF_SUFFIX, read_images
+from imaging_core.fields import ConfigError, did_you_mean
+
+
+def split_stamp(path: str) -> tuple[Path, str]:
+    """`"a/b#0f…"` → (a/b, "0f…"); the stamp is empty where there is none."""
+    place, _, stamp = path.partition("#")
+    return Path(place).expanduser(), stamp
+
+
+@lru_cache(maxsize=8)
+def _digest(root: Path) -> str:
+    digest = hashlib.sha256()
+    for name in _images(root):
+        digest.update(f"{name}\0".encode())
+        digest.update((root / name).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _images(root: Path) -> list[str]:
+    return sorted(
+        path.relative_to(root).as_posix()
+        for path in root.glob("*/*")
+        if path.suffix.lower() in FORMAT_OF_SUFFIX
+    )
+
+
+def stamped(path: str) -> str:
+    """`path` with the stamp of the images that are there now.
+
+    Raises:
+        ValueError: no such folder, or images other than those of the stamp that `path` carries.
+    """
+    root, stamp = split_stamp(path)
+    if not root.is_dir():
+        raise ValueError(f'pool_path must be a folder, "{root}" is none')
+    now = _digest(root)
+    if stamp not in ("", now):
+        raise ValueError(
+            f"pool_path must hold the images it held before ({root}#{stamp}), got #{now}; give "
+            "changed images a folder of their own"
+        )
+    return f"{root}#{now}"
+
+
+def by_class(path: str, classes: tuple[str, ...], per_class: int) -> list[list[str]]:
+    """The image files of each class, as paths inside the folder, sorted.
+
+    Raises:
+        ConfigError: a folder that is no class, or a class with fewer than `per_class` images.
+    """
+    root, _ = split_stamp(path)
+    names = _images(root)
+    found = sorted({name.split("/")[0] for name in names})
+    for name in found:
+        if name not in classes:
+            raise ConfigError(
+                f'pool_path: the folders must be classes of the data, got "{name}"'
+                f"{did_you_mean(name, classes)} (classes: {', '.join(classes)})"
+            )
+    listed = [[n for n in names if n.split("/")[0] == label] for label in classes]
+    for label, own in zip(classes, listed, strict=True):
+        if len(own) < per_class:
+            raise ConfigError(
+                f"pool_per_class must be at most {len(own)} (images of {label} in {root}), got "
+                f"{per_class}"
+            )
+    return listed
+
+
+def read_pool(
+    path: str,
+    classes: tuple[str, ...],
+    *,
+    per_class: int,
+    channels: int,
+    size: tuple[int, int],
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`per_class` images of each class drawn by `rng`: (N, C, H, W) uint8, and labels (N,).
+
+    Raises:
+        ConfigError: see `by_class`.
+        DataError: an image breaks a rule; all of them are listed.
+    """
+    drawn = [
+        [own[row] for row in np.sort(rng.permutation(len(own))[:per_class])]
+        for own in by_class(path, classes, per_class)
+    ]
+    images = read_images(
+        split_stamp(path)[0],
+        [name for own in drawn for name in own],
+        size=size,
+        resize="bilinear",
+        colour="grey" if channels == 1 else "rgb",
+    )
+    return images, np.repeat(np.arange(len(classes)), per_class)

@@ -1,0 +1,108 @@
+"""FID and KID against closed forms, CAS, and a pool that the user brings as a folder."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.linalg import sqrtm
+from test_selection_cell import TINY, make_data, run_cell
+from torchmetrics.image.kid import poly_mmd
+
+from imaging_core.fields import ConfigError, build
+from selection_core.config import SelectionConfig
+from selection_core.quality import frechet_distance, kernel_distance, recall_per_class
+from selection_core.task import TASK
+
+
+def test_frechet_distance_is_scipys():
+    rng = np.random.default_rng(0)
+    real = rng.normal(size=(60, 5)).astype(np.float32)
+    fake = (rng.normal(size=(40, 5)) @ rng.normal(size=(5, 5)) + 0.5).astype(np.float32)
+    a, b = (np.cov(x.astype(np.float64), rowvar=False) for x in (real, fake))
+    gap = real.mean(0, dtype=np.float64) - fake.mean(0, dtype=np.float64)
+    expected = gap @ gap + np.trace(a + b - 2 * sqrtm(a @ b).real)
+    assert frechet_distance(real, fake) == pytest.approx(expected, rel=1e-6)
+    assert frechet_distance(real, real) == pytest.approx(0, abs=1e-6)
+    with pytest.raises(ValueError, match="at least 2 images a set, got 1 and 40"):
+        frechet_distance(real[:1], fake)
+
+
+def test_kernel_distance_is_the_double_sum_and_torchmetrics():
+    rng = np.random.default_rng(1)
+    real, fake = rng.normal(size=(7, 3)), rng.normal(size=(5, 3)) + 1
+
+    def kernel(a, b):
+        return (a @ b / 3 + 1) ** 3
+
+    def mean(xs, ys, *, same):
+        terms = [
+            kernel(x, y)
+            for i, x in enumerate(xs)
+            for j, y in enumerate(ys)
+            if not (same and i == j)
+        ]
+        return np.mean(terms)
+
+    expected = (
+        mean(real, real, same=True) + mean(fake, fake, same=True) - 2 * mean(real, fake, same=False)
+    )
+    assert kernel_distance(real, fake) == pytest.approx(expected)
+    rows = [torch.from_numpy(x) for x in (real[:5], fake)]  # torchmetrics: sets of one size only
+    assert kernel_distance(real[:5], fake) == pytest.approx(float(poly_mmd(*rows)))
+
+
+def test_recall_per_class():
+    probability = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.6, 0.4]])
+    assert recall_per_class(np.array([0, 0, 1, 0]), probability).tolist() == [2 / 3, 1.0]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, level in (("dark", 40), ("bright", 180)):
+        (tmp_path / name).mkdir()
+        for index in range(10):
+            pixels = rng.integers(level, level + 60, (20, 20)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{index}.png")
+    return tmp_path
+
+
+def test_a_folder_of_images_is_a_pool(folder):
+    data = make_data().check()
+    own = {"pool": "folder", "pool_path": str(folder), "pool_quality": "on"}
+    stages, outcome = run_cell(data, method="use_all", **own)
+    assert "generator" not in stages
+    pool = stages["pool"]
+    assert pool["images"].shape == (16, 1, 16, 16)
+    means = pool["images"].mean((1, 2, 3))
+    assert means[pool["labels"] == 0].max() < 110 < means[pool["labels"] == 1].min()
+    assert outcome.metrics["selected"] == 16
+    assert outcome.metrics["pool_fid"] > 0
+    assert outcome.artifacts["pool_cas_per_class"].shape == (2,)
+    assert outcome.metrics["pool_cas"] == outcome.artifacts["pool_cas_per_class"].mean()
+
+
+def test_results_belong_to_the_images_and_not_to_the_place(folder):
+    fields = {**TINY, "pool": "folder", "pool_path": str(folder)}
+    first = build(SelectionConfig, fields)
+    path, _, stamp = first.pool_path.partition("#")
+    assert path == str(folder)
+    assert len(stamp) == 16
+    assert build(SelectionConfig, {**fields, "pool_path": first.pool_path}) == first
+    other = f"{folder}#0123456789abcdef"
+    with pytest.raises(ConfigError, match=r"must hold the images it held before .*0123456789"):
+        build(SelectionConfig, {**fields, "pool_path": other})
+
+
+def test_a_folder_that_does_not_fit_is_refused(folder):
+    data = make_data().check()
+    fields = {**TINY, "pool": "folder", "pool_path": str(folder)}
+    with pytest.raises(ConfigError, match=r"pool_per_class must be at most 10 .*dark.* got 12"):
+        TASK.check(build(SelectionConfig, {**fields, "pool_per_class": 12}), data)
+    (folder / "bright").rename(folder / "brigth")
+    with pytest.raises(ConfigError, match=r'classes of the data, got "brigth".*"bright"'):
+        TASK.check(build(SelectionConfig, fields), data)
+    with pytest.raises(ConfigError, match="pool_path must be a folder"):
+        build(SelectionConfig, {**fields, "pool_path": str(folder / "none")})
+    with pytest.raises(ConfigError, match="pool_path must be given with pool=folder"):
+        build(SelectionConfig, {**fields, "pool": "natural"})
