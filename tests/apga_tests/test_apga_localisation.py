@@ -17,7 +17,7 @@ from imaging_core.seeding import torch_generator
 
 CONFIG = APGAConfig(
     policy_network="coarse-unet",
-    policy_learning_rate=3e-3,
+    policy_learning_rate=5e-3,
     sampling="bernoulli-grid",
     grid=8,
     samples=4,
@@ -70,7 +70,7 @@ def learner() -> Learner:
     fit(
         net, images[:400], labels[:400], generator=torch_generator(0, "fit"), keep_best=False,
         config=FitConfig(
-            epochs=6, batch_size=50, learning_rate=3e-3, optimiser="adam", schedule="onecycle",
+            epochs=5, batch_size=50, learning_rate=3e-3, optimiser="adam", schedule="onecycle",
             weight_decay=0.0, patience=0, min_steps=0, augment="flips",
         ),
     )  # fmt: skip
@@ -78,7 +78,7 @@ def learner() -> Learner:
 
 
 @functools.cache
-def found(kind: type[PolicyArm], steps: int = 100) -> dict[str, float]:
+def found(kind: type[PolicyArm], steps: int = 60) -> dict[str, float]:
     """Rewards of the top-ranked pixels and of patches as large elsewhere, on unseen positives."""
     images, labels, truth = planted()
     generator = torch_generator(0, "policy")
@@ -125,4 +125,5 @@ def test_the_twins_do_not_find_it(twin):
     result, true = found(twin), found(PolicyArm)
     assert result["top"] < 0.5 * true["top"], result
     assert result["top"] <= 5 * max(result["random"], 0.05), result
-    assert result["auroc"] < 0.7, result
+    assert result["iou"] < 0.5 * true["iou"]
+    assert result["auroc"] < true["auroc"] - 0.1

@@ -1,5 +1,6 @@
 """`phantom-xray`: disjoint by patient, and no trivial score finds its lesion."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -14,16 +15,19 @@ from imaging_core.fields import ConfigError
 from imaging_core.fitting import standardise
 from imaging_core.seeding import torch_generator
 
+IMAGES = 200  # test images with a lesion, as the card says
+
 
 def trivial_scores(variant: str) -> dict[str, float]:
     """AUROC for the lesion pixels of the test images, per score that has seen no label."""
     data = phantom_xray.load(variant)
-    part = data.test
+    rows = np.flatnonzero(data.test.labels)[:IMAGES]
+    part = data.test.take(rows)
     x = part.images[:, 0] / 255.0
     scores = {
         "raw intensity": x,
         "image − blur": x - gaussian_filter(x, (0, 3.0, 3.0)),
-        "bone mask": phantom_xray.bone_masks(variant)["test"].astype(float),
+        "bone mask": phantom_xray.bone_masks(variant)["test"][rows].astype(float),
     }
     images = standardise(part.images, *data.train.mean_std, "cpu")
     untrained = []
@@ -86,7 +90,7 @@ def test_nothing_off_the_bone_depends_on_the_class():
 
 
 def test_the_same_seed_gives_the_same_phantom():
-    variant = phantom_xray.VARIANTS["fracture"]
+    variant = dataclasses.replace(phantom_xray.VARIANTS["fracture"], patients=40)
     first, _ = phantom_xray.generate(variant, name="a", seed=3)
     again, _ = phantom_xray.generate(variant, name="a", seed=3)
     other, _ = phantom_xray.generate(variant, name="a", seed=4)
