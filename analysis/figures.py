@@ -5,7 +5,9 @@ python analysis/figures.py results/controller_ablation
 
 import hashlib
 import io
+import itertools
 import json
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -37,6 +39,9 @@ from sweeps.ledger.files import Store
 from sweeps.ledger.read import Ledger, read_artifacts, read_ledger
 
 MOST_ARMS = 40
+MOST_METRICS = 4
+MOST_GALLERIES = 6
+"""Beyond these a study's figures would be too many to look at; the tables have every metric."""
 INDEX = "figures/index.json"
 CURVES = {
     "reward": ("reward", "RL iteration"),
@@ -54,7 +59,7 @@ def _unit(metric: Metric) -> str:
 
 
 def _titled(ax: Axes, ledger: Ledger, text: str) -> Figure:
-    ax.set_title(f"{ledger.manifest.study}: {text}")
+    ax.set_title(textwrap.fill(f"{ledger.manifest.study}: {text}", 56))
     return ax.figure
 
 
@@ -71,15 +76,17 @@ def metric_figures(ledger: Ledger, cells: pd.DataFrame) -> Drawn:
     headline = headline_metric(ledger)
     arms = arms_of(ledger)
     baseline = baseline_name(ledger)
-    for metric in present_metrics(ledger):
+    directed = [m for m in present_metrics(ledger) if m.higher_is_better is not None]
+    chosen = [m for m in directed[:MOST_METRICS] if m != headline] + [headline] * bool(headline)
+    for metric in chosen:
         column = f"metric.{metric.name}"
         ax = plots.means(cells, column, label=_unit(metric))
         yield f"means_{metric.name}", _titled(ax, ledger, f"{metric.label} per arm")
-        if metric.name != getattr(headline, "name", ""):
+        if metric is not headline:
             continue  # one metric's seeds and differences are drawn; the tables have all
         if cells["arm"].nunique() <= MOST_ARMS // 2:
             ax = plots.seeds_strip(cells, column, label=_unit(metric))
-            yield f"seeds_{metric.name}", _titled(ax, ledger, "every seed (a line joins a seed)")
+            yield f"seeds_{metric.name}", _titled(ax, ledger, "every seed")
         rows, found = paired_against_baseline(ledger, arms, metric)
         pairs = pd.DataFrame(
             [
@@ -133,8 +140,9 @@ def factor_figures(ledger: Ledger, cells: pd.DataFrame) -> Drawn:
 
 
 def gallery_figures(ledger: Ledger, cells: pd.DataFrame) -> Drawn:
-    """Galleries of each arm's first seed."""
-    for number, (arm, rows) in enumerate(cells.groupby("arm", sort=False)):
+    """Galleries of the first arms, each of its first seed."""
+    groups = itertools.islice(cells.groupby("arm", sort=False), MOST_GALLERIES)
+    for number, (arm, rows) in enumerate(groups):
         arrays = read_artifacts(ledger.store, rows["key"].iloc[0])
         for name, draw in GALLERIES.items():
             figure = draw(arrays)
@@ -167,15 +175,13 @@ def _identity(ledger: Ledger) -> str:
     return sha.hexdigest()
 
 
-def _drawn(store: Store, identity: str) -> list[str] | None:
-    """The names of the figures of `identity` where all of them are there."""
+def _index(store: Store) -> tuple[str, list[str]]:
+    """Identity and names of the figures drawn last; empty where there are none."""
     try:
         index = json.loads(store.read(INDEX))
-    except (FileNotFoundError, ValueError):
-        return None
-    names = index.get("names", [])
-    same = index.get("identity") == identity
-    return names if same and all(store.exists(name) for name in names) else None
+        return index["identity"], index["names"]
+    except (FileNotFoundError, ValueError, KeyError):
+        return "", []
 
 
 def rebuild(root: str, *, redraw: bool = False) -> list[str]:
@@ -195,8 +201,10 @@ def rebuild(root: str, *, redraw: bool = False) -> list[str]:
     """
     ledger = read_ledger(root)
     store, identity = Store(root), _identity(ledger)
-    names = None if redraw else _drawn(store, identity)
-    if names is None:
+    before, names = _index(store)
+    if redraw or before != identity or not all(store.exists(name) for name in names):
+        for name in names:
+            store.delete(name)  # a figure of other cells must not stay among these
         names = []
         with plots.style():
             for name, figure in study_figures(ledger):

@@ -1,5 +1,6 @@
 """Figures as functions of a frame: each returns its axes, opens no file, and states units and n."""
 
+import textwrap
 from collections.abc import Sequence
 
 import matplotlib as mpl
@@ -43,6 +44,22 @@ def looks(number: int) -> tuple[str, object, str]:
     )
 
 
+LABEL = 34
+"""Characters of a label on one line."""
+
+
+def wrapped(label: str) -> str:
+    """A long label (several decisions of an arm) over several lines."""
+    return "\n".join(textwrap.wrap(label, LABEL)) or label
+
+
+def beside_a_legend(arms: Sequence[str]) -> Axes:
+    """Axes of a figure that is high enough for a legend of these arms at its right."""
+    lines = sum(wrapped(f"{arm} (n = 00)").count("\n") + 1 for arm in arms)
+    height = max(3.6, 0.8 + 0.19 * lines)
+    return plt.subplots(figsize=(7.2, height), layout="constrained")[1]
+
+
 def t_halfwidth(values: np.ndarray) -> np.ndarray:
     """Half width of the 95 % t-interval of the mean over axis 0; NaN below two values.
 
@@ -72,7 +89,7 @@ def learning_curves(
     there = frame[[isinstance(c, dict) and curve in c for c in frame["curves"]]]
     if there.empty:
         raise ValueError(f"no cell has the curve {curve!r}")
-    ax = ax or plt.subplots(figsize=(6.4, 3.6), layout="constrained")[1]
+    ax = ax or beside_a_legend(there["arm"].unique())
     for number, (arm, rows) in enumerate(there.groupby("arm", sort=False)):
         curves = [np.asarray(c[curve], dtype=float) for c in rows["curves"]]
         steps = max(map(len, curves))
@@ -81,7 +98,8 @@ def learning_curves(
             line[: len(one)] = one
         colour, dash, _ = looks(number)
         x, mean = np.arange(1, steps + 1), np.nanmean(values, axis=0)
-        ax.plot(x, mean, color=colour, linestyle=dash, label=f"{arm} (n = {len(curves)})")
+        name = wrapped(f"{arm} (n = {len(curves)})")
+        ax.plot(x, mean, color=colour, linestyle=dash, label=name)
         half = t_halfwidth(values)
         ax.fill_between(x, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
     ax.set(xlabel=xlabel, ylabel=ylabel)
@@ -99,12 +117,13 @@ def means(frame: pd.DataFrame, metric: str, *, label: str, ax: Axes | None = Non
         ax: where to draw; a new figure by default.
     """
     arms: Sequence[str] = list(dict.fromkeys(frame["arm"]))
-    height = 0.9 + 0.32 * len(arms)
+    lines = max(wrapped(arm).count("\n") for arm in arms) + 1
+    height = 0.9 + (0.18 + 0.14 * lines) * len(arms)
     ax = ax or plt.subplots(figsize=(6.4, height), layout="constrained")[1]
     names = []
     for number, arm in enumerate(arms):
         values = frame.loc[frame["arm"] == arm, metric].dropna().to_numpy(dtype=float)
-        names.append(f"{arm} (n = {len(values)})")
+        names.append(wrapped(f"{arm} (n = {len(values)})"))
         if not len(values):
             continue
         colour, _, marker = looks(number)
@@ -140,7 +159,8 @@ def forest(
         family: how the comparisons were corrected, for the legend.
         ax: where to draw; a new figure by default.
     """
-    height = 1.1 + 0.3 * len(frame)
+    lines = max(wrapped(arm).count("\n") for arm in frame["arm"]) + 1
+    height = 1.1 + (0.16 + 0.14 * lines) * len(frame)
     ax = ax or plt.subplots(figsize=(6.4, height), layout="constrained")[1]
     for place, row in enumerate(frame.itertuples()):
         colour = PALETTE[1] if row.decided else PALETTE[0]
@@ -156,10 +176,12 @@ def forest(
             markersize=5,
         )
     ax.axvline(0, color="black", linewidth=0.8)
-    ax.set_yticks(range(len(frame)), [f"{row.arm} (n = {row.n})" for row in frame.itertuples()])
+    ax.set_yticks(
+        range(len(frame)), [wrapped(f"{row.arm} (n = {row.n})") for row in frame.itertuples()]
+    )
     ax.set_ylim(len(frame) - 0.5, -0.5)
     ax.set_xlabel(
-        f"{label}: arm minus {baseline}\nmean and 95 % t-interval\n"
+        f"{label}\narm minus {baseline}\nmean and 95 % t-interval\n"
         f"filled: decided ({family}); open: undecided"
     )
     return ax
@@ -176,20 +198,20 @@ def seeds_strip(frame: pd.DataFrame, metric: str, *, label: str, ax: Axes | None
     """
     wide = frame.pivot_table(index="seed", columns="arm", values=metric)
     wide = wide[[arm for arm in dict.fromkeys(frame["arm"]) if arm in wide]]
-    width = max(4.0, 1.0 + 0.9 * wide.shape[1])
-    ax = ax or plt.subplots(figsize=(width, 3.4), layout="constrained")[1]
+    lines = max(wrapped(arm).count("\n") for arm in wide.columns) + 1
+    height = 0.9 + (0.18 + 0.14 * lines) * wide.shape[1]
+    ax = ax or plt.subplots(figsize=(6.4, height), layout="constrained")[1]
     places = np.arange(wide.shape[1])
     for _, values in wide.iterrows():
-        ax.plot(places, values, color="0.75", linewidth=0.8, zorder=1)
+        ax.plot(values, places, color="0.75", linewidth=0.8, zorder=1)
     for place, arm in enumerate(wide.columns):
         colour, _, marker = looks(place)
         values = wide[arm].dropna()
-        ax.scatter(np.full(len(values), place), values, s=18, color=colour, marker=marker, zorder=2)
+        ax.scatter(values, np.full(len(values), place), s=18, color=colour, marker=marker, zorder=2)
     counts = wide.notna().sum()
-    ax.set_xticks(
-        places, [f"{a}\n(n = {counts[a]})" for a in wide.columns], rotation=30, ha="right"
-    )
-    ax.set(ylabel=label)
+    ax.set_yticks(places, [wrapped(f"{arm} (n = {counts[arm]})") for arm in wide.columns])
+    ax.set_ylim(len(places) - 0.5, -0.5)
+    ax.set(xlabel=f"{label}\na line joins one seed")
     return ax
 
 
@@ -264,7 +286,7 @@ def level_curves(
         label, xlabel: with units.
         ax: where to draw; a new figure by default.
     """
-    ax = ax or plt.subplots(figsize=(6.4, 3.6), layout="constrained")[1]
+    ax = ax or beside_a_legend(frame["arm"].unique())
     for number, (arm, rows) in enumerate(frame.groupby("arm", sort=False)):
         here = [rows.loc[rows[along] == x, metric].dropna().to_numpy(dtype=float) for x in order]
         mean = np.array([v.mean() if len(v) else np.nan for v in here])

@@ -100,7 +100,8 @@ def test_level_curves_keep_the_order_they_are_given() -> None:
 def test_seeds_strip_joins_each_seed() -> None:
     ax = plots.seeds_strip(FRAME, "accuracy", label="Accuracy")
     assert len(ax.get_lines()) == 3
-    assert ax.get_lines()[1].get_ydata().tolist() == [0.72, 0.82]
+    assert list(ax.get_lines()[1].get_xdata()) == [0.72, 0.82]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["gru (n = 3)", "transformer (n = 3)"]
 
 
 def test_arms_differ_in_more_than_colour() -> None:

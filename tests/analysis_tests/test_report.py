@@ -20,13 +20,15 @@ CLICK = """
 <script>
 const number = document.querySelector("#table-ye2020_t3_cervical_ablation_test button.open");
 number.click();
-const rows = [...document.querySelectorAll("#cells-body tbody tr")];
-rows[0].querySelector("summary").click();
+const rows = [...document.querySelectorAll("#cells-body tbody tr[data-cell]")];
+const below = rows[0].nextElementSibling;
+below.querySelector("summary").click();
 const seen = {
   open: document.getElementById("cells").open,
   number: number.textContent,
   cells: rows.map(row => row.dataset.cell),
-  text: rows[0].textContent,
+  shown: below.querySelector("details").open,
+  text: below.textContent,
 };
 document.getElementById("cells").close();
 const table = number.closest("table");
@@ -130,6 +132,7 @@ def test_a_click_on_a_number_opens_its_cells_and_their_provenance(
     assert title, run.stderr[-2000:]
     seen = json.loads(html.unescape(title[1]))
     assert seen["open"] is True
+    assert seen["shown"] is True
     assert "±" in seen["number"]
     cells = [json.loads((page[1] / "study.json").read_text())["cells"][i]["key"] for i in range(3)]
     assert seen["cells"] == cells  # reinforce, gru: the first three of the plan
