@@ -62,6 +62,9 @@ class SelectionConfig:
     generator_seed: int = ours(0, "one generator and pool for all seeds, as in the paper", ge=0)
     generator_steps: int = ours(20_000, "ours: HistoGAN's settings are not in the paper", ge=1)
     generator_snapshots: int = ours(1, "networks kept, evenly over training, last included", ge=1)
+    generator_checkpoints: int = ours(
+        10, "parts of its training, each stored, so that a killed one resumes", ge=1
+    )
     generator_batch: int = ours(32, SILENT, ge=2)
     generator_width: int = ours(64, "channels at full resolution", ge=4)
     generator_latent: int = ours(64, SILENT, ge=1)
@@ -207,6 +210,7 @@ PRESETS = {
         "pool_per_class": 128,
         "generator_steps": 400,
         "generator_snapshots": 4,
+        "generator_checkpoints": 1,
         "generator_width": 16,
         "generator_ema": 0.995,
         "classifier": "small-resnet",

@@ -5,6 +5,7 @@ both players' losses (differentiable augmentation, Zhao et al. 2020), averaged g
 """
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,9 +93,158 @@ def build_generator(
     )
 
 
+class GanTraining:
+    """A training that can be cut anywhere: `run` to a step, take `state`, `load` it elsewhere.
+
+    Attributes:
+        step: steps made.
+        snapshots: the averaged generator's weights at evenly spaced steps, the last included.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,  # (N, C, H, W) uint8, training images only
+        labels: np.ndarray,  # (N,) int64
+        classes: int,
+        *,
+        config: GanConfig,
+        seed: int,
+        device: str = "cpu",
+    ):
+        shape = {"classes": classes, "channels": images.shape[1], "size": images.shape[2:]}
+        drawn = torch_generator(seed, "gan/weights")
+        self.config, self.classes, self.seed, self.device = config, classes, seed, device
+        self.network = draw_network(build_generator(config, **shape), drawn)
+        self.critic = draw_network(Discriminator(width=config.width, **shape), drawn)
+        for net in (self.network, self.critic):
+            net.to(device, memory_format=torch.channels_last)
+        self.averaged = copy.deepcopy(self.network)
+        betas = (0.0, 0.9)
+        self.for_g = torch.optim.Adam(
+            self.network.parameters(), config.generator_learning_rate, betas
+        )
+        self.for_d = torch.optim.Adam(
+            self.critic.parameters(), config.discriminator_learning_rate, betas
+        )
+        self.x = torch.from_numpy(np.ascontiguousarray(images)).to(device)
+        self.onehots = functional.one_hot(torch.from_numpy(labels).to(device), classes).float()
+        self.draws = torch_generator(seed, "gan/draws")
+        self.step = 0
+        self.snapshots: list[dict[str, Tensor]] = []
+
+    def run(self, until: int, progress: Progress = no_progress) -> None:
+        """Train up to step `until` of `config.steps`.
+
+        Raises:
+            FloatingPointError: a loss became infinite or NaN; lower the learning rates.
+        """
+        config = self.config
+        keep_at = {config.steps * (i + 1) // config.snapshots for i in range(config.snapshots)}
+        while self.step < until:
+            d_loss, g_loss = self._update()
+            self.step += 1
+            _average(self.averaged, self.network, min(config.ema, self.step / (self.step + 10)))
+            if self.step in keep_at:
+                self._keep(d_loss, g_loss)
+            if self.step % 20 == 0 or self.step == config.steps:
+                progress(self.step / config.steps, f"generator step {self.step}/{config.steps}")
+
+    def _update(self) -> tuple[Tensor, Tensor]:
+        config, draws = self.config, self.draws
+        rows = torch.randint(len(self.x), (config.batch,), generator=draws).to(self.device)
+        onehot = self.onehots[rows]
+        real = self.x[rows].float().div(127.5).sub(1)
+        z = torch.randn(config.batch, config.latent, generator=draws).to(self.device)
+        fake = self.network(z, onehot)
+        # One pass over both halves: no batch norm in the critic, so they do not mix.
+        both = augment(torch.cat([real, fake.detach()]), draws)
+        real_score, fake_score = self.critic(both, onehot.repeat(2, 1)).chunk(2)
+        d_loss = discriminator_loss(real_score, fake_score)
+        self.for_d.zero_grad(set_to_none=True)
+        d_loss.backward()
+        self.for_d.step()
+
+        self.critic.requires_grad_(False)
+        g_loss = generator_loss(self.critic(augment(fake, draws), onehot))
+        self.for_g.zero_grad(set_to_none=True)
+        g_loss.backward()
+        self.for_g.step()
+        self.critic.requires_grad_(True)
+        return d_loss, g_loss
+
+    def _keep(self, d_loss: Tensor, g_loss: Tensor) -> None:
+        if not bool(torch.isfinite(d_loss + g_loss)):
+            raise FloatingPointError(
+                f"the GAN's losses must be finite, got {float(d_loss)} and {float(g_loss)} "
+                f"at step {self.step}; lower generator_ and discriminator_learning_rate"
+            )
+        taken = copy.deepcopy(self.averaged)
+        norms = torch_generator(self.seed, "gan/norms")
+        settle_norms(taken, self.config.latent, self.classes, norms)
+        self.snapshots.append({k: v.cpu().contiguous() for k, v in taken.state_dict().items()})
+
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"network": self.network, "critic": self.critic, "averaged": self.averaged}
+
+    def _optimisers(self) -> dict[str, torch.optim.Optimizer]:
+        return {"for_g": self.for_g, "for_d": self.for_d}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything that the next step depends on, and the snapshots so far, as flat arrays."""
+        found: dict[str, Tensor] = {
+            "step": torch.tensor(self.step),
+            "draws": self.draws.get_state(),
+        }
+        for name, module in self._modules().items():
+            found |= {f"{name}/{k}": v for k, v in module.state_dict().items()}
+        for name, optimiser in self._optimisers().items():
+            for index, values in optimiser.state_dict()["state"].items():
+                found |= {f"{name}/{index}/{k}": v for k, v in values.items()}
+        arrays = {k: v.detach().cpu().contiguous().numpy().copy() for k, v in found.items()}
+        return arrays | snapshot_arrays(self.snapshots)
+
+    def load(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on where `state` was taken, with the same bits as if never stopped."""
+        tensors = {k: torch.from_numpy(np.array(v)) for k, v in state.items()}
+        self.step = int(tensors["step"])
+        self.draws.set_state(tensors["draws"])
+        for name, module in self._modules().items():
+            module.load_state_dict(_under(tensors, name))
+        for name, optimiser in self._optimisers().items():
+            values: dict[int, dict[str, Tensor]] = {}
+            for key, tensor in _under(tensors, name).items():
+                index, _, kind = key.partition("/")
+                values.setdefault(int(index), {})[kind] = tensor
+            optimiser.load_state_dict({**optimiser.state_dict(), "state": values})
+        self.snapshots = read_snapshots(state)
+
+
+def _under(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {k.removeprefix(f"{name}/"): v for k, v in tensors.items() if k.startswith(f"{name}/")}
+
+
+def snapshot_arrays(snapshots: list[dict[str, Tensor]]) -> dict[str, np.ndarray]:
+    """`<snapshot>/<parameter>` → array, in order of training."""
+    return {
+        f"{index}/{name}": value.numpy()
+        for index, snapshot in enumerate(snapshots)
+        for name, value in snapshot.items()
+    }
+
+
+def read_snapshots(arrays: Mapping[str, np.ndarray]) -> list[dict[str, Tensor]]:
+    """The inverse of `snapshot_arrays`; other names are passed over."""
+    found: dict[int, dict[str, Tensor]] = {}
+    for key, value in arrays.items():
+        index, _, name = key.partition("/")
+        if index.isdecimal():
+            found.setdefault(int(index), {})[name] = torch.from_numpy(np.array(value))
+    return [found[index] for index in sorted(found)]
+
+
 def train_generator(
-    images: np.ndarray,  # (N, C, H, W) uint8, training images only
-    labels: np.ndarray,  # (N,) int64
+    images: np.ndarray,
+    labels: np.ndarray,
     classes: int,
     *,
     config: GanConfig,
@@ -102,60 +252,10 @@ def train_generator(
     device: str = "cpu",
     progress: Progress = no_progress,
 ) -> list[dict[str, Tensor]]:
-    """Train, and return the averaged generator's weights at evenly spaced steps, last included.
-
-    Raises:
-        FloatingPointError: a loss became infinite or NaN; lower the learning rates.
-    """
-    shape = {"classes": classes, "channels": images.shape[1], "size": images.shape[2:]}
-    drawn = torch_generator(seed, "gan/weights")
-    network = build_generator(config, **shape)
-    draw_network(network, drawn).to(device, memory_format=torch.channels_last)
-    critic = draw_network(Discriminator(width=config.width, **shape), drawn)
-    critic.to(device, memory_format=torch.channels_last)
-    averaged = copy.deepcopy(network)
-    betas = (0.0, 0.9)
-    for_g = torch.optim.Adam(network.parameters(), config.generator_learning_rate, betas)
-    for_d = torch.optim.Adam(critic.parameters(), config.discriminator_learning_rate, betas)
-    x = torch.from_numpy(np.ascontiguousarray(images)).to(device).float().div_(127.5).sub_(1)
-    onehots = functional.one_hot(torch.from_numpy(labels).to(device), classes).float()
-
-    draws = torch_generator(seed, "gan/draws")
-    keep_at = {config.steps * (i + 1) // config.snapshots for i in range(config.snapshots)}
-    snapshots: list[dict[str, Tensor]] = []
-    for step in range(1, config.steps + 1):
-        rows = torch.randint(len(x), (config.batch,), generator=draws).to(device)
-        onehot = onehots[rows]
-        z = torch.randn(config.batch, config.latent, generator=draws).to(device)
-        fake = network(z, onehot)
-        # One pass over both halves: no batch norm in the critic, so they do not mix.
-        both = augment(torch.cat([x[rows], fake.detach()]), draws)
-        real_score, fake_score = critic(both, onehot.repeat(2, 1)).chunk(2)
-        d_loss = discriminator_loss(real_score, fake_score)
-        for_d.zero_grad(set_to_none=True)
-        d_loss.backward()
-        for_d.step()
-
-        critic.requires_grad_(False)
-        g_loss = generator_loss(critic(augment(fake, draws), onehot))
-        for_g.zero_grad(set_to_none=True)
-        g_loss.backward()
-        for_g.step()
-        critic.requires_grad_(True)
-        _average(averaged, network, min(config.ema, step / (step + 10)))
-
-        if step in keep_at:
-            if not bool(torch.isfinite(d_loss + g_loss)):
-                raise FloatingPointError(
-                    f"the GAN's losses must be finite, got {float(d_loss)} and {float(g_loss)} "
-                    f"at step {step}; lower generator_ and discriminator_learning_rate"
-                )
-            taken = copy.deepcopy(averaged)
-            settle_norms(taken, config.latent, classes, torch_generator(seed, "gan/norms"))
-            snapshots.append({k: v.cpu().contiguous() for k, v in taken.state_dict().items()})
-        if step % 20 == 0 or step == config.steps:
-            progress(step / config.steps, f"generator step {step}/{config.steps}")
-    return snapshots
+    """A whole training in one go; returns the snapshots (see `GanTraining`)."""
+    training = GanTraining(images, labels, classes, config=config, seed=seed, device=device)
+    training.run(config.steps, progress)
+    return training.snapshots
 
 
 @torch.inference_mode()

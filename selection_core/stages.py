@@ -18,7 +18,7 @@ from imaging_core.splits import k_shot
 from imaging_core.task import Arrays, Progress
 from selection_core import features as feats
 from selection_core import pool as pools
-from selection_core.generator import GanConfig, train_generator
+from selection_core.generator import GanConfig, GanTraining, read_snapshots, snapshot_arrays
 from selection_core.quality import frechet_distance, kernel_distance, recall_per_class
 
 
@@ -89,21 +89,26 @@ def compute_generator(
     device: str,
     progress: Progress,
 ) -> Arrays:
-    """`<snapshot>/<parameter>` → array, snapshots in order of training."""
-    snapshots = train_generator(
+    """The generator's training up to step `until`, from the checkpoint that it needs, if any.
+
+    Returns:
+        `<snapshot>/<parameter>` → array, snapshots in order of training; before the last step also
+        everything that the rest of the training depends on.
+    """
+    training = GanTraining(
         data.train.images,
         data.train.labels,
         len(data.classes),
         config=gan_config(inputs),
         seed=inputs["generator_seed"],
         device=device,
-        progress=progress,
     )
-    return {
-        f"{index}/{name}": value.numpy()
-        for index, snapshot in enumerate(snapshots)
-        for name, value in snapshot.items()
-    }
+    for checkpoint in needs.values():
+        training.load(checkpoint)
+    training.run(inputs["until"], progress)
+    if inputs["until"] < inputs["generator_steps"]:
+        return training.state()
+    return snapshot_arrays(training.snapshots)
 
 
 def compute_pool(
@@ -135,10 +140,7 @@ def compute_pool(
     common["label_noise"] = inputs["pool_label_noise"]
     if inputs["pool"] == "real":
         return pools.real_pool(data.train, **common)
-    snapshots: list[dict[str, torch.Tensor]] = [{} for _ in range(inputs["generator_snapshots"])]
-    for key, value in needs["generator"].items():
-        index, _, name = key.partition("/")
-        snapshots[int(index)][name] = torch.from_numpy(np.array(value))
+    snapshots = read_snapshots(needs["generator"])
     return pools.generated_pool(
         snapshots if inputs["pool"] == "mixed" else snapshots[-1:],
         gan_config(inputs),

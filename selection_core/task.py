@@ -126,6 +126,29 @@ def _fields(config: SelectionConfig, names: tuple[str, ...]) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names}
 
 
+def generator_stages(config: SelectionConfig) -> dict[str, Stage]:
+    """The generator's training, cut into checkpoints, each a stage that needs the one before it.
+
+    A run that is killed goes on from the last stored one.
+    """
+    parts = min(config.generator_checkpoints, config.generator_steps)
+    found: dict[str, Stage] = {}
+    before: dict[str, Stage] = {}
+    for part in range(1, parts + 1):
+        name = "generator" if part == parts else f"generator-{part}-of-{parts}"
+        found[name] = Stage(
+            name=name,
+            inputs={
+                **_fields(config, GENERATOR_FIELDS),
+                "until": config.generator_steps * part // parts,
+            },
+            compute="selection_core.stages:compute_generator",
+            needs=before,
+        )
+        before = {name: found[name]}
+    return found
+
+
 def stages(config: SelectionConfig, seed: int) -> dict[str, Stage]:
     """generator and pool (one for all seeds), base classifier and features (one per seed).
 
@@ -145,6 +168,7 @@ def stages(config: SelectionConfig, seed: int) -> dict[str, Stage]:
     )
     pool_fields = ("pool", "pool_per_class", "pool_label_noise")
     before: dict[str, Stage] = {}
+    chain: dict[str, Stage] = {}
     if config.pool in PLANTED:
         pool_inputs = {**_fields(config, (*pool_fields, "k_shot")), "seed": seed}
         if config.pool == "collapsed":
@@ -153,11 +177,8 @@ def stages(config: SelectionConfig, seed: int) -> dict[str, Stage]:
     elif config.pool == "folder":
         pool_inputs = _fields(config, (*pool_fields, "pool_path", "generator_seed"))
     else:
-        before["generator"] = Stage(
-            name="generator",
-            inputs=_fields(config, GENERATOR_FIELDS),
-            compute="selection_core.stages:compute_generator",
-        )
+        chain = generator_stages(config)
+        before["generator"] = chain["generator"]
         pool_inputs = _fields(config, (*pool_fields, *GENERATOR_FIELDS))
     pool = Stage(
         name="pool",
@@ -171,7 +192,7 @@ def stages(config: SelectionConfig, seed: int) -> dict[str, Stage]:
         compute="selection_core.stages:compute_features",
         needs={"pool": pool, "base": base},
     )
-    found = {**before, "pool": pool, "base": base, "features": features}
+    found = {**chain, **before, "pool": pool, "base": base, "features": features}
     if config.pool_quality == "on" and config.pool not in PLANTED:
         of_extractor = {**_fields(config, CLASSIFIER_FIELDS), "seed": config.generator_seed}
         extractor = Stage(
