@@ -1,4 +1,8 @@
-"""Find the Ray cluster that is meant, or start one on this machine."""
+"""Find the Ray cluster that is meant, or start one on this machine.
+
+Ray is imported inside the functions here, because it reads whether to speak with a token once, when
+it is first imported, and whether a cluster asks for one is known only once it has been found.
+"""
 
 import logging
 import os
@@ -9,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
+import grpc
 
 REACH_TIMEOUT_S = 3.0
 CONNECT_TIMEOUT_S = 15.0
@@ -43,6 +47,34 @@ def reachable(address: str, timeout_s: float = REACH_TIMEOUT_S) -> bool:
             return True
     except (OSError, ValueError):
         return False
+
+
+def asks_for_token(address: str) -> bool:
+    """Whether the cluster at HOST:PORT refuses a call that carries no token."""
+    with grpc.insecure_channel(address) as channel:
+        alive = channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")
+        try:
+            alive(b"", timeout=REACH_TIMEOUT_S)
+        except grpc.RpcError as error:
+            return error.code() == grpc.StatusCode.UNAUTHENTICATED
+    return False
+
+
+def speak_as_asked(address: str) -> None:
+    """Set Ray's token mode to the cluster's: with the wrong one it hangs, or its actors die.
+
+    Raises:
+        ClusterError: the cluster asks for a token and this machine has none.
+    """
+    asked = asks_for_token(address)
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    path = Path(named) if named else Path.home() / ".ray" / "auth_token"
+    if asked and not os.environ.get("RAY_AUTH_TOKEN") and not path.is_file():
+        raise ClusterError(
+            f"the cluster at {address} asks for a token and there is none in {path}; copy its "
+            "~/.ray/auth_token there (readable by you alone)"
+        )
+    os.environ["RAY_AUTH_MODE"] = "token" if asked else "disabled"
 
 
 def address_file() -> Path:
@@ -97,6 +129,10 @@ def connect(address: str | None, *, runtime_env: Mapping[str, Any] | None) -> It
         note = (f"{note}; " if note else "no running Ray cluster; ") + "started Ray on this machine"
     elif started:
         note = "started Ray on this machine"
+    if found is not None:
+        speak_as_asked(found)
+    import ray
+
     before = os.environ.pop("RAY_ADDRESS", None)  # it would override an explicit address
     try:
         context = _init(found, runtime_env)
@@ -113,6 +149,8 @@ def connect(address: str | None, *, runtime_env: Mapping[str, Any] | None) -> It
 
 
 def _init(address: str | None, runtime_env: Mapping[str, Any] | None) -> Any:
+    import ray
+
     common = {
         "log_to_driver": False,
         "logging_level": logging.WARNING,
@@ -128,5 +166,5 @@ def _init(address: str | None, runtime_env: Mapping[str, Any] | None) -> Any:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ClusterError(
             f"the cluster at {address} refused this process: {reason}. Check that python and ray "
-            "have the same versions there, and that its token is in ~/.ray/auth_token"
+            "have the same versions there, and that ~/.ray/auth_token is the cluster's"
         ) from error

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from cluster.connect import find_cluster, reachable
+from cluster.connect import ClusterError, find_cluster, reachable, speak_as_asked
 from cluster.drive import concurrency
 from cluster.fleet import plan_nodes
 
@@ -92,3 +92,11 @@ def test_a_node_without_room_gets_no_worker():
 )
 def test_enough_arms_run_at_once_to_fill_every_slot(slots, cells, expected):
     assert concurrency(slots, cells) == expected
+
+
+def test_a_cluster_that_asks_for_a_token_this_machine_lacks_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("cluster.connect.asks_for_token", lambda address: True)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "none"))
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    with pytest.raises(ClusterError, match=r"asks for a token and there is none in .*none"):
+        speak_as_asked("127.0.0.1:1")

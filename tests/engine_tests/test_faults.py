@@ -140,10 +140,11 @@ def test_two_controllers_on_one_ledger_the_second_names_the_first(tmp_path):
 
 
 @pytest.fixture
-def cluster():
+def cluster(monkeypatch):
     """Two nodes of one CPU each on this machine, and a head without any."""
     from ray.cluster_utils import Cluster
 
+    monkeypatch.setenv("PYTHONPATH", study_environment()["PYTHONPATH"])  # the nodes' toy core
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     nodes.add_node(num_cpus=1)
     nodes.victim = nodes.add_node(num_cpus=1)
