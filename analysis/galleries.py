@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from analysis.plots import PALETTE
 
 Arrays = Mapping[str, np.ndarray]
-KINDS = ("real", "selected", "discarded")
+KINDS = ("real", "generated", "selected", "discarded")
 MOST = 8
 
 
@@ -21,25 +21,45 @@ def as_picture(image: np.ndarray) -> np.ndarray:
     return image if image.dtype == np.uint8 else image.astype(np.float32)
 
 
-def _panels(rows: list[tuple[str, list[np.ndarray]]], *, cmap: str = "gray") -> Figure:
-    """Labelled rows of small pictures."""
-    width = max(len(pictures) for _, pictures in rows)
-    size = (1.3 + 0.75 * width, 0.8 * len(rows) + 0.4)
-    figure, axes = plt.subplots(len(rows), width, figsize=size, squeeze=False, layout="constrained")
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[], frame_on=False)
-    for line, (label, pictures) in zip(axes, rows, strict=True):
-        line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
-        for axis, picture in zip(line, pictures, strict=False):
-            axis.imshow(as_picture(picture), cmap=cmap, interpolation="nearest")
+def _grey(picture: np.ndarray) -> np.ndarray:
+    """(H, W, 3) in [0, 1]; a picture of its own range is stretched to it."""
+    values = picture.astype(np.float32)
+    if picture.dtype == np.uint8:
+        values = values / 255
+    else:
+        low, high = float(values.min()), float(values.max())
+        values = (values - low) / (high - low) if high > low else np.zeros_like(values)
+    return values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=2)
+
+
+def _panels(rows: list[tuple[str, list[np.ndarray]]]) -> Figure:
+    """Labelled rows of small pictures, tiled into one image (an axes each would take seconds)."""
+    tiles = [[_grey(as_picture(picture)) for picture in pictures] for _, pictures in rows]
+    height, width = (max(t.shape[side] for line in tiles for t in line) for side in (0, 1))
+    gap, most = max(1, height // 16), max(map(len, tiles))
+    sheet = np.ones((len(tiles) * (height + gap), most * (width + gap), 3), dtype=np.float32)
+    for r, line in enumerate(tiles):
+        for c, tile in enumerate(line):
+            top, left = r * (height + gap), c * (width + gap)
+            sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
+    size = (1.4 + 0.75 * most, 0.75 * len(rows) * height / width + 0.4)
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
+    axes.imshow(sheet, interpolation="nearest")
+    axes.set_yticks(
+        [r * (height + gap) + height / 2 for r in range(len(rows))], [label for label, _ in rows]
+    )
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
     return figure
 
 
 def selection_gallery(arrays: Arrays) -> Figure | None:
-    """Real, selected and discarded images per class (Ye et al. 2020, Fig. 2 and 3).
+    """Real, generated, selected and discarded images per class (Ye et al. 2020, Fig. 2 and 3).
 
     Args:
-        arrays: `real_<class>`, `selected_<class>`, `discarded_<class>`, each (n, C, H, W).
+        arrays: `real_<class>`, `generated_<class>`, `selected_<class>`, `discarded_<class>`, each
+            (n, C, H, W).
 
     Returns:
         a row per class and kind; None where there are no such arrays.

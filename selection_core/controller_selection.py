@@ -22,6 +22,7 @@ from selection_core import features as feats
 from selection_core.config import SelectionConfig
 from selection_core.controllers import build_controller, candidate_inputs, parameter_count
 from selection_core.policy_training import train_controller
+from selection_core.rivals import counts_of_mask
 from selection_core.stages import candidates, labelled, new_classifier
 
 
@@ -119,9 +120,12 @@ def select(
         config, inputs=inputs.shape[1], generator=torch_generator(seed, "controller/weights")
     ).to(device)
 
+    drawn: list[np.ndarray] = []  # (classes,) kept, of every rewarded selection
+
     def reward(selection: np.ndarray) -> float:
         keep = np.zeros(order.size, dtype=bool)
         keep[order] = selection
+        drawn.append(counts_of_mask(keep, pool["labels"], len(data.classes)))
         return environment.reward(keep)
 
     result = train_controller(
@@ -134,10 +138,14 @@ def select(
     )
     probability = np.empty(order.size, dtype=np.float32)
     probability[order] = result.keep_probability
+    # With one reward per batch the last of an episode's is that of the whole pass.
+    per_pass = config.batches if config.episode == "batch" else 1
+    kept = np.reshape(drawn, (config.iterations, config.episodes, per_pass, -1))[:, :, -1].mean(1)
     curves = {
         "reward": result.reward,
         "entropy": result.entropy,
         "kept_fraction": result.kept_fraction,
+        **{f"kept_class_{c}": tuple(column.tolist()) for c, column in enumerate(kept.T)},
     }
     return probability, curves, parameter_count(controller)
 
@@ -154,7 +162,8 @@ def compute_selection(
 
     Returns:
         probability (N,) float32 of keeping each candidate; curve/reward, curve/entropy,
-        curve/kept_fraction, one value per iteration; spent (3,) int64: classifier trainings,
+        curve/kept_fraction and curve/kept_class_<class> (candidates drawn), one value per
+        iteration; spent (3,) int64: classifier trainings,
         optimiser steps, controller parameters.
     """
     values = dict(inputs)

@@ -171,15 +171,17 @@ def keep_auc(probability: np.ndarray, planted: np.ndarray) -> float:
 
 
 def thumbnails(part: Split, pool: Arrays, keep: np.ndarray, classes: int) -> Arrays:
-    """The first few images of each class and kind, (n, C, H, W) uint8: real, selected, discarded.
+    """The first few images of each class and kind, (n, C, H, W) uint8.
 
-    Absent kinds are left out (a selection can be empty).
+    Kinds: real, generated (the pool before any choice), selected, discarded. Absent ones are left
+    out (a selection can be empty).
     """
     found: Arrays = {}
     for label in range(classes):
         of_class = pool["labels"] == label
         kinds = {
             "real": part.images[part.labels == label],
+            "generated": pool["images"][of_class],
             "selected": pool["images"][of_class & keep],
             "discarded": pool["images"][of_class & ~keep],
         }

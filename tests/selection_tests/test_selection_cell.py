@@ -143,7 +143,11 @@ def test_what_a_cell_reports(data, default):
         "reward": 3,
         "entropy": 3,
         "kept_fraction": 3,
+        "kept_class_0": 3,
+        "kept_class_1": 3,
     }
+    kept = np.add(outcome.curves["kept_class_0"], outcome.curves["kept_class_1"])
+    assert np.allclose(kept, 16 * np.array(outcome.curves["kept_fraction"]))
     by_split = {p.split: p for p in outcome.predictions}
     assert np.array_equal(by_split["test"].ids, data.test.ids)
     right = by_split["test"].probabilities.argmax(1) == data.test.labels
@@ -151,7 +155,7 @@ def test_what_a_cell_reports(data, default):
     assert all(
         v.dtype == np.uint8 and len(v) <= 8
         for k, v in outcome.artifacts.items()
-        if k.startswith(("real_", "selected_", "discarded_"))
+        if k.startswith(("real_", "generated_", "selected_", "discarded_"))
     )
 
 
@@ -231,6 +235,8 @@ def test_every_level_runs_and_matters(data, default, memory, level):
 
 def test_one_reward_per_batch_costs_as_many_trainings(data, memory):
     _, outcome = run_cell(data, memory=memory, episode="batch")
+    kept = np.add(outcome.curves["kept_class_0"], outcome.curves["kept_class_1"])
+    assert np.allclose(kept, 16 * np.array(outcome.curves["kept_fraction"]))
     assert outcome.metrics["classifier_trainings"] == 3 * 2 * 2 + 1
 
 
