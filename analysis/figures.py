@@ -40,7 +40,7 @@ from sweeps.ledger.read import Ledger, read_artifacts, read_ledger
 
 MOST_ARMS = 40
 MOST_METRICS = 4
-MOST_GALLERIES = 6
+MOST_GALLERIES = 3
 """Beyond these a study's figures would be too many to look at; the tables have every metric."""
 INDEX = "figures/index.json"
 CURVES = {
@@ -208,6 +208,8 @@ def rebuild(root: str, *, redraw: bool = False) -> list[str]:
         names = []
         with plots.style():
             for name, figure in study_figures(ledger):
+                figure.draw_without_rendering()
+                figure.set_layout_engine("none")  # laid out once, for both formats
                 for suffix in ("png", "pdf"):
                     sink = io.BytesIO()
                     # No date in the file: the same cells give the same bytes.

@@ -13,7 +13,7 @@ from scipy import stats
 
 STYLE = {
     "figure.dpi": 100,
-    "savefig.dpi": 160,
+    "savefig.dpi": 140,
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
