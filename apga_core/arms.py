@@ -19,6 +19,8 @@ from apga_core.networks import Policy
 from apga_core.saliency import discretise, grad_cam
 from imaging_core.classifiers import Classifier
 
+RMS_DECAY = 0.9  # of the running mean square of the advantage: about ten steps
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pixels:
@@ -178,16 +180,21 @@ class PolicyArm:
 
     def _aid(self, images: Tensor, labels: Tensor) -> Tensor:
         with torch.no_grad():
-            keep = masking.aid_keep(self._logits(images))
+            keep = self._aid_keep(self._logits(images), labels)
+        keep = masking.to_pixels(keep, images.shape[-2:])
+        if self.config.method == "random_mask":
+            keep = masking.shift_masks(keep, self.generator)
+        return masking.erase(images, keep, self.pixels.fill(self.config, images))
+
+    def _aid_keep(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The aid masks on the policy grid, none empty; areas and fallbacks are counted."""
+        keep = masking.aid_keep(logits.detach())
         empty = masking.empty_masks(keep)
         self.empty += int(empty.sum())
         self.aided += len(labels)
         self.trace.add("mask_area", keep.mean(dim=(1, 2, 3)), labels)
         self.trace.add("empty_masks", empty, labels)
-        keep = masking.to_pixels(masking.keep_all_where_empty(keep), images.shape[-2:])
-        if self.config.method == "random_mask":
-            keep = masking.shift_masks(keep, self.generator)
-        return masking.erase(images, keep, self.pixels.fill(self.config, images))
+        return masking.keep_all_where_empty(keep)
 
     @torch.no_grad()
     def importance(self, images: Tensor) -> Tensor:
@@ -213,13 +220,7 @@ class EndToEndArm(PolicyArm):
         """One step of both networks on the cross-entropy of the masked images."""
         logits = self._logits(images)
         p = torch.sigmoid(logits)
-        keep = masking.aid_keep(logits.detach())
-        empty = masking.empty_masks(keep)
-        self.empty += int(empty.sum())
-        self.aided += len(labels)
-        self.trace.add("mask_area", keep.mean(dim=(1, 2, 3)), labels)
-        self.trace.add("empty_masks", empty, labels)
-        keep = masking.keep_all_where_empty(keep) + p - p.detach()
+        keep = self._aid_keep(logits, labels) + p - p.detach()
         keep = masking.to_pixels(keep, images.shape[-2:])
         penalty = objectives.extreme_action_term(
             logits,
@@ -234,8 +235,6 @@ class EndToEndArm(PolicyArm):
         self.optimiser.step()
         self.policy_steps += 1
 
-
-RMS_DECAY = 0.9  # of the running mean square of the advantage: about ten steps
 
 Arm = AugmentArm | PolicyArm
 
