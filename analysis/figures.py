@@ -35,6 +35,7 @@ from analysis.comparisons import (
 )
 from analysis.galleries import GALLERIES
 from analysis.generic import headline_metric, varied_factors
+from analysis.searches import search_bytes, search_figures
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import Ledger, read_artifacts, read_ledger
 
@@ -104,7 +105,7 @@ def metric_figures(ledger: Ledger, cells: pd.DataFrame) -> Drawn:
 
 
 def factor_figures(ledger: Ledger, cells: pd.DataFrame) -> Drawn:
-    """A heat map for two factors; curves along k where one of the factors is k."""
+    """Heat map and interaction of two factors; curves along k where one of the factors is k."""
     varied = varied_factors(ledger)
     metric = headline_metric(ledger)
     if metric is None:
@@ -125,6 +126,16 @@ def factor_figures(ledger: Ledger, cells: pd.DataFrame) -> Drawn:
         )
         text = f"{metric.label}, mean ± 95 % t-interval"
         yield f"heat_{rows}_{columns}", _titled(ax, ledger, text)
+        if "k_shot" not in varied:
+            ax = plots.level_curves(
+                cells.assign(arm=cells[f"factor.{rows}"]),
+                f"factor.{columns}",
+                column,
+                order=in_order(column_levels, columns),
+                label=_unit(metric),
+                xlabel=columns,
+            )
+            yield f"interaction_{rows}_{columns}", _titled(ax, ledger, f"{rows} × {columns}")
     if "k_shot" in varied and len(varied) > 1:
         others = [name for name in varied if name != "k_shot"]
         joined = cells[[f"factor.{name}" for name in others]].agg(", ".join, axis=1)
@@ -162,6 +173,7 @@ def study_figures(ledger: Ledger) -> Drawn:
     yield from factor_figures(ledger, cells)
     yield from metric_figures(ledger, cells)
     yield from gallery_figures(ledger, cells)
+    yield from search_figures(ledger.store)
 
 
 def _identity(ledger: Ledger) -> str:
@@ -170,6 +182,7 @@ def _identity(ledger: Ledger) -> str:
     for path in sorted(Path(__file__).parent.glob("*.py")):
         sha.update(path.read_bytes())
     sha.update(repr(ledger.manifest).encode())
+    sha.update(search_bytes(ledger.store))
     for key, status in zip(ledger.cells["key"], ledger.cells["status"], strict=True):
         sha.update(f"{key} {status}\n".encode())
     return sha.hexdigest()

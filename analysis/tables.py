@@ -16,6 +16,7 @@ from analysis.layouts import rebuilt
 from analysis.model import Table
 from analysis.published import PublishedTable, published_tables
 from analysis.render import FORMATS, print_table
+from analysis.searches import settings_table
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import Ledger, read_ledger
 from sweeps.ledger.schema import LedgerError
@@ -39,7 +40,9 @@ def named_tables(ledger: Ledger) -> list[PublishedTable]:
 def paper_tables(ledger: Ledger) -> list[Table]:
     """The published tables of the study, rebuilt; the study's own layout where it has none."""
     found = [table for published in named_tables(ledger) for table in rebuilt(ledger, published)]
-    return found or [factor_table(ledger) or arms_table(ledger)]
+    found = found or [factor_table(ledger) or arms_table(ledger)]
+    settings = settings_table(ledger.store)
+    return [*found, settings] if settings else found
 
 
 def study_tables(ledger: Ledger) -> list[Table]:
@@ -49,6 +52,7 @@ def study_tables(ledger: Ledger) -> list[Table]:
     every = [
         *paper_tables(ledger),
         *(verdict_table(ledger, table) for table in published),
+        settings_table(ledger.store),
         factor_table(ledger),
         arms_table(ledger),
         *paired_tables(ledger),

@@ -72,7 +72,7 @@ def run_search(
                     "computed again",
                     soft_wrap=True,
                 )
-            work.write_manifest(proposals)
+            work.write_manifest(work.known())
             if not quiet:
                 console.print(describe(tuning, work), soft_wrap=True)
             try:
@@ -85,6 +85,7 @@ def run_search(
                 )
                 return stop.code
             proposals = work.known()
+            work.write_manifest(proposals)
             console.print(counted(tuning, work), soft_wrap=True)
             write_outcome(Store(results).child(tuning.search.name), tuning, proposals)
     except LedgerError as error:

@@ -155,8 +155,16 @@ class TuningWork:
         )
 
     def write_manifest(self, proposals: Sequence[Proposal]) -> None:
-        """`study.json` of the tuning ledger."""
+        """`study.json` of the tuning ledger, without what an arm that is over never computed."""
         plan = self.plan(proposals)
+        over = {
+            arm.label
+            for p, arm in zip(proposals, plan.arms, strict=True)
+            if p.state in (STOPPED, FAILED)
+        }
+        there = plan.done | plan.failed
+        cells = tuple(c for c in plan.cells if c.arm.label not in over or c.key in there)
+        plan = replace(plan, cells=cells)
         baseline = plan.arms[0].levels if plan.arms else {}
         plan = replace(plan, study=replace(plan.study, baseline=baseline))
         space = {name: _plain(axis) for name, axis in self.tuning.problem.space.items()}

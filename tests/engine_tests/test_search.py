@@ -57,6 +57,7 @@ def assert_whole(results: Path, *, asked: int) -> None:
     states = optuna_states(results)
     assert sum(states.values()) == asked
     assert set(states) <= {"COMPLETE", "PRUNED"}
+    assert read_ledger(str(results / "toy_search_tuning")).cells["status"].unique() == ["ok"]
     cells = read_ledger(str(results / "toy_search_tuning")).cells
     done = cells[cells["status"] == "ok"]
     for row in rows:

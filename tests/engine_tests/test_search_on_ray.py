@@ -20,6 +20,7 @@ def test_a_search_on_ray_ends_with_the_trials_asked_for_and_the_winners_rerun(tm
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # it starts Ray five times
 def test_killed_three_times_on_ray_it_proposes_nothing_twice_and_loses_nothing(tmp_path):
     slowly = ("--set", "wait_s=0.4")
     seen: dict[str, dict] = {}
