@@ -42,7 +42,7 @@ def _panels(rows: list[tuple[str, list[np.ndarray]]]) -> Figure:
         for c, tile in enumerate(line):
             top, left = r * (height + gap), c * (width + gap)
             sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
-    size = (1.4 + 0.75 * most, 0.75 * len(rows) * height / width + 0.4)
+    size = (1.9 + 0.75 * most, 0.75 * len(rows) * height / width + 0.4)
     figure, axes = plt.subplots(figsize=size, layout="constrained")
     axes.imshow(sheet, interpolation="nearest")
     axes.set_yticks(

@@ -103,6 +103,7 @@ def learning_curves(
         half = t_halfwidth(values)
         ax.fill_between(x, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
     ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), title="arm (seeds)", fontsize=8)
     return ax
 
@@ -255,7 +256,7 @@ def heat_map(
         fmt="",
         cmap="cividis",
         annot_kws={"fontsize": 8},
-        cbar_kws={"label": label},
+        cbar_kws={"label": "\n".join(textwrap.wrap(label, 24))},
         linewidths=0.5,
         ax=ax,
     )

@@ -4,6 +4,7 @@ import csv
 import html
 import io
 import itertools
+from collections.abc import Mapping
 
 from rich import box
 from rich.console import Console
@@ -125,30 +126,30 @@ def _html_under(under: tuple[str, ...]) -> str:
     return "".join(f'<span class="under">{html.escape(line) or "&nbsp;"}</span>' for line in under)
 
 
-def _html_entry(entry: Entry, cells: str, prose: bool) -> str:
+def _html_entry(entry: Entry, places: Mapping[str, int], prose: bool) -> str:
     text = html.escape(entry.text)
     shown = f"<strong>{text}</strong>" if entry.best else text
     order = "" if entry.order is None else f' data-order="{entry.order!r}"'
-    if cells and entry.keys:
-        keys = " ".join(entry.keys)
-        shown = f'<button type="button" class="open" data-cells="{keys}">{shown}</button>'
+    if places and entry.keys:
+        behind = " ".join(str(places[key]) for key in entry.keys)
+        shown = f'<button type="button" class="open" data-cells="{behind}">{shown}</button>'
     side = ' class="prose"' if prose else ""
     return f"<td{order}{side}>{shown}{_html_under(entry.under)}</td>"
 
 
-def html_fragment(table: Table, *, cells: str = "") -> str:
+def html_fragment(table: Table, places: Mapping[str, int] | None = None) -> str:
     """`<figure>` with the table.
 
     Args:
         table: the table.
-        cells: where not empty, every number that aggregates cells becomes a button that names
-            them (the report opens them).
+        places: key → place among the report's cells; every number that aggregates cells then
+            becomes a button that names their places.
     """
     heads = "".join(f'<th scope="col">{html.escape(c)}</th>' for c in (table.stub, *table.columns))
 
     def line(row: Row, breaks: bool) -> str:
         entries = "".join(
-            _html_entry(entry, cells, column in table.prose)
+            _html_entry(entry, places or {}, column in table.prose)
             for column, entry in zip(table.columns, row.entries, strict=True)
         )
         start = '<tr class="block">' if breaks else "<tr>"

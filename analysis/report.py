@@ -57,7 +57,9 @@ class _Shared:
 
 
 def cells_json(ledger: Ledger, wanted: set[str]) -> str:
-    """Every cell of `wanted` with its metrics and provenance, safe inside a script element."""
+    """Every cell of `wanted`, in plan order, with its metrics and provenance, safe inside a script
+    element.
+    """
     configs, versions = _Shared(), _Shared()
     metrics = [c for c in ledger.cells.columns if c.startswith("metric.")]
     cells = []
@@ -162,6 +164,9 @@ def study_section(root: str) -> dict[str, Any]:
     ledger, store = read_ledger(root), Store(root)
     tables = study_tables(ledger)
     cells = ledger.cells
+    wanted = keys_behind(tables)
+    shown = [key for key in cells["key"] if key in wanted]  # in the order of `cells_json`
+    places = {key: place for place, key in enumerate(shown)}
     pictures = [path for path in figures.rebuild(root) if path.endswith(".png")]
     names = [f"figures/{path.rpartition('/')[2]}" for path in pictures]
     failed = cells[cells["status"] == "failed"]
@@ -175,14 +180,14 @@ def study_section(root: str) -> dict[str, Any]:
         "design": _design(ledger),
         "data_card": ledger.manifest.data_card,
         "metrics": ledger.manifest.metrics,
-        "tables": [Markup(html_fragment(table, cells="open")) for table in tables],
+        "tables": [Markup(html_fragment(table, places)) for table in tables],
         "figures": [
             (name.rpartition("/")[2], base64.b64encode(store.read(name)).decode()) for name in names
         ],
         "budget": _budget(ledger),
         "failures": failed.to_dict("records"),
         "environment": _environment(ledger),
-        "cells_json": Markup(cells_json(ledger, keys_behind(tables))),
+        "cells_json": Markup(cells_json(ledger, wanted)),
     }
 
 
