@@ -31,11 +31,11 @@ lint: $(STAMP)  ## ruff and the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 
-test: lint  ## lint, then every test but the slow fault tests
-	$(BIN)/python -m pytest -m "not slow"
+test: test-fast  ## lint, then every test but the slow fault tests
+	$(BIN)/python -m pytest -m "ray and not slow"
 
-test-fast: lint  ## lint, then the tests that start no Ray
-	$(BIN)/python -m pytest -m "not slow and not ray"
+test-fast: lint  ## lint, then the tests that start no Ray, two at a time
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not ray"
 
 test-slow: $(STAMP)  ## the fault tests that kill real runs
 	$(BIN)/python -m pytest -m slow
