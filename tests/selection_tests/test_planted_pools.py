@@ -17,7 +17,6 @@ from selection_core.methods import choose
 from selection_core.task import TASK
 
 SEEDS = range(5)
-PER_CLASS = 128
 
 
 @pytest.fixture(scope="module")
