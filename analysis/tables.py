@@ -10,13 +10,14 @@ from rich.console import Console
 
 from analysis.claims import claims_table, verdict_table
 from analysis.command import run_command
-from analysis.comparisons import arms_table, iqm_table, paired_tables, variance_table
+from analysis.comparisons import arms_table, paired_tables
 from analysis.generic import factor_table
 from analysis.layouts import rebuilt
 from analysis.model import Table
 from analysis.published import PublishedTable, published_tables
 from analysis.render import FORMATS, print_table
 from analysis.searches import settings_table
+from analysis.variance import iqm_table, variance_table
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import Ledger, read_ledger
 from sweeps.ledger.schema import LedgerError

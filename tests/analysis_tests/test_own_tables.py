@@ -10,10 +10,11 @@ from toy_ledgers import make_ledger
 from analysis import tables
 from analysis.aggregate import in_order
 from analysis.claims import table_claims, verdict_table, welch_p
-from analysis.comparisons import iqm_table, paired_tables, variance_table
+from analysis.comparisons import paired_tables
 from analysis.generic import ambiguity_table, factor_table
 from analysis.layouts import rebuilt
 from analysis.published import published_tables
+from analysis.variance import iqm_table, variance_table
 from sweeps.ledger.read import read_ledger
 from sweeps.ledger.schema import LedgerError
 

@@ -1,0 +1,126 @@
+"""Where the uncertainty comes from: seeds against test patients, and task × seed together."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from analysis.aggregate import metric_table
+from analysis.comparisons import (
+    MOST_ROWS,
+    TASK_FACTORS,
+    arms_of,
+    present_metrics,
+    values_of,
+)
+from analysis.model import MISSING, Entry, Row, Table, number
+from analysis.resampling import RESAMPLES, case_bootstrap, stratified_iqm
+from sweeps.ledger.read import Ledger, read_predictions
+
+MOST_PREDICTIONS = 2000
+"""Cells whose predictions are read for the intervals over test cases."""
+
+
+def _case_spread(ledger: Ledger, keys: Sequence[str], metric: str) -> tuple[float, int]:
+    """Mean over cells of the bootstrap std over test patients, and how many cells have it."""
+    spreads = []
+    for key in keys:
+        try:
+            predictions = read_predictions(ledger.store, key)
+        except FileNotFoundError:
+            continue
+        found = case_bootstrap(predictions, split="test")
+        if metric in found:
+            spreads.append(found[metric].std)
+    return (float(np.mean(spreads)) if spreads else np.nan), len(spreads)
+
+
+def variance_table(ledger: Ledger, metric_name: str = "accuracy") -> Table | None:
+    """How much of the uncertainty is training, and how much is the choice of test patients.
+
+    None where no cell has predictions, or where there are too many to read.
+    """
+    metric = metric_table(ledger.manifest).get(metric_name)
+    there = ledger.cells[ledger.cells["status"] == "ok"]
+    if metric is None or there.empty or len(there) > MOST_PREDICTIONS:
+        return None
+    arms = arms_of(ledger)
+    values = values_of(ledger, arms, metric_name)
+    rows, read = [], 0
+    for arm, label in enumerate(arms.labels):
+        cells = ledger.cells[arms.row == arm]
+        keys = tuple(cells.loc[cells["status"] == "ok", "key"])
+        cases, n = _case_spread(ledger, keys, metric_name)
+        read += n
+        seen = values[arm][~np.isnan(values[arm])]
+        seeds = float(np.std(seen, ddof=1)) if len(seen) > 1 else np.nan
+        entries = [
+            Entry(
+                text=number(value, metric.digits) if np.isfinite(value) else MISSING,
+                values={"value": value} if np.isfinite(value) else {},
+                order=value if np.isfinite(value) else None,
+                keys=keys,
+            )
+            for value in (seeds, cases)
+        ]
+        rows.append(Row(label=label, entries=(*entries, Entry(text=str(n)))))
+    if not read:
+        return None
+    return Table(
+        name="variance",
+        title=f"{metric.label}: two sources of variance, kept apart",
+        stub="arm",
+        columns=("std over seeds", "std over test patients", "cells"),
+        rows=tuple(rows),
+        notes=(
+            "over seeds: training anew on the same split and test set (ddof = 1).",
+            f"over test patients: bootstrap of whole groups over the stored test predictions of "
+            f"each cell ({RESAMPLES} resamples), averaged over cells; the classifier is fixed.",
+            "Differences between arms are paired on both: the same seeds, the same test patients.",
+        ),
+    )
+
+
+def iqm_table(ledger: Ledger) -> Table | None:
+    """Interquartile mean per method over task × seed, where there are several tasks."""
+    arms = arms_of(ledger)
+    names = [n for n in TASK_FACTORS if n in arms.levels[0]]
+    tasks = list(dict.fromkeys(tuple(levels.get(n) for n in names) for levels in arms.levels))
+    metrics = present_metrics(ledger)
+    if len(tasks) < 2 or not metrics or len(arms.labels) > MOST_ROWS:
+        return None
+    methods: dict[tuple[str, ...], list[int]] = {}
+    for row, levels in enumerate(arms.levels):
+        method = tuple(level for n, level in levels.items() if n not in names)
+        methods.setdefault(method, []).append(row)
+    rows = []
+    for method, members in methods.items():
+        entries = []
+        for metric in metrics:
+            scores = values_of(ledger, arms, metric.name)[members]
+            scores = scores[:, ~np.isnan(scores).any(axis=0)]
+            if len(members) < len(tasks) or scores.shape[1] < 2:
+                entries.append(Entry(text=MISSING))
+                continue
+            found = stratified_iqm(scores)
+            low, high = number(found.low, metric.digits), number(found.high, metric.digits)
+            entries.append(
+                Entry(
+                    text=number(found.estimate, metric.digits),
+                    under=(f"[{low}, {high}]",),
+                    values={"iqm": found.estimate, "low": found.low, "high": found.high},
+                    order=found.estimate,
+                    keys=tuple(ledger.cells["key"].to_numpy()[np.isin(arms.row, members)]),
+                )
+            )
+        rows.append(Row(label=", ".join(method), entries=tuple(entries)))
+    return Table(
+        name="iqm",
+        title=f"Interquartile mean over {len(tasks)} tasks × seeds",
+        stub="method",
+        columns=tuple(m.label for m in metrics),
+        rows=tuple(rows),
+        notes=(
+            f"tasks: the levels of {', '.join(names)}; seeds that every task has.",
+            f"95 % interval: stratified bootstrap, seeds within task ({RESAMPLES} resamples).",
+        ),
+    )
