@@ -182,11 +182,6 @@ class SelectionConfig:
                 f"k_shot must be above 0 with pool={self.pool}, which draws its candidates from "
                 "the training images left over, got 0; try k_shot=16"
             )
-        if (self.pool == "folder") != bool(self.pool_path):
-            raise ValueError(
-                "pool_path must be given with pool=folder, and with it only, got "
-                f'pool={self.pool} and pool_path="{self.pool_path}"; try pool=folder pool_path=PATH'
-            )
         if self.pool in ("duplicates", "collapsed", "folder") and self.pool_label_noise:
             raise ValueError(
                 f"pool_label_noise must be 0 with pool={self.pool}, whose labels are its own, "

@@ -232,6 +232,12 @@ def check(config: SelectionConfig, data: ImageDataset) -> None:
             does not read.
     """
     _check_method(config)
+    # Not the configuration's own rule: --set reads one field at a time.
+    if (config.pool == "folder") != bool(config.pool_path):
+        raise ConfigError(
+            "pool_path must be given with pool=folder, and with it only, got "
+            f'pool={config.pool} and pool_path="{config.pool_path}"; try pool=folder pool_path=PATH'
+        )
     if config.pool == "folder":
         by_class(config.pool_path, data.classes, config.pool_per_class)
     check_k_shot(data, config.k_shot)

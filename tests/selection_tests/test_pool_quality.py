@@ -104,5 +104,6 @@ def test_a_folder_that_does_not_fit_is_refused(folder):
         TASK.check(build(SelectionConfig, fields), data)
     with pytest.raises(ConfigError, match="pool_path must be a folder"):
         build(SelectionConfig, {**fields, "pool_path": str(folder / "none")})
-    with pytest.raises(ConfigError, match="pool_path must be given with pool=folder"):
-        build(SelectionConfig, {**fields, "pool": "natural"})
+    for mixed_up in ({**fields, "pool": "natural"}, {**fields, "pool_path": ""}):
+        with pytest.raises(ConfigError, match="pool_path must be given with pool=folder"):
+            TASK.check(build(SelectionConfig, mixed_up), data)
