@@ -284,7 +284,7 @@ def reporting_study(
     study = replace(
         search.as_study,
         factors={**search.compare, SETTING: settings},
-        baseline={**next(iter(problem.groups.values())), SETTING: DEFAULT},
+        baseline={SETTING: DEFAULT},
         fixed=dict(tuning.shared),
         bundles=bundles,
     )

@@ -166,6 +166,8 @@ def apply(study: Study, request: Request) -> tuple[Study, dict[str, Any]]:
         if name in study.baseline and study.baseline[name] in levels
         else levels[0]
         for name, levels in factors.items()
+        # Bundles are compared within each combination of the other factors.
+        if name == SETTING or not study.bundles
     }
     return replace(study, factors=factors, baseline=baseline), shared
 

@@ -13,8 +13,11 @@ import toy_search
 from studies import ROOT, SUPPORT, command, elsewhere, study_environment
 from typer.testing import CliRunner
 
+from analysis.tables import study_tables
 from sweeps import search_apga, search_selection
 from sweeps.engine.search_cli import build_app
+from sweeps.ledger.files import Store
+from sweeps.ledger.progress import progress_of
 from sweeps.ledger.read import read_ledger
 
 SCRIPT = SUPPORT / "toy_search.py"
@@ -131,6 +134,13 @@ def test_a_default_that_wins_is_shown_as_both_and_computed_once(tmp_path):
     assert len(cells) == 8
     assert cells["key"].nunique() == 4
     assert set(cells["status"]) == {"ok"}
+    progress = progress_of(Store(tmp_path / "toy_search"))
+    assert [(arm.done, arm.left) for arm in progress.arms] == [(2, 0)] * 4
+    paired = next(
+        t for t in study_tables(read_ledger(str(tmp_path / "toy_search"))) if "paired" in t.name
+    )
+    assert [row.label for row in paired.rows] == ["8, tuned", "16, tuned"]
+    assert [row.entries[1].values["value"] for row in paired.rows] == [0.0, 0.0]
 
 
 def test_other_ranges_or_fields_start_another_sequence(tmp_path):
@@ -222,6 +232,26 @@ def kill_after(results: Path, cells: int, *arguments: object) -> None:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
+
+
+@pytest.mark.slow
+def test_told_to_stop_it_says_what_is_there_and_how_to_resume(tmp_path):
+    process = subprocess.Popen(
+        command("--results", tmp_path, "--inline", "--set", "wait_s=0.2", script=SCRIPT),
+        cwd=ROOT,
+        env=study_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    folder = tmp_path / "toy_search_tuning" / "cells"
+    while len(list(folder.glob("[!.]*.parquet"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, out
+    assert "interrupted; toy_search: 1 of 12 proposals (1 open)" in out
+    assert "To resume: python" in out
 
 
 @pytest.mark.slow
