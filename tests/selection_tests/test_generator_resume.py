@@ -1,12 +1,15 @@
-"""A generator's training cut into checkpoints ends in the very bits of an uncut one."""
+"""A generator's training: cut into checkpoints it ends in the very bits of an uncut one."""
 
 import numpy as np
 import pytest
+import torch
 from test_selection_cell import TINY, compute_stages, make_data
 
 from imaging_core.fields import build
+from imaging_core.seeding import torch_generator
 from imaging_core.task import load_function, no_progress
 from selection_core.config import SelectionConfig
+from selection_core.generator import GanConfig, GanTraining, build_generator, sample
 from selection_core.task import TASK, generator_stages
 
 GENERATOR = {"generator_steps": 7, "generator_snapshots": 3, "method": "use_all"}
@@ -57,3 +60,28 @@ def test_more_checkpoints_than_steps_are_as_many_as_steps():
     until = [stage.inputs["until"] for stage in generator_stages(config).values()]
     assert until == [1, 2, 3, 4]
     assert set(TASK.stages(config, 0)) >= {"generator", "generator-1-of-4", "pool"}
+
+
+@pytest.mark.parametrize("size", [(32, 32), (64, 64), (96, 96), (256, 128)])
+def test_one_step_at_every_size_of_the_papers(size):
+    config = GanConfig(
+        steps=1,
+        snapshots=1,
+        batch=4,
+        width=4,
+        latent=4,
+        generator_learning_rate=1e-4,
+        discriminator_learning_rate=1e-4,
+        ema=0.9,
+    )
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (6, 3, *size)).astype(np.uint8)
+    told = []
+    training = GanTraining(images, np.arange(6) % 4, 4, config=config, seed=0)
+    training.run(1, lambda done, note="": told.append((done, note)))
+    assert told == [(1.0, "generator step 1/1")]
+    network = build_generator(config, classes=4, channels=3, size=size)
+    network.load_state_dict(training.snapshots[-1])
+    made = sample(network, np.arange(4), torch.randn(4, 4, generator=torch_generator(0, "z")), 4)
+    assert made.shape == (4, 3, *size)
+    assert made.std() > 0
