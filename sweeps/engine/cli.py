@@ -1,6 +1,7 @@
 """The command line that every study shares."""
 
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from sweeps.engine.run import Interrupted, Summary, Where, run_inline, run_on_cl
 from sweeps.engine.stages import stated_seconds
 from sweeps.engine.study import Request, Study, describe_factors
 from sweeps.ledger.commit import write_manifest
+from sweeps.ledger.compact import compact
 from sweeps.ledger.files import Store
 from sweeps.ledger.lock import Lock
 from sweeps.ledger.progress import say_running
@@ -241,6 +243,9 @@ def _run_locked(
                     soft_wrap=True,
                 )
                 return stop.code
+        if ledger.local:  # Ray's bookkeeping: a cache that nothing reads again
+            shutil.rmtree(ledger.path("ray"), ignore_errors=True)
+        compact(ledger)
     summary.wall_s = time.monotonic() - began
     return _report(plan, summary, reports, ledger, quiet)
 
