@@ -18,6 +18,9 @@ class Work(Protocol):
     def known(self) -> list[Proposal]:
         """Every proposal that was recorded, in order, with what the ledger holds of it."""
 
+    def values(self, proposal: Proposal) -> dict[int, float]:
+        """Seed → objective of the cells of a new proposal that are there already."""
+
     def record(self, proposal: Proposal) -> None:
         """Write the proposal down, for good."""
 
@@ -58,16 +61,19 @@ class Campaign:
         The groups take turns. An arm that a killed run left open is judged on the seeds it has,
         as that run would have done, and goes on where it stopped.
         """
-        while self._resume:
-            proposal = self._resume.pop(0)
+        while (proposal := self._resume.pop(0) if self._resume else self._new()) is not None:
             if not self._over(proposal):
                 return proposal
+        return None
+
+    def _new(self) -> Proposal | None:
         group = min(self.problem.groups, key=self._count)
         if self._count(group) >= self.problem.trials:
             return None
         point = propose(self.problem, group, self.proposals)
         proposal = Proposal(number=len(self.proposals), group=group, point=point)
         self.work.record(proposal)
+        proposal.values = self.work.values(proposal)
         self.proposals.append(proposal)
         self._view.add(proposal)
         return proposal

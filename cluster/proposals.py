@@ -49,7 +49,7 @@ class Proposal:
     @property
     def mean(self) -> float:
         """Mean objective over the seeds that are there."""
-        return float(np.mean(list(self.values.values())))
+        return float(np.mean([self.values[seed] for seed in sorted(self.values)]))
 
 
 def distribution(axis: Any) -> optuna.distributions.BaseDistribution:
@@ -76,7 +76,7 @@ def frozen(space: Space, proposal: Proposal) -> optuna.trial.FrozenTrial:
 
 
 def _running_means(proposal: Proposal) -> list[float]:
-    values = list(proposal.values.values())
+    values = [proposal.values[seed] for seed in sorted(proposal.values)]
     return [float(np.mean(values[: k + 1])) for k in range(len(values))]
 
 

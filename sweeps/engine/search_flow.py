@@ -1,5 +1,6 @@
 """A search from start to end: tune, write what came of it, report as an ordinary study."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -84,6 +85,7 @@ def run_search(
                     soft_wrap=True,
                 )
                 return stop.code
+            work = replace(work, retry_failed=False)  # what failed again has failed
             proposals = work.known()
             work.write_manifest(proposals)
             console.print(counted(tuning, work), soft_wrap=True)

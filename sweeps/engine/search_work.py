@@ -1,13 +1,14 @@
 """A search and its ledger: proposals written down before they run, and what came of each.
 
     results/<name>_tuning/
-      proposals/<space>/0007.json           one proposal, immutable
-      proposals/<space>/0007.stopped.json   it was hopeless, and against which one
+      proposals/<space>/00007.json           one proposal, immutable
+      proposals/<space>/00007.stopped.json   it was hopeless, and against which one
       cells/, failures/, …                  as in every ledger
       optuna.db                             a view, rebuilt at each start
 
-`<space>` is a hash of all that gives a proposal its meaning: another preset, dataset or range
-starts another sequence. Seeds and the number of trials are not in it: raising them only adds.
+`<space>` is a hash of all that gives a proposal its meaning: another preset, dataset, range or
+set of compared levels starts another sequence. Seeds and the number of trials are not in it:
+raising them only adds.
 """
 
 import hashlib
@@ -62,6 +63,7 @@ class TuningWork:
         identity = {
             "core": [task.name, task.version],
             "shared": dict(tuning.shared),
+            "groups": dict(problem.groups),
             "space": [[name, _plain(axis)] for name, axis in problem.space.items()],
             "data": tuning.fingerprint,
             "objective": tuning.search.objective,
@@ -80,13 +82,10 @@ class TuningWork:
         """Every proposal on file with its state and its values, from the committed cells."""
         proposals = self.read()
         plan = self.plan(proposals)
-        rows, _ = read_rows(self.store, "cells", set(plan.done))
+        values = self._values(plan)
         stopped = {n[:-13] for n in self.store.names(self.folder, ".stopped.json")}
         for proposal, arm in zip(proposals, plan.arms, strict=True):
-            for cell in plan.cells:
-                if cell.arm is arm and cell.key in rows:
-                    value = rows[cell.key]["metrics"][self.tuning.search.objective]
-                    proposal.values[cell.seed] = value
+            proposal.values = values[arm.label]
             failed = any(cell.arm is arm and cell.key in plan.failed for cell in plan.cells)
             if len(proposal.values) == len(self.tuning.problem.seeds):
                 proposal.state = COMPLETE
@@ -95,6 +94,20 @@ class TuningWork:
             elif failed and not self.retry_failed:
                 proposal.state = FAILED
         return proposals
+
+    def values(self, proposal: Proposal) -> dict[int, float]:
+        """Seed → objective of the cells that are there, from another space's proposals perhaps."""
+        plan = self.plan([proposal])
+        return self._values(plan)[plan.arms[0].label]
+
+    def _values(self, plan: Plan) -> dict[str, dict[int, float]]:
+        rows, _ = read_rows(self.store, "cells", set(plan.done))
+        found: dict[str, dict[int, float]] = {arm.label: {} for arm in plan.arms}
+        for cell in plan.cells:
+            if cell.key in rows:
+                value = rows[cell.key]["metrics"][self.tuning.search.objective]
+                found[cell.arm.label][cell.seed] = value
+        return found
 
     def record(self, proposal: Proposal) -> None:
         """Write the proposal down, and its cells into the plan that `status.py` shows.
@@ -133,7 +146,7 @@ class TuningWork:
         levels = {**fields, TRIAL: proposal.number}
         return Arm(levels=levels, config=config, data=self.tuning.data)
 
-    def plan(self, proposals: Sequence[Proposal]) -> Plan:
+    def plan(self, proposals: Sequence[Proposal], *, retry_failed: bool = False) -> Plan:
         """What of the proposals is there, and what is left."""
         search = self.tuning.search
         factors = {**search.compare, TRIAL: tuple(p.number for p in proposals)}
@@ -151,7 +164,7 @@ class TuningWork:
             [self.arm(p) for p in proposals],
             {self.tuning.data: self.tuning.fingerprint},
             results=self.results,
-            retry_failed=self.retry_failed,
+            retry_failed=retry_failed,
         )
 
     def write_manifest(self, proposals: Sequence[Proposal]) -> None:
@@ -192,7 +205,8 @@ class TuningWork:
 
     def steps(self, proposal: Proposal) -> list[tuple[int, list[WorkItem]]]:
         """(seed, its missing stages and its cell) of every seed that is not there."""
-        plan = self.plan([proposal])
+        # An arm that is open is to be computed, whatever failed under another sequence.
+        plan = self.plan([proposal], retry_failed=True)
         recipes = self._recipes(plan)
         stages = {work.key: work for work in plan.stages}
         steps = []

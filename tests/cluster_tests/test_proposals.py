@@ -59,6 +59,7 @@ class Book:
 
     def __init__(self) -> None:
         self.recorded, self.stops, self.cells = [], {}, {}
+        self.elsewhere: dict[int, float] = {}
         self.left: int | None = None
 
     def _tick(self) -> None:
@@ -76,6 +77,9 @@ class Book:
                 Proposal(number=number, group=group, point=point, state=state, values=values)
             )
         return found
+
+    def values(self, proposal):
+        return dict(self.elsewhere)
 
     def record(self, proposal) -> None:
         self._tick()
@@ -202,6 +206,15 @@ def test_a_failed_arm_is_over_and_never_the_best(tmp_path):
     assert best_of(problem(), "one", campaign.proposals) is None
     assert best_of(problem(), "two", campaign.proposals) is second
     assert states(tmp_path / "optuna.db") == {"COMPLETE": 1, "FAIL": 1}
+
+
+def test_cells_that_another_search_computed_are_taken_as_they_are(tmp_path):
+    book = Book()
+    book.elsewhere = dict.fromkeys(problem().seeds, 0.3)
+    campaign = book.run(problem(trials=2), tmp_path / "optuna.db")
+    assert [(p.state, p.mean) for p in campaign.proposals] == [(COMPLETE, 0.3)] * 4
+    assert states(tmp_path / "optuna.db") == {"COMPLETE": 4}
+    assert book.cells == {}
 
 
 def test_of_equals_the_earliest_wins_so_that_a_default_is_only_beaten():

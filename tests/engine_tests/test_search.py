@@ -150,6 +150,12 @@ def test_other_ranges_or_fields_start_another_sequence(tmp_path):
     for change in (["--set", "wait_s=0.01"], ["--set", "ridge=1,2"], ["--preset", "paper"]):
         other = here(toy_search, "--plan", "--results", tmp_path, "--trials", 2, *change)
         assert "0 of 4 proposals" in other.output, change
+    alone = ("--inline", "--results", tmp_path, "--trials", 2, "--set", "pooling=16")
+    assert "0 of 2 proposals" in here(toy_search, "--plan", *alone[1:]).output
+    before = set((tmp_path / "toy_search_tuning" / "cells").iterdir())
+    assert "2 of 2 proposals (2 complete)" in here(toy_search, *alone).output
+    assert optuna_states(tmp_path) == {"COMPLETE": 2}
+    assert set((tmp_path / "toy_search_tuning" / "cells").iterdir()) == before
 
 
 def test_a_failed_cell_ends_its_proposal_and_a_level_without_one_left_is_named(tmp_path):
@@ -161,6 +167,11 @@ def test_a_failed_cell_ends_its_proposal_and_a_level_without_one_left_is_named(t
     assert "no proposal of pooling=8, pooling=16 is complete" in answer.output
     assert [(r["state"], r["seeds"]) for r in trials(tmp_path)] == [("failed", "1")] * 4
     assert optuna_states(tmp_path) == {"FAIL": 4}
+    alone = ("--inline", "--results", tmp_path, "--trials", 2, "--set", "raise_at_seed=1001")
+    again = here(toy_search, *alone, "--set", "pooling=8")  # another sequence, the same cells
+    assert "2 of 2 proposals (2 failed)" in again.output
+    retried = here(toy_search, *alone, "--retry-failed")
+    assert "4 of 4 proposals (4 failed)" in retried.output
 
 
 REFUSALS = {
