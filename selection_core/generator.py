@@ -214,7 +214,10 @@ class GanTraining:
             values: dict[int, dict[str, Tensor]] = {}
             for key, tensor in _under(tensors, name).items():
                 index, _, kind = key.partition("/")
-                values.setdefault(int(index), {})[kind] = tensor
+                # Storage gives Adam's step, a scalar, back as one of one element.
+                values.setdefault(int(index), {})[kind] = (
+                    tensor.reshape(()) if kind == "step" else tensor
+                )
             optimiser.load_state_dict({**optimiser.state_dict(), "state": values})
         self.snapshots = read_snapshots(state)
 

@@ -93,7 +93,7 @@ def _of_controller(selected: Arrays) -> Selection:
         steps=steps,
         curves={
             name.removeprefix("curve/"): tuple(values.tolist())
-            for name, values in selected.items()
+            for name, values in sorted(selected.items())  # a stored stage has no order of its own
             if name.startswith("curve/")
         },
         metrics={"controller_parameters": float(parameters)},

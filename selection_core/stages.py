@@ -238,7 +238,7 @@ def compute_quality(
     device: str,
     progress: Progress,
 ) -> Arrays:
-    """fid, kid, reference_fid (), of the pool against all training images; cas (classes,).
+    """fid, kid, reference_fid (1,), of the pool against all training images; cas (classes,).
 
     CAS is the recall, class by class, on validation of a classifier trained on the pool alone. The
     test set is not read.
@@ -263,8 +263,8 @@ def compute_quality(
     )
     probability = predict(judge, labelled(data.validation, data.train, device)[0]).numpy()
     return {
-        "fid": np.array(frechet_distance(train, made)),
-        "kid": np.array(kernel_distance(train, made)),
-        "reference_fid": np.array(frechet_distance(train, validation)),
+        "fid": np.array([frechet_distance(train, made)]),
+        "kid": np.array([kernel_distance(train, made)]),
+        "reference_fid": np.array([frechet_distance(train, validation)]),
         "cas": recall_per_class(data.validation.labels, probability),
     }

@@ -145,9 +145,9 @@ def train_cell(
     if "quality" in stages:
         quality = stages["quality"]
         metrics |= {
-            "pool_fid": float(quality["fid"]),
-            "pool_kid": float(quality["kid"]),
-            "reference_fid": float(quality["reference_fid"]),
+            "pool_fid": quality["fid"].item(),
+            "pool_kid": quality["kid"].item(),
+            "reference_fid": quality["reference_fid"].item(),
             "pool_cas": float(quality["cas"].mean()),
             "pool_cas_worst": float(quality["cas"].min()),
         }

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load, save
 
 from imaging_core.datasets.base import ImageDataset, Split
 from imaging_core.fields import ConfigError, build
@@ -70,7 +71,10 @@ def compute_stages(config, data, seed, memory):
         if key not in memory:
             needs = {need: computed[need] for need in stage.needs}
             compute = load_function(stage.compute)
-            memory[key] = compute(stage.inputs, data, needs, device="cpu", progress=no_progress)
+            arrays = compute(stage.inputs, data, needs, device="cpu", progress=no_progress)
+            # Through the engine's store, which gives a scalar back as an array of one.
+            stored = save({k: np.ascontiguousarray(v) for k, v in arrays.items()})
+            memory[key] = load(stored)
         computed[name] = memory[key]
     return computed
 
@@ -87,7 +91,7 @@ def as_bytes(computed, outcome):
     """Everything a cell and its stages yield, in one comparable value."""
     return pickle.dumps(
         (
-            {s: {k: v.tobytes() for k, v in arrays.items()} for s, arrays in computed.items()},
+            {s: {k: arrays[k].tobytes() for k in sorted(arrays)} for s, arrays in computed.items()},
             dict(outcome.metrics),
             dict(outcome.curves),
             {k: v.tobytes() for k, v in outcome.artifacts.items()},
