@@ -55,6 +55,10 @@ CURVES = {
 Drawn = Iterator[tuple[str, Figure]]
 
 
+PANELS_FROM, PANELS_TO = 4, 12
+"""So many arms get a panel each for their curves: fewer fit one, more would be too small."""
+
+
 def _unit(metric: Metric) -> str:
     return f"{metric.label} (fraction)" if metric.fraction else metric.label
 
@@ -68,8 +72,15 @@ def curve_figures(ledger: Ledger, cells: pd.DataFrame) -> Drawn:
     """A figure per curve that the cells carry."""
     for name in dict.fromkeys(name for row in cells["curves"] for name in row):
         label, step = CURVES.get(name, (name.replace("_", " "), "step"))
-        ax = plots.learning_curves(cells, name, ylabel=label, xlabel=step)
-        yield f"curve_{name}", _titled(ax, ledger, f"{label} per {step}, mean, 95 % t-interval")
+        text = f"{label} per {step}, mean, 95 % t-interval"
+        arms = plots.with_curve(cells, name)["arm"].nunique()
+        if PANELS_FROM <= arms <= PANELS_TO:
+            figure = plots.learning_panels(cells, name, ylabel=label, xlabel=step)[0].figure
+            figure.suptitle(f"{ledger.manifest.study}: {text}, thin: seeds", fontsize=10)
+            yield f"curve_{name}", figure
+        else:
+            ax = plots.learning_curves(cells, name, ylabel=label, xlabel=step)
+            yield f"curve_{name}", _titled(ax, ledger, text)
 
 
 def metric_figures(ledger: Ledger, cells: pd.DataFrame) -> Drawn:

@@ -72,6 +72,59 @@ def t_halfwidth(values: np.ndarray) -> np.ndarray:
         return stats.t.ppf(0.975, n - 1) * std / np.sqrt(n)
 
 
+def with_curve(frame: pd.DataFrame, curve: str) -> pd.DataFrame:
+    """The rows of `frame` whose `curves` hold `curve`; ValueError where there is none."""
+    there = frame[[isinstance(c, dict) and curve in c for c in frame["curves"]]]
+    if there.empty:
+        raise ValueError(f"no cell has the curve {curve!r}")
+    return there
+
+
+def stacked(curves: "pd.Series[dict]", curve: str) -> np.ndarray:
+    """(cells, steps): one row a cell, NaN where its curve is shorter than the longest."""
+    lines = [np.asarray(c[curve], dtype=float) for c in curves]
+    values = np.full((len(lines), max(map(len, lines))), np.nan)
+    for row, line in zip(values, lines, strict=True):
+        row[: len(line)] = line
+    return values
+
+
+def learning_panels(frame: pd.DataFrame, curve: str, *, ylabel: str, xlabel: str) -> list[Axes]:
+    """A panel per arm, axes shared: its seeds as thin lines, their mean and 95 % t-interval.
+
+    For many arms, whose bands over each other would hide everything. Arguments and errors are
+    those of `learning_curves`.
+    """
+    groups = list(with_curve(frame, curve).groupby("arm", sort=False))
+    across = min(3, len(groups))
+    down = -(-len(groups) // across)
+    _, grid = plt.subplots(
+        down, across, figsize=(2.6 * across + 0.6, 2.1 * down + 0.5), sharex=True, sharey=True,
+        squeeze=False, layout="constrained",
+    )  # fmt: skip
+    panels = list(grid.flat)
+    for unused in panels[len(groups) :]:
+        unused.set_visible(False)
+    for number, (ax, (arm, rows)) in enumerate(zip(panels, groups, strict=False)):
+        values = stacked(rows["curves"], curve)
+        x, mean, half = (
+            np.arange(1, values.shape[1] + 1),
+            np.nanmean(values, axis=0),
+            t_halfwidth(values),
+        )
+        colour, _, _ = looks(number)
+        ax.plot(x, values.T, color=colour, alpha=0.35, linewidth=0.7)
+        ax.plot(x, mean, color=colour, linewidth=2)
+        ax.fill_between(x, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
+        ax.set_title(wrapped(f"{arm} (n = {len(values)})"), fontsize=9)
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        if number % across == 0:
+            ax.set_ylabel(ylabel)
+        if number >= len(groups) - across:
+            ax.set_xlabel(xlabel)
+    return panels[: len(groups)]
+
+
 def learning_curves(
     frame: pd.DataFrame, curve: str, *, ylabel: str, xlabel: str, ax: Axes | None = None
 ) -> Axes:
@@ -86,19 +139,13 @@ def learning_curves(
     Raises:
         ValueError: no row has the curve.
     """
-    there = frame[[isinstance(c, dict) and curve in c for c in frame["curves"]]]
-    if there.empty:
-        raise ValueError(f"no cell has the curve {curve!r}")
+    there = with_curve(frame, curve)
     ax = ax or beside_a_legend(there["arm"].unique())
     for number, (arm, rows) in enumerate(there.groupby("arm", sort=False)):
-        curves = [np.asarray(c[curve], dtype=float) for c in rows["curves"]]
-        steps = max(map(len, curves))
-        values = np.full((len(curves), steps), np.nan)
-        for line, one in zip(values, curves, strict=True):
-            line[: len(one)] = one
+        values = stacked(rows["curves"], curve)
         colour, dash, _ = looks(number)
-        x, mean = np.arange(1, steps + 1), np.nanmean(values, axis=0)
-        name = wrapped(f"{arm} (n = {len(curves)})")
+        x, mean = np.arange(1, values.shape[1] + 1), np.nanmean(values, axis=0)
+        name = wrapped(f"{arm} (n = {len(values)})")
         ax.plot(x, mean, color=colour, linestyle=dash, label=name)
         half = t_halfwidth(values)
         ax.fill_between(x, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)

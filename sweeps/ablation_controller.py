@@ -7,6 +7,9 @@ accuracy of a classifier trained on real and chosen images.
     python sweeps/ablation_controller.py                  # this machine
     python sweeps/ablation_controller.py --address auto   # the cluster this machine belongs to
     python sweeps/ablation_controller.py --plan           # what would be computed
+
+The demo preset's 30 cells took 3 min 43 s on 2 cores without a GPU (2026-11-21); expect the six
+arms to be undecided at five seeds.
 """
 
 from analysis import figures, tables

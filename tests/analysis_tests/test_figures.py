@@ -89,6 +89,23 @@ def test_heat_map_prints_interval_and_n_in_each_field() -> None:
     assert len(texts) == 2  # fields without cells stay empty
 
 
+def test_learning_panels_have_every_seed_and_the_mean_of_each_arm() -> None:
+    frame = pd.DataFrame(
+        {
+            "arm": ["a", "a", "b", "c", "d"],
+            "seed": [0, 1, 0, 0, 0],
+            "curves": [{"r": [0.0, 2.0]}, {"r": [2.0, 4.0]}, {"r": [1]}, {"r": [1]}, {"r": [1]}],
+        }
+    )
+    panels = plots.learning_panels(frame, "r", ylabel="r", xlabel="step")
+    assert [ax.get_title() for ax in panels] == [
+        "a (n = 2)", "b (n = 1)", "c (n = 1)", "d (n = 1)",
+    ]  # fmt: skip
+    first, second, mean = (line.get_ydata().tolist() for line in panels[0].lines)
+    assert (first, second, mean) == ([0, 2], [2, 4], [1, 3])
+    plt.close("all")
+
+
 def test_level_curves_keep_the_order_they_are_given() -> None:
     frame = pd.DataFrame({"arm": "apga", "k": ["10", "all", "10"], "m": [0.5, 0.9, 0.7]})
     ax = plots.level_curves(frame, "k", "m", order=["10", "25", "all"], label="M", xlabel="k")
