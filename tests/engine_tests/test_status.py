@@ -259,6 +259,7 @@ def test_it_needs_neither_ray_nor_torch():
     assert answer.stdout.strip() == "set()", answer.stderr
 
 
+@pytest.mark.slow
 def test_a_real_study_is_seen_running_killed_and_done(tmp_path):
     results = tmp_path / "results"
     arguments = ("--inline", "--seeds", "2", "--set", "pooling=8", "--set", "ridge=1")

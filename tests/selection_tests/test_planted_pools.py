@@ -83,6 +83,7 @@ def _reward(data, stages, kind, seed, keep):
     return environment.reward(keep)
 
 
+@pytest.mark.slow
 def test_copies_are_worth_less_than_fresh_images(data, stages_of):
     """In the reward that a controller sees, and paired over seeds."""
     gaps = []

@@ -122,6 +122,7 @@ def test_every_arm_gives_the_same_bytes_twice(data, memory, controller, policy_g
     assert as_bytes(*run_cell(data, **arm)) == as_bytes(*run_cell(data, **arm))
 
 
+@pytest.mark.slow
 def test_a_fresh_process_gives_the_bytes_of_a_warm_one(data, default):
     """Stages and cell, computed again from nothing in another interpreter."""
     code = (
