@@ -21,6 +21,7 @@ from sweeps.ledger.files import Store
 from sweeps.ledger.read import failed_keys, read_rows
 
 MAX_ATTEMPTS = 3
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(BaseException):
@@ -72,20 +73,33 @@ class Summary:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGINT and SIGTERM raise `Interrupted` in the main thread while the block runs."""
+    """SIGINT and SIGTERM raise `Interrupted` in the main thread while the block runs.
+
+    A second signal ends the process at once, with its own exit code: what is committed is whole,
+    and Ray's processes end with the one that started them.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    interrupted = False
+
+    def leave(number: int, _frame: object) -> None:
+        os._exit(128 + number)
 
     def stop(number: int, _frame: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+        for name in SIGNALS:
+            signal.signal(name, leave)
         raise Interrupted(128 + number)
 
-    before = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
+    before = {name: signal.signal(name, stop) for name in SIGNALS}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if not interrupted:
+            for name, handler in before.items():
+                signal.signal(name, handler)
 
 
 class Recipes:
