@@ -98,6 +98,7 @@ def test_copies_are_worth_less_than_fresh_images(data, stages_of):
     assert np.mean(gaps) > 2 * np.std(gaps, ddof=1) / len(gaps) ** 0.5
 
 
+@pytest.mark.slow
 def test_the_centroid_keeps_the_collapsed_mode_and_loses_to_the_controller(data, stages_of):
     gaps = []
     for seed in SEEDS:
