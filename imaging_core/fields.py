@@ -7,8 +7,10 @@ is silent or unsound, for the reason given). This file imports no torch.
 
 import dataclasses
 import difflib
+import operator
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin
 
 import pydantic
@@ -35,6 +37,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f'; did you mean "{near[0]}"?' if near else ""
 
 
+@cache
 def field_names(config_type: type) -> tuple[str, ...]:
     """The fields of a configuration class, in the order of declaration."""
     return tuple(field.name for field in dataclasses.fields(config_type))
@@ -59,7 +62,7 @@ def build(config_type: type, values: Mapping[str, Any]) -> Any:
     """
     known = field_names(config_type)
     for name in values:
-        if name not in known:
+        if name not in config_type.__dataclass_fields__:
             raise ConfigError(
                 f'unknown field "{name}"{did_you_mean(name, known)} '
                 f"(fields of {config_type.__name__}: {', '.join(known)})"
@@ -83,7 +86,14 @@ def _explain(config_type: type, error: Mapping[str, Any]) -> str:
 
 def as_dict(config: Any) -> dict[str, Any]:
     """The configuration as JSON-ready values, in the order of declaration."""
-    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    names = field_names(type(config))
+    return dict(zip(names, _values(names)(config), strict=True))
+
+
+@cache
+def _values(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    read = operator.attrgetter(*names)
+    return read if len(names) > 1 else lambda config: (read(config),)
 
 
 def sources(config_type: type) -> dict[str, tuple[str, str]]:

@@ -147,7 +147,7 @@ def fit(
     if validation is None and (keep_best or config.patience):
         raise ValueError("keep_best and patience choose by validation accuracy: pass validation")
     batches = _batches(len(images), config.batch_size)
-    epochs = max(config.epochs, math.ceil(config.min_steps / len(batches)))
+    epochs = planned_epochs(config, len(images))
     total = epochs * len(batches)
     augment = AUGMENTATIONS[config.augment]
     model.to(memory_format=torch.channels_last)
@@ -208,9 +208,13 @@ def _mean_loss(trace: Tensor, epoch: int) -> float:
 
 
 def _evaluation_batch(images: Tensor) -> int:
-    """512 images up to 64 px, fewer of larger ones: a wide network would need many GiB."""
+    """512 images up to 64 px, fewer of larger ones: a wide network would need many GiB.
+
+    On a CPU 128: the maps of more leave its cache.
+    """
     height, width = images.shape[2:]
-    return min(512, max(1, EVALUATION_PIXELS // (height * width)))
+    most = 128 if images.device.type == "cpu" else 512
+    return min(most, max(1, EVALUATION_PIXELS // (height * width)))
 
 
 @torch.inference_mode()
@@ -239,11 +243,26 @@ def accuracy(
     return float((_logits(model, images, batch_size).argmax(dim=1) == labels).float().mean())
 
 
+def planned_epochs(config: FitConfig, images: int) -> int:
+    """The epochs that `fit` makes of so many images if nothing stops it."""
+    steps = len(_batches(images, config.batch_size))
+    return max(config.epochs, math.ceil(config.min_steps / steps))
+
+
+def epochs_read(epochs: int, last: int = 5) -> int:
+    """How many epochs at the end of a fit `last_epochs_reward` reads."""
+    return min(last, (epochs + 1) // 2)
+
+
 def last_epochs_reward(
     validation_accuracy: tuple[float, ...], how: Literal["max", "mean"] = "max", last: int = 5
 ) -> float:
-    """Maximum or mean validation accuracy of the last `last` epochs (Ye et al. 2020, 3.2)."""
-    tail = validation_accuracy[-last:]
+    """Maximum or mean validation accuracy of the last `last` epochs (Ye et al. 2020, 3.2).
+
+    Never of more than the later half of them: a fit of a given number of steps makes few epochs on
+    many images, and those at the top of its schedule would count against the many.
+    """
+    tail = validation_accuracy[-epochs_read(len(validation_accuracy), last) :]
     if not tail:
         raise ValueError("the reward needs the validation accuracy of at least one epoch")
     return max(tail) if how == "max" else sum(tail) / len(tail)

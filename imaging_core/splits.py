@@ -23,13 +23,9 @@ def k_shot_index(split: Split, k: int, seed: int) -> np.ndarray:
         ConfigError: a class has fewer than `k` examples.
     """
     chosen: list[int] = []
-    for label in np.unique(split.labels):
+    _check_sizes(split, k)
+    for label in split.class_sizes:
         rows = np.flatnonzero(split.labels == label)
-        if len(rows) < k:
-            raise ConfigError(
-                f"k_shot must be at most {len(rows)} (the training images of class {label}), "
-                f"got {k}; lower it, or use k_shot=0 for all"
-            )
         by_group: dict[str, list[int]] = {}
         for row in sorted(rows, key=lambda r: _rank(seed, "image", str(split.ids[r]))):
             by_group.setdefault(str(split.groups[row]), []).append(int(row))
@@ -50,4 +46,13 @@ def k_shot(split: Split, k: int, seed: int) -> Split:
 def check_k_shot(data: ImageDataset, k: int) -> None:
     """Refuse a k above the smallest class, before any work."""
     if k:
-        k_shot_index(data.train, k, seed=0)
+        _check_sizes(data.train, k)
+
+
+def _check_sizes(split: Split, k: int) -> None:
+    for label, size in split.class_sizes.items():
+        if size < k:
+            raise ConfigError(
+                f"k_shot must be at most {size} (the training images of class {label}), "
+                f"got {k}; lower it, or use k_shot=0 for all"
+            )

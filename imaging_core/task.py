@@ -44,7 +44,11 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """Per-example probabilities on one split, so that intervals need no retraining."""
+    """Per-example probabilities on one split, so that intervals need no retraining.
+
+    Where a cell's metrics are means over several draws, every example comes once per draw, one
+    whole draw after another; else its id comes once.
+    """
 
     split: str  # "validation" | "test"
     ids: np.ndarray  # (N,) str
@@ -80,7 +84,8 @@ class Task:
         presets: name → the fields that differ from the defaults.
         check: `check(config, data)` raises `ConfigError` where config and data do not fit
             (k_shot above a class's size). No torch.
-        stages: `stages(config, seed)` → name → `Stage`. No torch.
+        stages: `stages(config, seed)` → name → `Stage`. No torch. The seed may stand among a
+            stage's inputs, as it is; nothing else of a stage depends on it.
         train: import path of
             `function(config, data, seed, stages: Mapping[str, Arrays], *, device, progress)
             -> Outcome`.

@@ -38,6 +38,12 @@ class Split:
         )
 
     @cached_property
+    def class_sizes(self) -> dict[int, int]:
+        """Label → how many images have it; labels that occur, in order."""
+        labels, sizes = np.unique(self.labels, return_counts=True)
+        return dict(zip(labels.tolist(), sizes.tolist(), strict=True))
+
+    @cached_property
     def mean_std(self) -> tuple[np.ndarray, np.ndarray]:
         """Per-channel mean and standard deviation, (C,) each, of images scaled to [0, 1]."""
         # From grey-level counts: exact, and it needs no float copy of all the pixels.

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -52,6 +54,27 @@ def test_above_64_pixels_it_is_torchvisions_network(name):
     x = torch.rand(2, 3, 96, 96, generator=torch_generator(0, "x"))
     with torch.no_grad():
         torch.testing.assert_close(net(x), reference(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["tiny-resnet", "small-resnet"])
+def test_the_small_networks_are_torchs_own_layers_one_after_the_other(name):
+    """Shortcuts as products and statistics folded into weights change rounding alone."""
+    net = build(name, size=(18, 31))
+    plain = copy.deepcopy(net)
+    for layer in plain.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.__class__ = torch.nn.Conv2d
+    x = torch.randn(6, 1, 18, 31, generator=torch_generator(0, "x"))
+    for model in (net, plain):
+        model(x).square().sum().backward()  # in training mode: moves the statistics too
+    for ours, theirs in zip(net.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-4)
+    folded = net.eval()
+    with torch.no_grad():
+        quick = folded(x)
+    unfolded = plain.eval()(x)  # with gradients nothing is folded
+    assert unfolded.requires_grad
+    torch.testing.assert_close(quick, unfolded.detach(), rtol=1e-4, atol=1e-4)
 
 
 def test_weights_come_from_the_generator_alone():

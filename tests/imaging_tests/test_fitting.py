@@ -262,17 +262,19 @@ def test_larger_images_are_evaluated_in_smaller_batches():
             self.seen.append(len(x))
             return torch.zeros(len(x), 2)
 
-    for size, batches in ((32, [512, 88]), (64, [512, 88]), (256, [32] * 18 + [24])):
+    for size, batches in ((32, [128] * 4 + [88]), (64, [128] * 4 + [88]), (256, [32] * 18 + [24])):
         model = Counting()
         predict(model, torch.zeros(600, 1, 1, 1).expand(600, 1, size, size))
         assert model.seen == batches
 
 
 def test_reward_of_the_last_five_epochs():
-    trace = (0.9, 0.5, 0.6, 0.8, 0.7, 0.4)
+    trace = (0.1, 0.1, 0.1, 0.9, 0.5, 0.6, 0.8, 0.7, 0.4)
     assert last_epochs_reward(trace) == 0.8
     assert last_epochs_reward(trace, "mean") == pytest.approx(0.6)
-    assert last_epochs_reward(trace, "max", last=6) == 0.9
+    assert last_epochs_reward((0.1, *trace), "max", last=2) == 0.7
+    for short, expected in (((0.3,), 0.3), ((0.9, 0.3), 0.3), ((0.9, 0.4, 0.2), 0.3)):
+        assert last_epochs_reward(short, "mean") == pytest.approx(expected)
     with pytest.raises(ValueError, match="at least one epoch"):
         last_epochs_reward(())
 
@@ -286,6 +288,7 @@ def test_bad_settings_are_refused(field, value):
         config(**{field: value})
 
 
+@pytest.mark.slow
 def test_the_real_slide_is_learnt_from_64_patches_per_class():
     data = load("ihc-colon")
     few = k_shot(data.train, 64, seed=0)

@@ -40,6 +40,25 @@ def test_patients_are_dealt_out(tree):
             assert truth[identity] == (data.classes[label], group)
 
 
+def test_four_grades_of_tissue_are_split_seven_to_one_to_two_by_patient(tmp_path, write_image):
+    """The cervical set of Ye et al. 2020: four classes, 256 × 128 pixels."""
+    grades = ("normal", "CIN1", "CIN2", "CIN3")
+    rows = []
+    for i in range(200):
+        name = f"{grades[i % 4]}/{i:03d}.png"
+        write_image(tmp_path / name, i, colour="RGB")
+        rows.append([name, grades[i % 4], f"patient-{i // 2}"])
+    write_manifest(tmp_path, rows)
+    data = load("folder", f"{tmp_path}?size=256x128&colour=rgb&classes={','.join(grades)}")
+    assert data.classes == grades
+    assert data.train.images.shape[1:] == (3, 256, 128)
+    patients = [set(part.groups) for part in (data.train, data.validation, data.test)]
+    assert [len(p) for p in patients] == pytest.approx([70, 10, 20], abs=4)
+    assert len(set.union(*patients)) == sum(map(len, patients)) == 100
+    for part in (data.train, data.validation, data.test):
+        assert set(part.labels) == {0, 1, 2, 3}
+
+
 def test_the_order_of_the_manifest_does_not_matter(tree):
     root, rows = tree
     before = load("folder", f"{root}{QUERY}").fingerprint
