@@ -7,6 +7,7 @@
       artifacts/<key>.npz         small arrays of that cell, for figures
       failures/<key>.parquet      one row per cell that failed; gone once the cell succeeds
       quarantine/                 damaged files, kept and named, never read
+      */_compact-<hash>.parquet   many cells, predictions or failures in one file
       lock                        held by the controller that is running
 
 A file appears under its final name only when it is whole: temporary file, fsync, rename.

@@ -1,6 +1,7 @@
 """The files of cells: single ones, compacted ones, and what is left of damaged ones."""
 
 import hashlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,10 +11,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sweeps.ledger.files import Store, parquet_bytes
-from sweeps.ledger.schema import CELL_SCHEMA, SCHEMA_VERSION, LedgerError
+from sweeps.ledger.schema import (
+    CELL_SCHEMA,
+    LATER_COLUMNS,
+    SCHEMA_VERSION,
+    LedgerError,
+    without_empty,
+)
 
 COMPACT = "_compact-"
-"""Prefix of the files in `cells/` that hold many cells."""
+"""Prefix of the files that hold many cells."""
 BLOCK = 256
 """Cells in a block of a compacted file: what one damaged byte can cost."""
 UNREADABLE = (LedgerError, pa.ArrowException, OSError, ValueError, KeyError, MemoryError)
@@ -32,16 +39,27 @@ def committed_keys(store: Store) -> set[str]:
     """
     keys = {name.removesuffix(".parquet") for name in single_names(store, "cells")}
     # After the single ones: whatever compaction removes meanwhile is in a compacted file by then.
-    for name in compact_names(store):
-        tables, _ = read_compact(store, name, ["key"])
+    return keys | _compacted_keys(store, "cells")
+
+
+def _compacted_keys(store: Store, folder: str) -> set[str]:
+    keys: set[str] = set()
+    for name in compact_names(store, folder):
+        tables, _ = read_compact(store, name, ["key"], folder)
         keys.update(key for table in tables for key in table["key"].to_pylist())
     return keys
 
 
-def failed_keys(store: Store) -> set[str]:
-    """Keys of the cells that failed and have not succeeded since."""
-    failed = {name.removesuffix(".parquet") for name in store.names("failures", ".parquet")}
-    return failed - committed_keys(store)
+def failed_keys(store: Store, committed: set[str] | None = None) -> set[str]:
+    """Keys of the cells that failed and have not succeeded since.
+
+    Args:
+        store: the study's folder.
+        committed: what `committed_keys` says, where it has been asked already.
+    """
+    failed = {name.removesuffix(".parquet") for name in single_names(store, "failures")}
+    failed |= _compacted_keys(store, "failures")
+    return failed - (committed_keys(store) if committed is None else committed)
 
 
 def single_names(store: Store, folder: str) -> list[str]:
@@ -49,9 +67,9 @@ def single_names(store: Store, folder: str) -> list[str]:
     return [n for n in store.names(folder, ".parquet") if not n.startswith(COMPACT)]
 
 
-def compact_names(store: Store) -> list[str]:
-    """Leaf names of the files in `cells/` that hold many cells (`sweeps.ledger.compact`)."""
-    return [n for n in store.names("cells", ".parquet") if n.startswith(COMPACT)]
+def compact_names(store: Store, folder: str = "cells") -> list[str]:
+    """Leaf names of the files in `folder` that hold many cells (`sweeps.ledger.compact`)."""
+    return [n for n in store.names(folder, ".parquet") if n.startswith(COMPACT)]
 
 
 def reason(error: Exception) -> str:
@@ -68,8 +86,9 @@ def _open(content: bytes | pa.Buffer) -> pq.ParquetFile:
     """
     file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
     names = file.schema_arrow.names
-    if names != CELL_SCHEMA.names:
-        odd = sorted(set(names) ^ set(CELL_SCHEMA.names))
+    expected = [n for n in CELL_SCHEMA.names if n in names or n not in LATER_COLUMNS]
+    if names != expected:
+        odd = sorted(set(names) ^ set(expected))
         raise LedgerError(f"not a cell's columns: {', '.join(odd)}")
     return file
 
@@ -77,6 +96,9 @@ def _open(content: bytes | pa.Buffer) -> pq.ParquetFile:
 def _checked(table: pa.Table, columns: list[str]) -> pa.Table:
     """`table` in the schema's types, its version being ours."""
     schema = pa.schema([CELL_SCHEMA.field(name) for name in columns])
+    for name in LATER_COLUMNS:
+        if name in columns and name not in table.column_names:
+            table = table.append_column(name, pa.nulls(len(table), CELL_SCHEMA.field(name).type))
     table = table.select(columns).cast(schema)
     for field in schema:
         if not field.nullable and table[field.name].null_count:
@@ -121,10 +143,10 @@ def _read_single(content: bytes, name: str, columns: list[str]) -> pa.Table:
 
 
 def read_compact(
-    store: Store, leaf: str, columns: list[str]
+    store: Store, leaf: str, columns: list[str], folder: str = "cells"
 ) -> tuple[list[pa.Table], list[tuple[str, str]]]:
     """The rows of a compacted file; of a damaged one, every block that is still whole."""
-    name = f"cells/{leaf}"
+    name = f"{folder}/{leaf}"
     columns = list(dict.fromkeys(["schema_version", "key", *columns]))
     try:
         file = _open(_content(store, name))
@@ -147,23 +169,10 @@ def read_compact(
     return tables, damaged
 
 
-def read_table(
-    store: Store, folder: str, keys: set[str], columns: list[str] | None = None
-) -> tuple[pa.Table, list[tuple[str, str]]]:
-    """The cells of `folder` among `keys` as one table (each key once), and the damaged files.
-
-    Args:
-        store: the study's folder.
-        folder: "cells" or "failures".
-        keys: which cells.
-        columns: which columns of the schema; all by default. `key` always comes along.
-
-    Raises:
-        Unreachable: an object store did not answer.
-    """
-    columns = list(dict.fromkeys(["schema_version", "key", *(columns or CELL_SCHEMA.names)]))
-    tables: list[pa.Table] = []
-    damaged: list[tuple[str, str]] = []
+def _read_each(
+    store: Store, folder: str, keys: set[str], columns: list[str]
+) -> Iterator[tuple[list[pa.Table], list[tuple[str, str]]]]:
+    """What `read_table` puts together, and the damaged files, file by file."""
 
     def read(name: str) -> pa.Table | str | None:
         try:
@@ -181,14 +190,33 @@ def read_table(
     with ThreadPoolExecutor(REQUESTS) as pool:
         for name, found in zip(names, (map if store.local else pool.map)(read, names), strict=True):
             if isinstance(found, str):
-                damaged.append((name, found))
+                yield [], [(name, found)]
             elif found is not None:
-                tables.append(found)
-    if folder == "cells":
-        for leaf in compact_names(store):
-            found, broken = read_compact(store, leaf, columns)
-            tables += found
-            damaged += broken
+                yield [found], []
+    for leaf in compact_names(store, folder):
+        yield read_compact(store, leaf, columns, folder)
+
+
+def read_table(
+    store: Store, folder: str, keys: set[str], columns: list[str] | None = None
+) -> tuple[pa.Table, list[tuple[str, str]]]:
+    """The cells of `folder` among `keys` as one table (each key once), and the damaged files.
+
+    Args:
+        store: the study's folder.
+        folder: "cells" or "failures".
+        keys: which cells.
+        columns: which columns of the schema; all by default. `key` always comes along.
+
+    Raises:
+        Unreachable: an object store did not answer.
+    """
+    columns = list(dict.fromkeys(["schema_version", "key", *(columns or CELL_SCHEMA.names)]))
+    tables: list[pa.Table] = []
+    damaged: list[tuple[str, str]] = []
+    for found, broken in _read_each(store, folder, keys, columns):
+        tables += found
+        damaged += broken
     schema = pa.schema([CELL_SCHEMA.field(name) for name in columns])
     table = pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
     wanted = pc.is_in(table["key"], value_set=pa.array(list(keys), pa.string())).to_numpy()
@@ -216,7 +244,8 @@ def quarantine_damaged(store: Store, keys: set[str]) -> list[tuple[str, str]]:
 
     Returns the names with the reasons.
     """
-    _, damaged = read_table(store, "cells", keys)
+    found = _read_each(store, "cells", keys, CELL_SCHEMA.names)
+    damaged = [entry for _, broken in found for entry in broken]
     for name in dict.fromkeys(name for name, _ in damaged):
         leaf = name.rpartition("/")[2]
         if leaf.startswith(COMPACT):
@@ -227,7 +256,7 @@ def quarantine_damaged(store: Store, keys: set[str]) -> list[tuple[str, str]]:
     return damaged
 
 
-def write_compact(store: Store, table: pa.Table) -> str:
+def write_compact(store: Store, table: pa.Table, folder: str = "cells") -> str:
     """`table` (cells, every column of the schema) as one compacted file; returns its leaf name.
 
     The name is a hash of the keys it holds, so the same cells give the same file.
@@ -235,5 +264,5 @@ def write_compact(store: Store, table: pa.Table) -> str:
     table = table.sort_by("key").combine_chunks()
     keys = "\n".join(table["key"].to_pylist()).encode()
     leaf = f"{COMPACT}{hashlib.sha256(keys).hexdigest()[:32]}.parquet"
-    store.write(f"cells/{leaf}", parquet_bytes(table, row_group_size=BLOCK))
+    store.write(f"{folder}/{leaf}", parquet_bytes(without_empty(table), row_group_size=BLOCK))
     return leaf

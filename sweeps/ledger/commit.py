@@ -4,14 +4,20 @@ import io
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from sweeps.ledger.files import Store, parquet_bytes
-from sweeps.ledger.schema import CELL_SCHEMA, PREDICTION_SCHEMA, LedgerError, Manifest
+from sweeps.ledger.schema import (
+    CELL_SCHEMA,
+    PREDICTION_SCHEMA,
+    LedgerError,
+    Manifest,
+    without_empty,
+)
 
 
 def _row(values: Mapping[str, Any]) -> bytes:
@@ -26,7 +32,7 @@ def _row(values: Mapping[str, Any]) -> bytes:
     for name in CELL_SCHEMA.names:
         if not CELL_SCHEMA.field(name).nullable and table[name].null_count:
             raise LedgerError(f"column {name} must not be empty")
-    return parquet_bytes(table)
+    return parquet_bytes(without_empty(table))
 
 
 def predictions_table(parts: tuple[Any, ...]) -> pa.Table:
@@ -88,6 +94,9 @@ def commit_failure(store: Store, row: Mapping[str, Any]) -> None:
 
 
 def write_manifest(store: Store, manifest: Manifest) -> None:
-    """`study.json`, replaced whole."""
-    text = json.dumps(asdict(manifest), indent=1, ensure_ascii=False)
-    store.write("study.json", text.encode())
+    """`study.json`, replaced whole; a cell a line."""
+    values = {f.name: getattr(manifest, f.name) for f in fields(manifest) if f.name != "cells"}
+    head = json.dumps(values, indent=1, ensure_ascii=False).removesuffix("\n}")
+    encode = json.JSONEncoder(ensure_ascii=False).encode
+    cells = ",\n  ".join(encode(vars(cell)) for cell in manifest.cells)
+    store.write("study.json", f'{head},\n "cells": [\n  {cells}\n ]\n}}'.encode())

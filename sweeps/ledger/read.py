@@ -8,21 +8,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sweeps.ledger.cells import (
-    UNREADABLE,
     committed_keys,
     failed_keys,
     quarantine_damaged,
     read_rows,
     read_table,
-    reason,
 )
 from sweeps.ledger.files import Store
+from sweeps.ledger.predictions import PredictionReader, read_predictions
 from sweeps.ledger.schema import (
     CELL_SCHEMA,
-    PREDICTION_SCHEMA,
     SCHEMA_VERSION,
     LedgerError,
     Manifest,
@@ -31,14 +28,17 @@ from sweeps.ledger.schema import (
 
 __all__ = [
     "Ledger",
+    "PredictionReader",
     "committed_keys",
     "failed_keys",
     "quarantine_damaged",
     "read_artifacts",
     "read_ledger",
     "read_manifest",
+    "read_metric",
     "read_predictions",
     "read_rows",
+    "read_table",
 ]
 
 
@@ -52,7 +52,8 @@ class Ledger:
             `arm`, `seed`, one `factor.<name>` column per factor, `status` ("ok", "failed",
             "missing"), one `metric.<name>` column per metric (NaN unless ok), and the provenance
             columns of the schema (config as text, host, started, wall_s, …; missing where the
-            cell is). `curves`, `versions` and `stage_keys` hold a dict per row.
+            cell is). `curves`, `versions` and `stage_keys` hold a dict per row; `fused` is 1 where
+            nothing was.
         damaged: names of files that could not be read, with the reason.
     """
 
@@ -111,6 +112,19 @@ def _metric_columns(table: pa.Table, rows: np.ndarray) -> dict[str, np.ndarray]:
     return columns
 
 
+def read_metric(store: Store, keys: set[str], metric: str) -> dict[str, float]:
+    """Key → the metric of each cell among `keys` that is there.
+
+    Raises:
+        KeyError: none of these cells has such a metric.
+    """
+    table, _ = read_table(store, "cells", keys, ["metrics"])
+    if not table.num_rows:
+        return {}
+    values = _metric_columns(table, np.arange(table.num_rows))[metric]
+    return dict(zip(table["key"].to_pylist(), values.tolist(), strict=True))
+
+
 DETAILS = ("curves", "versions", "stage_keys", "traceback")
 """What tables do not need and a large ledger has much of: left out by `details=False`."""
 
@@ -155,7 +169,7 @@ def read_ledger(root: str, *, details: bool = True) -> Ledger:
             frame[name] = (
                 pd.Series(taken[name].to_pylist(maps_as_pydicts="strict"), dtype=object)
                 if nested
-                else taken[name].to_pandas()
+                else (taken[name].fill_null(1) if name == "fused" else taken[name]).to_pandas()
             )
     return Ledger(
         store=store,
@@ -163,28 +177,6 @@ def read_ledger(root: str, *, details: bool = True) -> Ledger:
         cells=pd.DataFrame(frame),
         damaged=tuple(damaged + damaged_failures),
     )
-
-
-def read_predictions(store: Store, key: str) -> pd.DataFrame:
-    """Per-example predictions of one cell: split, id, group, label, probabilities (list).
-
-    Raises:
-        FileNotFoundError: the cell has none.
-        LedgerError: the file is damaged or another one.
-    """
-    name = f"predictions/{key}.parquet"
-    content = store.read(name)
-    try:
-        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
-        table = file.read(use_threads=False)
-        if table.schema.names != PREDICTION_SCHEMA.names:
-            raise LedgerError(f"columns {', '.join(table.schema.names)}")
-        return table.cast(PREDICTION_SCHEMA).to_pandas()
-    except UNREADABLE as error:
-        raise LedgerError(
-            f"{name} in {store.root} is damaged ({reason(error)}); move the cell and its "
-            "predictions away and run the study again"
-        ) from None
 
 
 def read_artifacts(store: Store, key: str) -> dict[str, np.ndarray]:

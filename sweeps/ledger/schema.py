@@ -6,7 +6,7 @@ ever (`tests/assets/`).
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,8 +45,15 @@ CELL_SCHEMA = pa.schema(
         pa.field("wall_s", pa.float64(), nullable=False),
         pa.field("cpu_s", pa.float64(), nullable=False),
         pa.field("stage_keys", pa.map_(pa.string(), pa.string()), nullable=False),
+        # Trainings that were computed as one network with one of the cell's or its stages'; the
+        # numbers are then those of separate runs up to rounding. Empty: none.
+        pa.field("fused", pa.int32()),
     ]
 )
+
+LATER_COLUMNS = ("fused",)
+"""Columns that came after the first files of this version: absent from a file where all are empty,
+so that it is the same file as before they came."""
 
 PREDICTION_SCHEMA = pa.schema(
     [
@@ -59,34 +66,56 @@ PREDICTION_SCHEMA = pa.schema(
 )
 
 
+def without_empty(table: pa.Table) -> pa.Table:
+    """`table` (of cells) less the later columns that hold nothing."""
+    there = [n for n in LATER_COLUMNS if n in table.column_names]
+    empty = [n for n in there if table[n].null_count == table.num_rows]
+    return table.drop_columns(empty) if empty else table
+
+
 class LedgerError(RuntimeError):
     """The ledger cannot be used as it is; the message says why and what to do."""
 
 
-def canonical(values: Mapping[str, Any]) -> str:
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def canonical(values: Any) -> str:
     """JSON with sorted keys and no spaces: equal mappings give equal text on every machine.
 
     Raises:
         ValueError: a NaN or infinity, which JSON cannot hold.
     """
-    return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(values)
 
 
 def cell_key(
     core: str, core_version: int, config: Mapping[str, Any], seed: int, data_fingerprint: str
 ) -> str:
     """The name of a cell: a hash of everything its numbers depend on."""
-    identity = canonical(
-        {
-            "schema": SCHEMA_VERSION,
-            "core": core,
-            "version": core_version,
-            "config": dict(config),
-            "seed": seed,
-            "data": data_fingerprint,
-        }
-    )
-    return hashlib.sha256(identity.encode()).hexdigest()[:32]
+    return cell_keys(core, core_version, canonical(dict(config)), [seed], data_fingerprint)[0]
+
+
+def cell_keys(
+    core: str, core_version: int, config: str, seeds: Iterable[int], data_fingerprint: str
+) -> list[str]:
+    """`cell_key` of each seed; `config` is the configuration as `canonical` text."""
+    identity = {
+        "core": core,
+        "data": data_fingerprint,
+        "schema": SCHEMA_VERSION,
+        "seed": 0,
+        "version": core_version,
+    }
+    # The configuration sorts first, and is hashed once.
+    head, seed_name, tail = canonical(identity)[1:].partition('"seed":')
+    common = hashlib.sha256(f'{{"config":{config},{head}{seed_name}'.encode())
+    keys = []
+    for seed in seeds:
+        digest = common.copy()
+        digest.update(f"{seed}{tail[1:]}".encode())
+        keys.append(digest.hexdigest()[:32])
+    return keys
 
 
 @dataclass(frozen=True, kw_only=True)

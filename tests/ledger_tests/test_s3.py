@@ -9,13 +9,15 @@ import uuid
 import boto3
 import numpy as np
 import pytest
+import toy_search
 import toy_study
 from moto.server import ThreadedMotoServer
-from studies import elsewhere, here
+from studies import elsewhere, here, step_of
 from typer.testing import CliRunner
 
 import sweeps.status
 from imaging_core.task import Predictions
+from sweeps.engine.search_cli import build_app
 from sweeps.ledger import lock as lock_module
 from sweeps.ledger.commit import commit_cell, commit_failure, write_manifest
 from sweeps.ledger.files import Store
@@ -226,6 +228,24 @@ def test_a_second_controller_is_refused_while_the_first_beats(store, quick):
     assert not store.exists(LOCK)
 
 
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_is_off_neither_lets_a_second_one_in_nor_hinders_a_takeover(
+    hours, store, quick, monkeypatch
+):
+    class Off(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return super().now(tz) + datetime.timedelta(hours=hours)
+
+    with Lock(store):
+        monkeypatch.setattr(lock_module.datetime, "datetime", Off)
+        with pytest.raises(LedgerError, match="in use by process"):
+            Lock(store).__enter__()
+    store.write(LOCK, json.dumps({"token": "dead", "pid": 1, "host": "gone", "beat": 9}).encode())
+    with Lock(store) as second:
+        must_hold(store, second.token)
+
+
 def test_of_two_that_come_at_once_one_gets_in(store, quick):
     together, done = threading.Barrier(2), threading.Event()
     entered, refused = [], []
@@ -280,6 +300,7 @@ def test_a_failed_request_does_not_end_the_beat(store, quick, monkeypatch):
         must_hold(store, held.token)
 
 
+@pytest.mark.slow
 def test_a_study_on_s3_resumes_from_its_bucket(client, bucket):
     arguments = ("--inline", "--seeds", "1", "--set", "pooling=8")
     arguments += ("--results", f"s3://{bucket}/prefix")
@@ -300,6 +321,35 @@ def test_a_study_on_s3_resumes_from_its_bucket(client, bucket):
     assert frame["status"].tolist() == ["ok"] * 3
     status = CliRunner().invoke(sweeps.status.app, [f"s3://{bucket}/prefix"])
     assert "3/3" in status.stdout
+
+
+@pytest.mark.slow
+def test_a_search_on_s3_goes_on_from_its_bucket(client, bucket, quick):
+    """Its proposals, cells and winners are objects; there is no database to look at."""
+
+    def search(*arguments: object) -> str:
+        app = build_app(toy_search.SEARCH, step_of(toy_search), toy_search.__doc__)
+        where = ["--inline", "--results", f"s3://{bucket}/prefix", "--set", "pooling=8"]
+        sizes = ["--seeds", "1", "--tuning-seeds", "2"]
+        answer = CliRunner().invoke(app, [*where, *sizes, *map(str, arguments)])
+        assert answer.exit_code == 0, answer.output
+        return answer.output
+
+    assert "2 of 2 proposals (2 complete)" in search("--trials", 2)
+    before = listing(client, bucket)
+    proposals = [name for name in before if "/proposals/" in name]
+    cells = [name for name in before if "_tuning/cells/" in name]
+    assert (len(proposals), len(cells)) == (2, 4)
+    assert not [name for name in before if name.endswith((".db", "lock.json"))]
+    assert "3 of 3 proposals (3 complete)" in search("--trials", 3)
+    after = listing(client, bucket)
+    assert {name: after[name] for name in proposals + cells} == {
+        name: before[name] for name in proposals + cells
+    }
+    assert len([name for name in after if "/proposals/" in name]) == 3
+    winner = json.loads(Store(f"s3://{bucket}/prefix/toy_search").read("search/winners.json"))
+    assert winner["pooling=8"]["complete"] == 3
+    assert set(read_ledger(f"s3://{bucket}/prefix/toy_search").cells["status"]) == {"ok"}
 
 
 @pytest.mark.parametrize("uri", ["s3://no-such-bucket/x", "s4://what/x"])

@@ -1,0 +1,217 @@
+"""Per-example predictions: a file per cell, or many cells in one compacted file."""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sweeps.ledger.cells import COMPACT, UNREADABLE, compact_names, reason, single_names
+from sweeps.ledger.files import Store
+from sweeps.ledger.schema import PREDICTION_SCHEMA, LedgerError
+
+FOLDER = "predictions"
+KEYED_SCHEMA = pa.schema([pa.field("key", pa.string(), nullable=False), *PREDICTION_SCHEMA])
+"""A compacted file's columns: whose prediction it is, then those of a single file."""
+BLOCK_ROWS = 65_536
+"""Rows in a block of a compacted file, whole cells: what one damaged byte can cost."""
+FILE_ROWS = 1_000_000
+"""Rows in a compacted file, which bounds the memory that compaction takes."""
+LISTED = b"cells"
+"""In a compacted file's metadata: for each block the keys it holds, with their rows."""
+
+
+class PredictionReader:
+    """The predictions of one study's cells; what is compacted is looked up once.
+
+    A cell that is there both singly and compacted is read from its own file.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._places: dict[str, tuple[str, int]] | None = None
+        self._damaged: list[tuple[str, str]] = []
+        self._last: tuple[tuple[str, int], pa.Table] | None = None
+
+    def read(self, key: str) -> pd.DataFrame:
+        """Of one cell: split, id, group, label, probabilities (list).
+
+        Raises:
+            FileNotFoundError: the cell has none.
+            LedgerError: the file is damaged or another one.
+        """
+        return self.table(key).to_pandas()
+
+    def table(self, key: str) -> pa.Table:
+        """As `read`, in the schema's types."""
+        try:
+            return read_single(self.store, f"{FOLDER}/{key}.parquet")
+        except FileNotFoundError:
+            return self.compacted(key)
+
+    def compacted(self, key: str) -> pa.Table:
+        """As `table`, of what is compacted alone."""
+        if self._places is None:
+            self._places = dict(self._index())
+        if key not in self._places:
+            if self._damaged:  # the cell's predictions may be in what cannot be read
+                where, why = self._damaged[0]
+                raise _damaged(self.store, where, why)
+            raise FileNotFoundError(f"{FOLDER}/{key}.parquet")
+        place = self._places[key]
+        if self._last is None or self._last[0] != place:
+            leaf, block = place
+            try:
+                self._last = place, _open(self.store, leaf).read_row_group(block, use_threads=False)
+            except UNREADABLE as error:
+                raise _damaged(self.store, f"{FOLDER}/{leaf}", reason(error)) from None
+        rows = self._last[1].filter(pc.equal(self._last[1]["key"], key))
+        return rows.drop_columns("key").cast(PREDICTION_SCHEMA).combine_chunks()
+
+    def _index(self) -> Iterator[tuple[str, tuple[str, int]]]:
+        """(key, (file, block)) of all that is compacted, from the key columns themselves."""
+        for leaf in compact_names(self.store, FOLDER):
+            try:
+                file = _open(self.store, leaf)
+                listed = json.loads(file.schema_arrow.metadata[LISTED])
+            except (*UNREADABLE, TypeError) as error:
+                self._damaged.append((f"{FOLDER}/{leaf}", reason(error)))
+                continue
+            for block in range(max(file.num_row_groups, len(listed))):
+                try:
+                    keys = file.read_row_group(block, columns=["key"], use_threads=False)["key"]
+                    counted = pc.value_counts(keys.combine_chunks().dictionary_decode())
+                    # A page's header has no checksum: what it says is held against the list.
+                    if [list(pair.values()) for pair in counted.to_pylist()] != listed[block]:
+                        raise LedgerError(f"block {block + 1} does not hold the cells it lists")
+                except (*UNREADABLE, IndexError) as error:
+                    self._damaged.append((f"{FOLDER}/{leaf}", reason(error)))
+                    continue
+                for key, _ in listed[block]:
+                    yield key, (leaf, block)
+
+
+def read_predictions(store: Store, key: str) -> pd.DataFrame:
+    """Per-example predictions of one cell; for many cells use one `PredictionReader`.
+
+    Raises:
+        FileNotFoundError: the cell has none.
+        LedgerError: the file is damaged or another one.
+    """
+    return PredictionReader(store).read(key)
+
+
+def read_single(store: Store, name: str) -> pa.Table:
+    """The predictions in the single file `name`.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        LedgerError: damaged, or another file.
+    """
+    content = store.read(name)
+    try:
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        table = file.read(use_threads=False)
+        if table.schema.names != PREDICTION_SCHEMA.names:
+            raise LedgerError(f"columns {', '.join(table.schema.names)}")
+        return table.cast(PREDICTION_SCHEMA)
+    except UNREADABLE as error:
+        raise _damaged(store, name, reason(error)) from None
+
+
+def _damaged(store: Store, name: str, why: str) -> LedgerError:
+    return LedgerError(
+        f"{name} in {store.root} is damaged ({why}); move the cell and its predictions away and "
+        "run the study again"
+    )
+
+
+def _open(store: Store, leaf: str) -> pq.ParquetFile:
+    """A compacted file; only what is asked for is fetched."""
+    source = store.fs.open_input_file(store.path(f"{FOLDER}/{leaf}"))
+    file = pq.ParquetFile(source, page_checksum_verification=True, read_dictionary=["key"])
+    if file.schema_arrow.names != KEYED_SCHEMA.names:
+        raise LedgerError(f"columns {', '.join(file.schema_arrow.names)}")
+    return file
+
+
+def compact_predictions(store: Store) -> int:
+    """Put the single files of predictions into compacted ones; damaged ones stay where they are.
+
+    Call it while holding the ledger's lock.
+
+    Returns:
+        how many single files went.
+
+    Raises:
+        LedgerError: a compacted file does not hold what was written; no single file is gone then.
+    """
+    gone = 0
+    for cells in _batches(store):
+        leaf = _write(store, cells)
+        reader = PredictionReader(store)
+        for key, table in cells.items():
+            if not reader.compacted(key).equals(table):
+                raise LedgerError(
+                    f"{FOLDER}/{leaf} does not read back as written; the single files are still "
+                    "there. Check the disk, remove that file and run again"
+                )
+        for key in cells:
+            store.delete(f"{FOLDER}/{key}.parquet")
+            gone += 1
+    return gone
+
+
+def _batches(store: Store) -> Iterator[dict[str, pa.Table]]:
+    """Cells in the order of their keys, FILE_ROWS rows at a time."""
+    cells: dict[str, pa.Table] = {}
+    rows = 0
+    for leaf in single_names(store, FOLDER):
+        try:
+            table = read_single(store, f"{FOLDER}/{leaf}")
+        except (LedgerError, FileNotFoundError):
+            continue  # `check` names it
+        if not table.num_rows:
+            continue
+        cells[leaf.removesuffix(".parquet")] = table.combine_chunks()
+        rows += table.num_rows
+        if rows >= FILE_ROWS:
+            yield cells
+            cells, rows = {}, 0
+    if cells:
+        yield cells
+
+
+def _write(store: Store, cells: dict[str, pa.Table]) -> str:
+    """One compacted file, its blocks holding whole cells; returns its leaf name."""
+    blocks: list[dict[str, pa.Table]] = []
+    rows = BLOCK_ROWS
+    for key, table in cells.items():
+        if rows >= BLOCK_ROWS:
+            blocks.append({})
+            rows = 0
+        blocks[-1][key] = table
+        rows += table.num_rows
+    listed = [[[key, table.num_rows] for key, table in block.items()] for block in blocks]
+    schema = KEYED_SCHEMA.with_metadata({LISTED: json.dumps(listed).encode()})
+    sink = io.BytesIO()
+    with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
+        for block in blocks:
+            keyed = [
+                table.add_column(
+                    0, KEYED_SCHEMA.field("key"), pa.array([key] * table.num_rows, pa.string())
+                )
+                for key, table in block.items()
+            ]
+            writer.write_table(
+                pa.concat_tables(keyed).replace_schema_metadata(schema.metadata),
+                row_group_size=2**30,
+            )
+    name = hashlib.sha256("\n".join(cells).encode()).hexdigest()[:32]
+    leaf = f"{COMPACT}{name}.parquet"
+    store.write(f"{FOLDER}/{leaf}", sink.getvalue())
+    return leaf
