@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,8 @@ class Aggregate:
 
     Attributes:
         mean, std: over the cells that are there (std with ddof = 1, None below two).
-        n, planned, failed: cells there, cells planned, cells that failed.
+        n, planned, failed: cells there, cells planned, cells that failed. None is planned where
+            every cell is there and none has the metric: this arm has no such quantity.
         keys: of every planned cell of the selection, in seed order.
     """
 
@@ -57,9 +58,17 @@ def metric_table(manifest: Manifest) -> dict[str, Metric]:
 
 
 def data_names(manifest: Manifest) -> tuple[str, ...]:
-    """Names of the study's datasets, without paths and options ("mura:PATH?part=…" is "mura")."""
-    texts = [text.strip() for text in manifest.data.split(", ")]
-    return tuple(dict.fromkeys(re.split(r"[:?]", text)[0] for text in texts))
+    """Names of the study's datasets, without paths and options ("mura:PATH?part=…" is "mura").
+
+    Images of one's own go by the name of their folder: "folder:/data/hipfx?size=224" is "hipfx".
+    """
+
+    def name(text: str) -> str:
+        loader, _, path = re.split(r"\?", text.strip())[0].partition(":")
+        own = path.rstrip("/").rpartition("/")[2] if loader == "folder" else ""
+        return own.lower() or loader
+
+    return tuple(dict.fromkeys(map(name, manifest.data.split(", "))))
 
 
 def body_part(data: str) -> str | None:
@@ -129,8 +138,17 @@ def in_order(levels: tuple[str, ...], factor: str = "") -> tuple[str, ...]:
 
 
 def level_name(factor: str, level: str) -> str:
-    """A level as a reader takes it: 0 of `k_shot` is "all"."""
+    """A level as a reader takes it: 0 of `k_shot` is "all", a dataset goes without its path."""
+    if factor == "data":
+        loader, _, path = level.partition("?")[0].partition(":")
+        return body_part(level) or path.rstrip("/").rpartition("/")[2] or loader
     return "all" if factor == "k_shot" and level == "0" else level
+
+
+def level_names(factor: str, levels: Iterable[str]) -> dict[str, str]:
+    """`level_name` of each level; as they are where two would have the same name."""
+    names = {level: level_name(factor, level) for level in levels}
+    return names if len(set(names.values())) == len(names) else {level: level for level in names}
 
 
 def select(cells: pd.DataFrame, levels: Mapping[str, str]) -> pd.DataFrame:
@@ -160,7 +178,7 @@ def aggregate(cells: pd.DataFrame, metric: str) -> Aggregate:
         mean=mean,
         std=std,
         n=len(numbers),
-        planned=len(cells),
+        planned=0 if not numbers and (cells["status"] == "ok").all() else len(cells),
         failed=int((cells["status"] == "failed").sum()),
         keys=tuple(cells["key"]),
     )

@@ -15,7 +15,7 @@ import typer
 
 from analysis.command import run_command
 from analysis.discover import studies_in
-from sweeps.ledger.read import committed_keys, read_ledger, read_predictions
+from sweeps.ledger.read import PredictionReader, committed_keys, read_ledger
 from sweeps.ledger.schema import LedgerError
 
 INCOMPLETE = 1
@@ -62,13 +62,14 @@ def account(root: str, *, predictions: bool = True) -> Account:
     ledger = read_ledger(root)  # every column, so that damage in any of them is found
     cells, damaged = ledger.cells, list(ledger.damaged)
     there = cells.loc[cells["status"] == "ok", "key"]
+    reader = PredictionReader(ledger.store)
     for key in there if predictions else ():
         try:
-            read_predictions(ledger.store, key)
+            reader.table(key)
         except FileNotFoundError:
             continue  # a study need not store any
         except LedgerError as error:
-            damaged.append((f"predictions/{key}.parquet", str(error)))
+            damaged.append((f"predictions of {key}", str(error)))
     failed = cells[cells["status"] == "failed"]
     return Account(
         study=ledger.manifest.study,
@@ -85,20 +86,17 @@ def account(root: str, *, predictions: bool = True) -> Account:
     )
 
 
-def report(found: Account) -> None:
-    """Print the account: one line, then failures and files by name."""
-    print(
+def lines(found: Account) -> list[str]:
+    """The account as text: one line, then failures and files by name."""
+    return [
         f"{found.study}: {found.planned} planned = {found.committed} committed + "
         f"{found.failed} failed + {found.missing} missing"
         + (f"; {found.unplanned} more committed that the last plan does not list"
-           if found.unplanned else "")
-    )  # fmt: skip
-    for arm, seed, error in found.failures:
-        print(f"  failed: {arm}, seed {seed}: {error}")
-    for name, reason in found.damaged:
-        print(f"  damaged: {name}: {reason}")
-    for name in found.quarantined:
-        print(f"  in quarantine: {name}")
+           if found.unplanned else ""),
+        *(f"  failed: {arm}, seed {seed}: {error}" for arm, seed, error in found.failures),
+        *(f"  damaged: {name}: {reason}" for name, reason in found.damaged),
+        *(f"  in quarantine: {name}" for name in found.quarantined),
+    ]  # fmt: skip
 
 
 def main(
@@ -114,7 +112,7 @@ def main(
         nonlocal complete
         for root in studies_in(results):
             found = account(root, predictions=predictions)
-            report(found)
+            print("\n".join(lines(found)))
             complete &= found.complete
 
     run_command(command)

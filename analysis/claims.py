@@ -10,7 +10,8 @@ from scipy import stats
 from analysis.aggregate import Metric, metric_table
 from analysis.comparisons import probability
 from analysis.inference import Paired, exact_limit_sentence, paired_family
-from analysis.layouts import Selected, same_data, selected_lines
+from analysis.layouts import Selected, differences, selected_lines, unlike_notes
+from analysis.likeness import Unlike, unlike
 from analysis.model import MISSING, Entry, Row, Table, number
 from analysis.published import PublishedTable, Value, claims_checked
 from analysis.verdicts import verdict
@@ -25,6 +26,7 @@ class Claim:
         better, worse: the two printed values, better first by the printed means.
         ours: (seeds,) our values of A minus our values of B; NaN where either is missing.
         keys: the ledger's cells of A and of B.
+        unlike: what keeps these cells from being the paper's experiment.
     """
 
     text: str
@@ -33,6 +35,7 @@ class Claim:
     worse: Value
     ours: np.ndarray
     keys: tuple[str, ...]
+    unlike: Unlike
 
 
 def _by_seed(cells: pd.DataFrame, metric: str, seeds: tuple[int, ...]) -> np.ndarray:
@@ -87,6 +90,11 @@ def table_claims(ledger: Ledger, published: PublishedTable) -> list[Claim]:
                         if cells[x].cells is not None
                         for key in cells[x].cells["key"]
                     ),
+                    unlike=unlike(
+                        ledger.manifest,
+                        published,
+                        [(t, dict(v)) for x in (a, b) for t, v in sorted(cells[x].configs)],
+                    ),
                 )
             )
     return found
@@ -115,7 +123,6 @@ def verdict_table(ledger: Ledger, published: PublishedTable) -> Table:
     """A verdict for each claim of one published table."""
     claims = table_claims(ledger, published)
     found = _signed(claims, metric_table(ledger.manifest))
-    same = same_data(ledger, published)
     rows = []
     for claim, pair in zip(claims, found, strict=True):
         scale, digits = (0.01, 2) if published.percent else (1, 3)
@@ -135,7 +142,7 @@ def verdict_table(ledger: Ledger, published: PublishedTable) -> Table:
                 keys=claim.keys,
             )
         p = welch_p(claim, published.runs)
-        said = verdict(pair, same_data=same)
+        said = verdict(pair, claim.unlike)
         rows.append(
             Row(
                 label=claim.text,
@@ -178,6 +185,9 @@ def verdict_table(ledger: Ledger, published: PublishedTable) -> Table:
             f"{published.runs} runs" + ("" if published.runs_stated else " (assumed)") + ".",
             "ours: paired over common seeds; confirmed or contradicted where Holm's p ≤ 0.05, "
             f"the family being the {family} claims of this table that our cells can test.",
+            *unlike_notes(
+                differences(ledger, published, selected_lines(ledger, published).values())
+            ),
             *((limit,) if limit else ()),
         ),
         prose=("verdict",),

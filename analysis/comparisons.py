@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from analysis.aggregate import Metric, aggregate, entry, metric_table
+from analysis.aggregate import Metric, aggregate, data_names, entry, level_names, metric_table
 from analysis.inference import EXACT_LIMIT, Paired, exact_limit_sentence, paired_family
 from analysis.model import MISSING, Entry, Row, Table, number
 from analysis.verdicts import more_seeds
@@ -53,8 +53,11 @@ def arm_names(ledger: Ledger) -> dict[str, str]:
     names = dict.fromkeys(name for each in levels.values() for name in each)
     varied = [n for n in names if len({each.get(n) for each in levels.values()}) > 1]
     if len(varied) <= MANY_FACTORS:
+        shown = {
+            n: level_names(n, (each[n] for each in levels.values() if n in each)) for n in varied
+        }
         return {
-            arm: ", ".join(each[n] for n in varied if n in each) or arm
+            arm: ", ".join(shown[n][each[n]] for n in varied if n in each) or arm
             for arm, each in levels.items()
         }
     baseline = ledger.manifest.baseline
@@ -139,7 +142,7 @@ def arms_table(ledger: Ledger) -> Table:
         notes += (f"Of {len(ledger.cells)} planned cells {failures} failed, {missing} missing.",)
     return Table(
         name="arms",
-        title=f"{ledger.manifest.study}: every arm on {ledger.manifest.data}",
+        title=f"{ledger.manifest.study}: every arm on {', '.join(data_names(ledger.manifest))}",
         stub="arm",
         columns=tuple(m.label for m in metrics),
         rows=tuple(rows),
@@ -220,8 +223,8 @@ def paired_tables(ledger: Ledger) -> list[Table]:
     for metric in directed[:1] if len(arms.labels) > MOST_ROWS else directed:
         rows, found = paired_against_baseline(ledger, arms, metric)
         reference = reference_rows(arms, ledger.manifest.baseline)
-        if not rows:
-            continue
+        if not any(pair.n for pair in found):
+            continue  # one arm alone, or a quantity that the baseline does not have
         shown, more = _shown(values_of(ledger, arms, metric.name)[rows], metric)
         body = []
         for i in shown:

@@ -5,7 +5,6 @@ python analysis/figures.py results/controller_ablation
 
 import hashlib
 import io
-import itertools
 import json
 import textwrap
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import plots
-from analysis.aggregate import Metric, in_order
+from analysis.aggregate import Metric, in_order, level_names
 from analysis.command import run_command
 from analysis.comparisons import (
     TASK_FACTORS,
@@ -35,7 +34,8 @@ from analysis.comparisons import (
 )
 from analysis.galleries import GALLERIES
 from analysis.generic import headline_metric, varied_factors
-from analysis.searches import search_bytes, search_figures
+from analysis.search_plots import search_figures
+from analysis.searches import search_bytes
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import Ledger, read_artifacts, read_ledger
 
@@ -48,6 +48,7 @@ CURVES = {
     "reward": ("reward", "RL iteration"),
     "entropy": ("entropy of the policy (nats)", "RL iteration"),
     "kept_fraction": ("share of candidates kept", "RL iteration"),
+    "kept": ("candidates kept", "RL iteration"),
     "validation_accuracy": ("validation accuracy (fraction)", "epoch"),
     "loss": ("training loss", "epoch"),
 }
@@ -69,9 +70,18 @@ def _titled(ax: Axes, ledger: Ledger, text: str) -> Figure:
 
 
 def curve_figures(ledger: Ledger, cells: pd.DataFrame) -> Drawn:
-    """A figure per curve that the cells carry."""
+    """A figure per curve that the cells carry; its parts ("reward/class1") are one's panels."""
+    parts: dict[str, list[str]] = {}
     for name in dict.fromkeys(name for row in cells["curves"] for name in row):
+        parts.setdefault(name.partition("/")[0], []).append(name)
+    for name, curves in parts.items():
         label, step = CURVES.get(name, (name.replace("_", " "), "step"))
+        if curves != [name]:
+            text = f"{label} per {step}, mean, 95 % t-interval"
+            panels = plots.part_panels(cells, curves, ylabel=label, xlabel=step)
+            panels[0].figure.suptitle(f"{ledger.manifest.study}: {text}", fontsize=10)
+            yield f"curve_{name}", panels[0].figure
+            continue
         text = f"{label} per {step}, mean, 95 % t-interval"
         arms = plots.with_curve(cells, name)["arm"].nunique()
         if PANELS_FROM <= arms <= PANELS_TO:
@@ -122,18 +132,26 @@ def factor_figures(ledger: Ledger, cells: pd.DataFrame) -> Drawn:
     if metric is None:
         return
     column = f"metric.{metric.name}"
+    shown = {name: level_names(name, levels) for name, levels in varied.items()}
+    cells = cells.assign(
+        **{f"factor.{name}": cells[f"factor.{name}"].map(names) for name, names in shown.items()}
+    )
+
+    def ordered(factor: str) -> list[str]:
+        return [shown[factor][level] for level in in_order(varied[factor], factor)]
+
     if len(varied) == 2:
-        (rows, row_levels), (columns, column_levels) = varied.items()
+        rows, columns = varied
         if rows in TASK_FACTORS:
-            rows, row_levels, columns, column_levels = columns, column_levels, rows, row_levels
+            rows, columns = columns, rows
         ax = plots.heat_map(
             cells,
             f"factor.{rows}",
             f"factor.{columns}",
             column,
             label=_unit(metric),
-            row_order=in_order(row_levels, rows),
-            column_order=in_order(column_levels, columns),
+            row_order=ordered(rows),
+            column_order=ordered(columns),
         )
         text = f"{metric.label}, mean ± 95 % t-interval"
         yield f"heat_{rows}_{columns}", _titled(ax, ledger, text)
@@ -142,7 +160,7 @@ def factor_figures(ledger: Ledger, cells: pd.DataFrame) -> Drawn:
                 cells.assign(arm=cells[f"factor.{rows}"]),
                 f"factor.{columns}",
                 column,
-                order=in_order(column_levels, columns),
+                order=ordered(columns),
                 label=_unit(metric),
                 xlabel=columns,
             )
@@ -154,23 +172,30 @@ def factor_figures(ledger: Ledger, cells: pd.DataFrame) -> Drawn:
             cells.assign(arm=joined),
             "factor.k_shot",
             column,
-            order=in_order(varied["k_shot"], "k_shot"),
+            order=ordered("k_shot"),
             label=_unit(metric),
-            xlabel="k (training images per class; 0: all)",
+            xlabel="k (training images per class)",
         )
         yield "k_shot", _titled(ax, ledger, "k-shot")
 
 
 def gallery_figures(ledger: Ledger, cells: pd.DataFrame) -> Drawn:
-    """Galleries of the first arms, each of its first seed."""
-    groups = itertools.islice(cells.groupby("arm", sort=False), MOST_GALLERIES)
-    for number, (arm, rows) in enumerate(groups):
+    """Galleries of the first arms that have any, the baseline arm before all, each of a seed."""
+    others = np.zeros(len(cells), dtype=bool)
+    for name, level in ledger.manifest.baseline.items():
+        if f"factor.{name}" in cells:
+            others |= (cells[f"factor.{name}"] != level).to_numpy()
+    number = 0
+    for arm, rows in cells.iloc[np.argsort(others, kind="stable")].groupby("arm", sort=False):
         arrays = read_artifacts(ledger.store, rows["key"].iloc[0])
-        for name, draw in GALLERIES.items():
-            figure = draw(arrays)
+        drawn = {name: draw(arrays) for name, draw in GALLERIES.items()}
+        number += any(figure is not None for figure in drawn.values())
+        for name, figure in drawn.items():
             if figure is not None:
                 figure.suptitle(f"{arm}, seed {rows['seed'].iloc[0]}", fontsize=9)
-                yield f"gallery_{name}_{number + 1}", figure
+                yield f"gallery_{name}_{number}", figure
+        if number == MOST_GALLERIES:
+            return
 
 
 def study_figures(ledger: Ledger) -> Drawn:
@@ -187,7 +212,7 @@ def study_figures(ledger: Ledger) -> Drawn:
     yield from search_figures(ledger.store)
 
 
-def _identity(ledger: Ledger) -> str:
+def identity(ledger: Ledger) -> str:
     """A hash of the cells that are there and of this code: equal ones draw equal figures."""
     sha = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
@@ -224,9 +249,9 @@ def rebuild(root: str, *, redraw: bool = False) -> list[str]:
         LedgerError: `root` is no study's results.
     """
     ledger = read_ledger(root)
-    store, identity = Store(root), _identity(ledger)
+    store, now = Store(root), identity(ledger)
     before, names = _index(store)
-    if redraw or before != identity or not all(store.exists(name) for name in names):
+    if redraw or before != now or not all(store.exists(name) for name in names):
         for name in names:
             store.delete(name)  # a figure of other cells must not stay among these
         names = []
@@ -242,7 +267,7 @@ def rebuild(root: str, *, redraw: bool = False) -> list[str]:
                     names.append(f"figures/{name}.{suffix}")
                     store.write(names[-1], sink.getvalue())
                 plt.close(figure)
-        store.write(INDEX, json.dumps({"identity": identity, "names": names}).encode())
+        store.write(INDEX, json.dumps({"identity": now, "names": names}).encode())
     return [f"{store.root.rstrip('/')}/{name}" for name in names]
 
 

@@ -59,7 +59,8 @@ def selection_gallery(arrays: Arrays) -> Figure | None:
 
     Args:
         arrays: `real_<class>`, `generated_<class>`, `selected_<class>`, `discarded_<class>`, each
-            (n, C, H, W).
+            (n, C, H, W); `pool_cas_per_class` (classes,), where it was measured, is written beside
+            the generated images.
 
     Returns:
         a row per class and kind; None where there are no such arrays.
@@ -68,12 +69,15 @@ def selection_gallery(arrays: Arrays) -> Figure | None:
         {int(name.rpartition("_")[2]) for name in arrays if name.startswith("real_")
          and name.rpartition("_")[2].isdigit()}
     )  # fmt: skip
-    rows = [
-        (f"class {label}: {kind}", list(arrays[f"{kind}_{label}"][:MOST]))
-        for label in classes
-        for kind in KINDS
-        if f"{kind}_{label}" in arrays
-    ]
+    cas = arrays.get("pool_cas_per_class")
+    rows = []
+    for label in classes:
+        for kind in KINDS:
+            if f"{kind}_{label}" in arrays:
+                name = f"class {label}: {kind}"
+                if kind == "generated" and cas is not None:
+                    name += f"\nCAS {cas[label]:.2f}"
+                rows.append((name, list(arrays[f"{kind}_{label}"][:MOST])))
     return _panels(rows) if rows else None
 
 
@@ -100,11 +104,13 @@ def distance_histogram(arrays: Arrays) -> Figure | None:
     """Centroid distances of the pool, of the closest half and of what was kept (Ye, Fig. 4).
 
     Args:
-        arrays: `centroid_distance`, `keep_probability`, `pool_labels`, each (N,).
+        arrays: `centroid_distance`, `keep_probability`, `pool_labels`, each (N,); `kept` (N,) bool,
+            which older cells lack: p > 0.5.
     """
     if not {"centroid_distance", "keep_probability", "pool_labels"} <= set(arrays):
         return None
-    distance, kept = arrays["centroid_distance"], arrays["keep_probability"] > 0.5
+    distance = arrays["centroid_distance"]
+    kept = arrays.get("kept", arrays["keep_probability"] > 0.5)
     labels = arrays["pool_labels"]
     classes = np.unique(labels)
     figure, axes = plt.subplots(
@@ -115,7 +121,7 @@ def distance_histogram(arrays: Arrays) -> Figure | None:
         mine = labels == label
         closest = mine & (distance <= np.median(distance[mine]))
         bins = np.linspace(distance[mine].min(), distance[mine].max(), 25)
-        parts = {"pool": mine, "closest half [18]": closest, "kept (p > 0.5)": mine & kept}
+        parts = {"pool": mine, "closest half [18]": closest, "kept": mine & kept}
         for number, (name, chosen) in enumerate(parts.items()):
             axis.hist(
                 distance[chosen], bins=bins, histtype="step", color=PALETTE[number],

@@ -4,7 +4,7 @@ one factor at a time from the default.
 
 from collections.abc import Mapping
 
-from analysis.aggregate import Metric, aggregate, entry, in_order, level_name
+from analysis.aggregate import Metric, aggregate, data_names, entry, in_order, level_names
 from analysis.comparisons import (
     TASK_FACTORS,
     Arms,
@@ -13,7 +13,7 @@ from analysis.comparisons import (
     reference_rows,
     values_of,
 )
-from analysis.inference import paired_family
+from analysis.inference import exact_limit_sentence, paired_family
 from analysis.model import MISSING, Entry, Row, Table, number
 from sweeps.ledger.read import Ledger
 
@@ -54,7 +54,7 @@ def grid_table(ledger: Ledger, rows: str, columns: str) -> Table | None:
         line = cells[cells[f"factor.{rows}"] == level]
         body.append(
             Row(
-                label=level_name(rows, level),
+                label=level_names(rows, factors[rows])[level],
                 entries=tuple(
                     entry(
                         aggregate(line[line[f"factor.{columns}"] == c], metric.name),
@@ -66,9 +66,9 @@ def grid_table(ledger: Ledger, rows: str, columns: str) -> Table | None:
         )
     return Table(
         name=f"grid_{rows}_{columns}",
-        title=f"{metric.label}: {rows} × {columns} on {ledger.manifest.data}",
+        title=f"{metric.label}: {rows} × {columns} on {', '.join(data_names(ledger.manifest))}",
         stub=f"{rows} \\ {columns}",
-        columns=tuple(level_name(columns, level) for level in across),
+        columns=tuple(map(level_names(columns, across).get, across)),
         rows=tuple(body),
         notes=("mean ± std over seeds (ddof = 1); n is shown where it is not the planned number.",),
     )
@@ -86,6 +86,8 @@ def ambiguity_table(ledger: Ledger) -> Table | None:
     found = dict(
         zip(changed, paired_family(values[changed] - values[reference[changed]]), strict=True)
     )
+    family = max((pair.family for pair in found.values()), default=0)
+    limit = exact_limit_sentence(max(pair.n for pair in found.values()), family) if family else ""
     rows = []
     for i, levels in enumerate(arms.levels):
         cells = ledger.cells[arms.row == i]
@@ -126,6 +128,7 @@ def ambiguity_table(ledger: Ledger) -> Table | None:
             "default: " + ", ".join(f"{n} = {v}" for n, v in baseline.items()) + ".",
             "difference: paired over common seeds, with the 95 % t-interval of its mean; the "
             f"Holm family is the {len(changed)} decisions of this table.",
+            *((limit,) if limit else ()),
         ),
     )
 

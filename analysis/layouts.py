@@ -1,8 +1,8 @@
 """The papers' tables rebuilt from a study: our mean ± std with the printed value under it."""
 
 import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -21,12 +21,10 @@ from analysis.aggregate import (
     select,
 )
 from analysis.inference import decided_best
+from analysis.likeness import Unlike, unlike
 from analysis.model import Entry, Row, Table, mean_std
 from analysis.published import Line, PublishedTable, Value
 from sweeps.ledger.read import Ledger
-
-EMPTY = Aggregate(mean=None, std=None, n=0, planned=0, failed=0, keys=())
-
 
 EMPTY = Aggregate(mean=None, std=None, n=0, planned=0, failed=0, keys=())
 
@@ -40,12 +38,14 @@ class Place:
         levels: the arms that belong here; None where this study did not run it.
         metric: ours, where the line names one.
         printed: the label in the paper; empty for a line of our own.
+        stated: the levels that the paper's line names, whether this study varies them or not.
     """
 
     label: str
     levels: Mapping[str, str] | None
     metric: str | None
     printed: str = ""
+    stated: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,15 +58,23 @@ class Axis:
 
 @dataclass(frozen=True, kw_only=True)
 class Selected:
-    """The cells behind one entry; None where this study did not run it."""
+    """The cells behind one entry; None where this study did not run it.
+
+    Attributes:
+        levels: what the paper's row and column say of them.
+    """
 
     cells: pd.DataFrame | None
     metric: str | None
+    levels: Mapping[str, str] = field(default_factory=dict)
 
-
-def same_data(ledger: Ledger, published: PublishedTable) -> bool:
-    """Whether the study ran on the paper's own dataset, and on no other."""
-    return set(data_names(ledger.manifest)) <= set(published.data)
+    @property
+    def configs(self) -> set[tuple[str, tuple[tuple[str, str], ...]]]:
+        """(configuration, levels) of the cells that are there, each once."""
+        if self.cells is None:
+            return set()
+        there = self.cells.loc[self.cells["status"] == "ok", "config"]
+        return {(text, tuple(self.levels.items())) for text in there.unique()}
 
 
 def own_label(factor: str, level: str) -> str:
@@ -119,6 +127,7 @@ def axis_of(
                 levels=own_levels if fits else None,
                 metric=line.metric,
                 printed=line.label,
+                stated=line.levels,
             )
         )
     seen = [place.levels for place in places]
@@ -146,7 +155,11 @@ def _selected(
     if row.levels is None or column.levels is None:
         return Selected(cells=None, metric=metric)
     cells = select(design.cells, {**rest, **row.levels, **column.levels})
-    return Selected(cells=cells if len(cells) else None, metric=metric)
+    return Selected(
+        cells=cells if len(cells) else None,
+        metric=metric,
+        levels={**row.stated, **column.stated},
+    )
 
 
 def selected_lines(ledger: Ledger, published: PublishedTable) -> dict[tuple[str, str], Selected]:
@@ -166,6 +179,12 @@ def selected_lines(ledger: Ledger, published: PublishedTable) -> dict[tuple[str,
         for column in columns.places
         if (row.printed, column.printed) in published.values
     }
+
+
+def differences(ledger: Ledger, published: PublishedTable, lines: Iterable[Selected]) -> Unlike:
+    """What keeps the cells of these entries from being the paper's experiment."""
+    configs = dict.fromkeys(pair for line in lines for pair in sorted(line.configs))
+    return unlike(ledger.manifest, published, [(text, dict(levels)) for text, levels in configs])
 
 
 def _entry(found: Selected, printed: Value | None, percent: bool, room: bool) -> Entry:
@@ -203,7 +222,19 @@ def _best(
     return decided_best(values, higher_is_better=metrics[metric].higher_is_better)
 
 
-def _notes(ledger: Ledger, published: PublishedTable) -> tuple[str, ...]:
+def unlike_notes(found: Unlike) -> tuple[str, ...]:
+    """What stands under a table whose cells are not the paper's experiment."""
+    notes = ()
+    if found.data:
+        notes += (
+            f"different data: {found.data}; compare orders within a table, not levels across.",
+        )
+    if found.setting:
+        notes += (f"different setting: {found.named}.",)
+    return notes
+
+
+def _notes(ledger: Ledger, published: PublishedTable, found: Unlike) -> tuple[str, ...]:
     manifest = ledger.manifest
     runs = f"{published.runs} runs" + ("" if published.runs_stated else ", assumed")
     notes = [
@@ -212,11 +243,7 @@ def _notes(ledger: Ledger, published: PublishedTable) -> tuple[str, ...]:
         "other is decided (Holm, 5 %).",
         f"printed: {published.where} ({runs}).",
     ]
-    if not same_data(ledger, published):
-        notes.append(
-            f"different data: ours are {', '.join(data_names(manifest))}, the printed values are "
-            f"{published.data[0]}; compare orders within a table, not levels across."
-        )
+    notes += unlike_notes(found)
     notes.append(f"preset {manifest.preset}, protocol {manifest.protocol}.")
     return tuple(notes)
 
@@ -258,8 +285,16 @@ def _table(
             )
         )
     data = ", ".join(data_names(ledger.manifest))
+    printed_lines = [
+        found[r][c]
+        for r, row in enumerate(rows.places)
+        for c, column in enumerate(columns.places)
+        if (row.printed, column.printed) in published.values
+    ]
+    other = differences(ledger, published, printed_lines)
     where = f"ours on {data}, printed on {published.data[0]}: different data"
-    where = f"on {data}" if same_data(ledger, published) else where
+    if not other.data:
+        where = f"on {data}; different setting" if other else f"on {data}"
     suffix = "".join(f", {factor} = {level}" for factor, level in rest.items())
     return Table(
         name=name,
@@ -267,7 +302,7 @@ def _table(
         stub="",
         columns=tuple(c.label for c in columns.places),
         rows=tuple(body),
-        notes=_notes(ledger, published),
+        notes=_notes(ledger, published, other),
     )
 
 

@@ -53,9 +53,14 @@ def wrapped(label: str) -> str:
     return "\n".join(textwrap.wrap(label, LABEL)) or label
 
 
+def counted(label: str, n: object) -> str:
+    """A label over several lines, its n never broken apart."""
+    return wrapped(f"{label} (n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{n})")
+
+
 def beside_a_legend(arms: Sequence[str]) -> Axes:
     """Axes of a figure that is high enough for a legend of these arms at its right."""
-    lines = sum(wrapped(f"{arm} (n = 00)").count("\n") + 1 for arm in arms)
+    lines = sum(counted(arm, "00").count("\n") + 1 for arm in arms)
     height = max(3.6, 0.8 + 0.19 * lines)
     return plt.subplots(figsize=(7.2, height), layout="constrained")[1]
 
@@ -114,15 +119,47 @@ def learning_panels(frame: pd.DataFrame, curve: str, *, ylabel: str, xlabel: str
         )
         colour, _, _ = looks(number)
         ax.plot(x, values.T, color=colour, alpha=0.35, linewidth=0.7)
-        ax.plot(x, mean, color=colour, linewidth=2)
+        ax.plot(x, mean, color=colour, linewidth=2, marker="o" if len(x) == 1 else "")
         ax.fill_between(x, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
-        ax.set_title(wrapped(f"{arm} (n = {len(values)})"), fontsize=9)
+        ax.set_title(counted(arm, len(values)), fontsize=9)
         ax.xaxis.get_major_locator().set_params(integer=True)
         if number % across == 0:
             ax.set_ylabel(ylabel)
         if number >= len(groups) - across:
             ax.set_xlabel(xlabel)
     return panels[: len(groups)]
+
+
+def part_panels(
+    frame: pd.DataFrame, curves: Sequence[str], *, ylabel: str, xlabel: str
+) -> list[Axes]:
+    """A panel per part of a curve ("reward/class1", "reward/class2"), a line per arm, axes shared.
+
+    Args:
+        frame: as for `learning_curves`.
+        curves: the names within `curves`; what follows the "/" heads the panel.
+        ylabel, xlabel: with units.
+    """
+    across = min(3, len(curves))
+    down = -(-len(curves) // across)
+    figure, grid = plt.subplots(
+        down, across, figsize=(2.4 * across + 2.2, 2.1 * down + 0.5), sharex=True, sharey=True,
+        squeeze=False, layout="constrained",
+    )  # fmt: skip
+    panels = list(grid.flat)
+    for unused in panels[len(curves) :]:
+        unused.set_visible(False)
+    for number, (ax, curve) in enumerate(zip(panels, curves, strict=False)):
+        learning_curves(frame, curve, ylabel="", xlabel="", ax=ax)
+        handles, labels = ax.get_legend_handles_labels()
+        ax.get_legend().remove()
+        ax.set_title(curve.partition("/")[2], fontsize=9)
+        if number % across == 0:
+            ax.set_ylabel(ylabel)
+        if number >= len(curves) - across:
+            ax.set_xlabel(xlabel)
+    figure.legend(handles, labels, loc="outside right upper", title="arm (seeds)", fontsize=8)
+    return panels[: len(curves)]
 
 
 def learning_curves(
@@ -145,8 +182,9 @@ def learning_curves(
         values = stacked(rows["curves"], curve)
         colour, dash, _ = looks(number)
         x, mean = np.arange(1, values.shape[1] + 1), np.nanmean(values, axis=0)
-        name = wrapped(f"{arm} (n = {len(values)})")
-        ax.plot(x, mean, color=colour, linestyle=dash, label=name)
+        name = counted(arm, len(values))
+        point = "o" if len(x) == 1 else ""  # a line through one step shows nothing
+        ax.plot(x, mean, color=colour, linestyle=dash, marker=point, label=name)
         half = t_halfwidth(values)
         ax.fill_between(x, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
     ax.set(xlabel=xlabel, ylabel=ylabel)
@@ -165,13 +203,13 @@ def means(frame: pd.DataFrame, metric: str, *, label: str, ax: Axes | None = Non
         ax: where to draw; a new figure by default.
     """
     arms: Sequence[str] = list(dict.fromkeys(frame["arm"]))
-    lines = max(wrapped(arm).count("\n") for arm in arms) + 1
+    lines = max(counted(arm, "00").count("\n") for arm in arms) + 1
     height = 0.9 + (0.18 + 0.14 * lines) * len(arms)
     ax = ax or plt.subplots(figsize=(6.4, height), layout="constrained")[1]
     names = []
     for number, arm in enumerate(arms):
         values = frame.loc[frame["arm"] == arm, metric].dropna().to_numpy(dtype=float)
-        names.append(wrapped(f"{arm} (n = {len(values)})"))
+        names.append(counted(arm, len(values)))
         if not len(values):
             continue
         colour, _, marker = looks(number)
@@ -207,7 +245,7 @@ def forest(
         family: how the comparisons were corrected, for the legend.
         ax: where to draw; a new figure by default.
     """
-    lines = max(wrapped(arm).count("\n") for arm in frame["arm"]) + 1
+    lines = max(counted(arm, "00").count("\n") for arm in frame["arm"]) + 1
     height = 1.1 + (0.16 + 0.14 * lines) * len(frame)
     ax = ax or plt.subplots(figsize=(6.4, height), layout="constrained")[1]
     for place, row in enumerate(frame.itertuples()):
@@ -224,9 +262,7 @@ def forest(
             markersize=5,
         )
     ax.axvline(0, color="black", linewidth=0.8)
-    ax.set_yticks(
-        range(len(frame)), [wrapped(f"{row.arm} (n = {row.n})") for row in frame.itertuples()]
-    )
+    ax.set_yticks(range(len(frame)), [counted(row.arm, row.n) for row in frame.itertuples()])
     ax.set_ylim(len(frame) - 0.5, -0.5)
     ax.set_xlabel(
         f"{label}\narm minus {baseline}\nmean and 95 % t-interval\n"
@@ -246,7 +282,7 @@ def seeds_strip(frame: pd.DataFrame, metric: str, *, label: str, ax: Axes | None
     """
     wide = frame.pivot_table(index="seed", columns="arm", values=metric)
     wide = wide[[arm for arm in dict.fromkeys(frame["arm"]) if arm in wide]]
-    lines = max(wrapped(arm).count("\n") for arm in wide.columns) + 1
+    lines = max(counted(arm, "00").count("\n") for arm in wide.columns) + 1
     height = 0.9 + (0.18 + 0.14 * lines) * wide.shape[1]
     ax = ax or plt.subplots(figsize=(6.4, height), layout="constrained")[1]
     places = np.arange(wide.shape[1])
@@ -257,7 +293,7 @@ def seeds_strip(frame: pd.DataFrame, metric: str, *, label: str, ax: Axes | None
         values = wide[arm].dropna()
         ax.scatter(values, np.full(len(values), place), s=18, color=colour, marker=marker, zorder=2)
     counts = wide.notna().sum()
-    ax.set_yticks(places, [wrapped(f"{arm} (n = {counts[arm]})") for arm in wide.columns])
+    ax.set_yticks(places, [counted(arm, counts[arm]) for arm in wide.columns])
     ax.set_ylim(len(places) - 0.5, -0.5)
     ax.set(xlabel=f"{label}\na line joins one seed")
     return ax
@@ -295,7 +331,7 @@ def heat_map(
                 half = t_halfwidth(here) if len(here) > 1 else np.nan
                 spread = f"\n± {half:.3f}" if np.isfinite(half) else ""
                 texts[r, c] = f"{here.mean():.3f}{spread}\nn = {len(here)}"
-    size = (2.2 + 1.0 * len(column_order), 1.2 + 0.72 * len(row_order))
+    size = (max(2.2 + 1.0 * len(column_order), 5.6), 1.2 + 0.72 * len(row_order))
     ax = ax or plt.subplots(figsize=size, layout="constrained")[1]
     sns.heatmap(
         pd.DataFrame(values, index=list(row_order), columns=list(column_order)),
@@ -309,6 +345,7 @@ def heat_map(
     )
     ax.set(xlabel=columns.removeprefix("factor."), ylabel=rows.removeprefix("factor."))
     ax.tick_params(axis="y", rotation=0)
+    ax.tick_params(axis="x", rotation=0 if max(map(len, column_order)) <= 10 else 30)
     return ax
 
 
@@ -350,10 +387,11 @@ def level_curves(
             linestyle=dash,
             marker=marker,
             markersize=4,
-            label=f"{arm} (n = {n})",
+            label=counted(arm, n),
         )
         ax.fill_between(x, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
     ax.set_xticks(range(len(order)), list(order))
-    ax.set(xlabel=xlabel, ylabel=f"{label}, mean and 95 % t-interval")
+    text = textwrap.fill(f"{label}, mean and 95 % t-interval", LABEL)
+    ax.set(xlabel=xlabel, ylabel=text)
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), title="arm (seeds)", fontsize=8)
     return ax

@@ -4,7 +4,7 @@ import csv
 import html
 import io
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich import box
 from rich.console import Console
@@ -82,43 +82,108 @@ def _latex_text(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
 
 
-def _latex_row(row: Row) -> list[str]:
+def _latex_line(fields: Sequence[str], widths: Sequence[int]) -> str:
+    r"""One line of a `tabular`; words that are broken into lines are ragged.
+
+    `\raggedright` takes `\\` for itself, so such a line ends in `\tabularnewline`.
+    """
+    broken = [width == LATEX_WORDS for width in widths]
+    shown = [
+        rf"\raggedright {text}" if text and long else text
+        for text, long in zip(fields, broken, strict=True)
+    ]
+    return " & ".join(shown) + (r" \tabularnewline" if any(broken) else r" \\")
+
+
+def _latex_row(row: Row, places: list[int], widths: Sequence[int]) -> list[str]:
     """The lines of one row: ours, then one smaller line for each line under it."""
+    entries = [row.entries[place] for place in places]
     first = [
         rf"\textbf{{{_latex_text(entry.text)}}}" if entry.best else _latex_text(entry.text)
-        for entry in row.entries
+        for entry in entries
     ]
     # The empty group keeps a label that starts with "[" from being read as an option of \\.
-    lines = [" & ".join(["{}" + _latex_text(row.label), *first])]
-    unders = [row.under, *(entry.under for entry in row.entries)]
+    lines = [["{}" + _latex_text(row.label), *first]]
+    unders = [row.under, *(entry.under for entry in entries)]
     for below in itertools.zip_longest(*unders, fillvalue=""):
         small = [rf"\scriptsize {_latex_text(text)}" if text else "" for text in below]
-        lines.append(" & ".join(["{}" + small[0], *small[1:]]))
-    return [line + r" \\" for line in lines]
+        lines.append(["{}" + small[0], *small[1:]])
+    return [_latex_line(line, widths) for line in lines]
+
+
+LATEX_LINE = {"": 84, r"\small": 92, r"\footnotesize": 104}
+"""size → characters that one line of a `tabular` holds in article's 345 pt."""
+LATEX_WORDS = 26
+"""Characters after which words in a table are broken into lines."""
+
+
+def _latex_widths(table: Table) -> list[int]:
+    """Characters of the stub and of each column, words broken at LATEX_WORDS."""
+    stub = max([len(table.stub), *(len(t) for r in table.rows for t in (r.label, *r.under))])
+    columns = [_column_width(table, place) - 1 for place in range(len(table.columns))]
+    return [min(width, LATEX_WORDS) for width in (stub, *columns)]
+
+
+def _latex_blocks(widths: list[int], room: int) -> list[list[int]]:
+    """The columns in as many blocks as fit `room` characters, the stub standing in each."""
+    blocks: list[list[int]] = [[]]
+    left = room - widths[0]
+    for place, width in enumerate(widths[1:]):
+        if blocks[-1] and width + 2 > left:
+            blocks.append([])
+            left = room - widths[0]
+        blocks[-1].append(place)
+        left -= width + 2
+    return blocks
+
+
+def _latex_column(width: int, prose: bool) -> str:
+    """Words that are broken into lines get a width, half an em a character."""
+    return f"p{{{width / 2:g}em}}" if width == LATEX_WORDS else "rl"[prose]
 
 
 def to_latex(table: Table) -> str:
-    r"""A `table` float with booktabs rules; needs `\usepackage{booktabs}` alone."""
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{_latex_text(table.title)}}}",
-        rf"\label{{tab:{table.name.replace('_', '-')}}}",
-        r"\begin{tabular}{l" + "".join("rl"[c in table.prose] for c in table.columns) + "}",
-        r"\toprule",
-        " & ".join(map(_latex_text, (table.stub, *table.columns))) + r" \\",
-        r"\midrule",
-    ]
-    group = table.rows[0].group if table.rows else ""
-    for row in table.rows:
-        if row.group != group:
-            lines.append(r"\midrule")
-            group = row.group
-        lines += _latex_row(row)
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    for note in table.notes:
-        lines += ["", rf"\smallskip{{\footnotesize {_latex_text(note)}\par}}"]
-    return "\n".join([*lines, r"\end{table}"]) + "\n"
+    r"""A `table` float with booktabs rules; needs `\usepackage{booktabs}` alone.
+
+    A table that is wider than article's text is set smaller; one that still is comes as several
+    floats, each with some of the columns.
+    """
+    widths = _latex_widths(table)
+    size = next((s for s, room in LATEX_LINE.items() if len(_latex_blocks(widths, room)) == 1), "")
+    size = size or r"\footnotesize" * (len(_latex_blocks(widths, LATEX_LINE[""])) > 1)
+    blocks = _latex_blocks(widths, LATEX_LINE[size])
+    lines = []
+    for number, places in enumerate(blocks, start=1):
+        title = table.title + (", further columns" if number > 1 else "")
+        label = table.name.replace("_", "-") + (f"-{number}" if number > 1 else "")
+        stub = "l" if widths[0] < LATEX_WORDS else _latex_column(LATEX_WORDS, prose=True)
+        heads = (table.stub, *(table.columns[place] for place in places))
+        here = [widths[0], *(widths[place + 1] for place in places)]
+        lines += [
+            r"\begin{table}",
+            r"\centering",
+            *([size] if size else []),
+            rf"\caption{{{_latex_text(title)}}}",
+            rf"\label{{tab:{label}}}",
+            rf"\begin{{tabular}}{{{stub}"
+            + "".join(_latex_column(widths[p + 1], table.columns[p] in table.prose) for p in places)
+            + "}",
+            r"\toprule",
+            _latex_line([_latex_text(head) for head in heads], here),
+            r"\midrule",
+        ]
+        group = table.rows[0].group if table.rows else ""
+        for row in table.rows:
+            if row.group != group:
+                lines.append(r"\midrule")
+                group = row.group
+            lines += _latex_row(row, places, here)
+        lines += [r"\bottomrule", r"\end{tabular}"]
+        if number == len(blocks):
+            for note in table.notes:
+                lines += ["", rf"\smallskip{{\footnotesize {_latex_text(note)}\par}}"]
+        lines.append(r"\end{table}")
+    return "\n".join(lines) + "\n"
 
 
 def _html_under(under: tuple[str, ...]) -> str:

@@ -6,10 +6,12 @@ The file needs no network and no other file.
 """
 
 import base64
+import hashlib
 import json
 import math
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any
 
 import jinja2
@@ -32,6 +34,8 @@ CELL_FIELDS = (
     "wall_s", "cpu_s", "attempts",
 )  # fmt: skip
 """Provenance that is shown as it stands in the ledger."""
+SECTION = "report_section.json"
+"""In a study's folder: its part of the page, for the next report. It may go at any time."""
 
 
 def _plain(value: Any) -> Any:
@@ -155,19 +159,56 @@ def _design(ledger: Ledger) -> list[tuple[str, str]]:
     ]
 
 
-def study_section(root: str) -> dict[str, Any]:
-    """What the template shows of the study in `root`.
+def _identity(ledger: Ledger) -> str:
+    """A hash of all that a section shows: the cells, their files' state, and this code."""
+    sha = hashlib.sha256(figures.identity(ledger).encode())
+    folder = Path(__file__).parent
+    for path in sorted([*folder.glob("*.j2"), *folder.glob("published/*.yaml")]):
+        sha.update(path.read_bytes())
+    sha.update(repr(ledger.damaged).encode())
+    for row in ledger.cells[["attempts", "started", "error"]].itertuples(index=False):
+        sha.update(repr(tuple(row)).encode())
+    return sha.hexdigest()
+
+
+def study_section(root: str, *, redraw: bool = False) -> dict[str, Any]:
+    """A study's name, question, cells and its part of the page.
+
+    What was made of the very same cells before is taken from `<root>/report_section.json`, so that
+    a study's end does not pay for all studies beside it.
 
     Raises:
         LedgerError: it cannot be read.
     """
     ledger, store = read_ledger(root), Store(root)
+    identity = _identity(ledger)
+    try:
+        kept = json.loads(store.read(SECTION))
+        if kept["identity"] == identity and not redraw:
+            return kept
+    except (FileNotFoundError, ValueError, KeyError):
+        pass  # none yet, or an earlier code's
+    shown = _shown(ledger, root)
+    made = {name: shown[name] for name in ("name", "question", "committed", "planned")}
+    made |= {"identity": identity, "html": _filled("section", s=shown)}
+    if not shown["no_figures"]:
+        store.write(SECTION, json.dumps(made, ensure_ascii=False).encode())
+    return made
+
+
+def _shown(ledger: Ledger, root: str) -> dict[str, Any]:
+    """What the section's template shows."""
+    store = Store(root)
     tables = study_tables(ledger)
     cells = ledger.cells
     wanted = keys_behind(tables)
     shown = [key for key in cells["key"] if key in wanted]  # in the order of `cells_json`
     places = {key: place for place, key in enumerate(shown)}
-    pictures = [path for path in figures.rebuild(root) if path.endswith(".png")]
+    no_figures = ""
+    try:
+        pictures = [path for path in figures.rebuild(root) if path.endswith(".png")]
+    except Exception as error:  # tables and provenance matter more than a picture
+        pictures, no_figures = [], f"no figures: {type(error).__name__}: {error}"
     names = [f"figures/{path.rpartition('/')[2]}" for path in pictures]
     failed = cells[cells["status"] == "failed"]
     return {
@@ -184,6 +225,7 @@ def study_section(root: str) -> dict[str, Any]:
         "figures": [
             (name.rpartition("/")[2], base64.b64encode(store.read(name)).decode()) for name in names
         ],
+        "no_figures": no_figures,
         "budget": _budget(ledger),
         "failures": failed.to_dict("records"),
         "environment": _environment(ledger),
@@ -191,7 +233,18 @@ def study_section(root: str) -> dict[str, Any]:
     }
 
 
-def render(roots: list[str]) -> str:
+def _filled(name: str, **values: Any) -> str:
+    """The template `report_<name>.html.j2`, filled in."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("analysis", package_path=""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    return environment.get_template(f"report_{name}.html.j2").render(**values)
+
+
+def render(roots: list[str], *, redraw: bool = False) -> str:
     """The report of the studies in `roots`; one that cannot be read is named in it.
 
     Raises:
@@ -200,23 +253,21 @@ def render(roots: list[str]) -> str:
     studies, unreadable = [], []
     for root in roots:
         try:
-            studies.append(study_section(root))
+            section = study_section(root, redraw=redraw)
+            studies.append({**section, "html": Markup(section["html"])})
         except LedgerError as error:
             unreadable.append((root, str(error)))
     if not studies:
         raise LedgerError("; ".join(problem for _, problem in unreadable))
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("analysis", package_path=""),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )
-    template = environment.get_template("report.html.j2")
-    return template.render(studies=studies, unreadable=unreadable)
+    return _filled("page", studies=studies, unreadable=unreadable)
 
 
-def rebuild(root: str) -> list[str]:
+def rebuild(root: str, *, redraw: bool = False) -> list[str]:
     """Write `<root>/report.html` for every study in `root`.
+
+    Args:
+        root: the folder of all studies, or one study's.
+        redraw: make every study's part anew, even of the very same cells.
 
     Returns:
         its path, in a list.
@@ -225,7 +276,7 @@ def rebuild(root: str) -> list[str]:
         LedgerError: there is no study.
     """
     store = Store(root)
-    store.write("report.html", render(studies_in(root)).encode())
+    store.write("report.html", render(studies_in(root), redraw=redraw).encode())
     return [f"{store.root.rstrip('/')}/report.html"]
 
 
@@ -235,7 +286,7 @@ def main(
     """Write one self-contained HTML file for every study found."""
 
     def command() -> None:
-        (path,) = rebuild(results)
+        (path,) = rebuild(results, redraw=True)
         print(path)
 
     run_command(command)

@@ -122,7 +122,8 @@ def case_bootstrap(
     """How far a metric would move with other test patients, the trained classifier being fixed.
 
     Args:
-        predictions: of one cell: split, group, label, probabilities.
+        predictions: of one cell: split, id, group, label, probabilities. An id that comes once
+            per draw of the method gives means over the draws, as in the cell's metrics.
         split: which split ("test").
         resamples: bootstrap samples.
         seed: of the resampling; equal groups give equal resamples, so that cells of one test set
@@ -134,17 +135,29 @@ def case_bootstrap(
     part = predictions[predictions["split"] == split]
     if part.empty:
         return {}
-    labels = part["label"].to_numpy()
-    scores = np.stack(part["probabilities"].to_list()).astype(float)
+    draws_of = [draw for _, draw in part.groupby(part.groupby("id").cumcount())]
     rng = np.random.default_rng(seed)
-    weights = group_weights(part["group"].to_numpy(), resamples, rng)
-    whole = case_metrics(labels, scores, np.ones((1, len(labels))))
-    drawn = case_metrics(labels, scores, weights)
+    weights = group_weights(draws_of[0]["group"].to_numpy(), resamples, rng)
+    whole = _mean_metrics(draws_of, np.ones((1, weights.shape[1])))
+    drawn = _mean_metrics(draws_of, weights)
     return {
         name: _interval(float(whole[name][0]), draws)
         for name, draws in drawn.items()
         if np.isfinite(whole[name][0]) and np.isfinite(draws).sum() > 1
     }
+
+
+def _mean_metrics(draws: list[pd.DataFrame], weights: np.ndarray) -> dict[str, np.ndarray]:
+    """`case_metrics` of each draw (the same cases in the same order), averaged."""
+    each = [
+        case_metrics(
+            draw["label"].to_numpy(),
+            np.stack(draw["probabilities"].to_list()).astype(float),
+            weights,
+        )
+        for draw in draws
+    ]
+    return {name: np.mean([found[name] for found in each], axis=0) for name in each[0]}
 
 
 def iqm(scores: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""What a search found, from the files it left in `<study>/search/`: tables and slices.
+"""What a search found, from the files it left in `<study>/search/`.
 
 `trials.csv` has a row per proposal, `importance.csv` the share of the objective's variance that
 each axis explains, `winners.json` the best point of each group.
@@ -6,14 +6,9 @@ each axis explains, `winners.json` the best point of each group.
 
 import io
 import json
-from collections.abc import Iterator
 
-import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from analysis import plots
 from analysis.model import MISSING, Entry, Row, Table
 from sweeps.ledger.files import Store
 
@@ -79,61 +74,6 @@ def settings_table(store: Store) -> Table | None:
             "the axis explains (fANOVA); — where the axis is conditional or there are too few.",
         ),
     )
-
-
-def slice_plot(trials: pd.DataFrame, axis: str, *, ax: Axes) -> Axes:
-    """The objective of each proposal against one axis; hollow where the arm was stopped early.
-
-    Args:
-        trials: one group's proposals: `number`, `state`, `objective` and the axis.
-    """
-    here = trials.dropna(subset=[axis, "objective"])
-    for state, filled in (("complete", True), ("stopped", False)):
-        part = here[here["state"] == state]
-        ax.plot(
-            part[axis],
-            part["objective"],
-            "o",
-            color=plots.PALETTE[0],
-            mfc=plots.PALETTE[0] if filled else "none",
-            alpha=0.7,
-            label=f"{state} (n = {len(part)})",
-        )
-    default = here[here["number"] == trials["number"].min()]
-    ax.plot(default[axis], default["objective"], "D", color=plots.PALETTE[1], label="default")
-    if pd.api.types.is_numeric_dtype(here[axis]):
-        values = here[axis].to_numpy(dtype=float)
-        if len(values) and values.min() > 0 and values.max() / values.min() > 30:
-            ax.set_xscale("log")
-    ax.set(xlabel=axis, ylabel="objective, mean over tuning seeds")
-    return ax
-
-
-def search_figures(store: Store) -> Iterator[tuple[str, Figure]]:
-    """(name, figure): one per group, a slice per axis."""
-    trials = read_trials(store)
-    if trials is None:
-        return
-    for number, (group, rows) in enumerate(trials.groupby("group", sort=False)):
-        axes = [name for name in axes_of(trials) if rows[name].notna().any()]
-        columns = min(3, len(axes))
-        lines = -(-len(axes) // columns)
-        figure, grid = plt.subplots(
-            lines,
-            columns,
-            figsize=(3.4 * columns, 2.6 * lines),
-            layout="constrained",
-            squeeze=False,
-        )
-        for place, axis in zip(grid.flat, axes, strict=False):
-            slice_plot(rows, axis, ax=place)
-        for place in grid.flat[len(axes) :]:
-            place.set_axis_off()
-        for place in grid[:, 1:].flat:
-            place.set_ylabel("")
-        grid.flat[0].legend(fontsize=7)
-        figure.suptitle(f"search, {group}: {len(rows)} proposals" if group else "search")
-        yield f"search_slices_{number + 1}", figure
 
 
 def search_bytes(store: Store) -> bytes:

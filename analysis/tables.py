@@ -3,6 +3,7 @@
 python analysis/tables.py results/controller_ablation
 """
 
+import json
 from typing import Annotated
 
 import typer
@@ -21,6 +22,8 @@ from analysis.variance import iqm_table, variance_table
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import Ledger, read_ledger
 from sweeps.ledger.schema import LedgerError
+
+INDEX = "tables/index.json"
 
 
 def named_tables(ledger: Ledger) -> list[PublishedTable]:
@@ -75,13 +78,23 @@ def rebuild(root: str) -> list[str]:
     """
     ledger = read_ledger(root, details=False)
     store = Store(root)
-    paths = []
+    names = []
     for table in study_tables(ledger):
         for suffix, write in FORMATS.items():
-            name = f"tables/{table.name}.{suffix}"
-            store.write(name, write(table).encode())
-            paths.append(f"{store.root.rstrip('/')}/{name}")
-    return paths
+            names.append(f"tables/{table.name}.{suffix}")
+            store.write(names[-1], write(table).encode())
+    for name in set(_written_before(store)) - set(names):
+        store.delete(name)  # a table of an earlier plan must not stay among these
+    store.write(INDEX, json.dumps(names, indent=1).encode())
+    return [f"{store.root.rstrip('/')}/{name}" for name in names]
+
+
+def _written_before(store: Store) -> list[str]:
+    """The files that the last call wrote; none where nothing says so."""
+    try:
+        return [str(name) for name in json.loads(store.read(INDEX)) if name.startswith("tables/")]
+    except (FileNotFoundError, ValueError, AttributeError, TypeError):
+        return []
 
 
 def print_tables(root: str, console: Console) -> None:

@@ -14,18 +14,18 @@ from analysis.comparisons import (
 )
 from analysis.model import MISSING, Entry, Row, Table, number
 from analysis.resampling import RESAMPLES, case_bootstrap, stratified_iqm
-from sweeps.ledger.read import Ledger, read_predictions
+from sweeps.ledger.read import Ledger, PredictionReader
 
 MOST_PREDICTIONS = 2000
 """Cells whose predictions are read for the intervals over test cases."""
 
 
-def _case_spread(ledger: Ledger, keys: Sequence[str], metric: str) -> tuple[float, int]:
+def _case_spread(reader: PredictionReader, keys: Sequence[str], metric: str) -> tuple[float, int]:
     """Mean over cells of the bootstrap std over test patients, and how many cells have it."""
     spreads = []
     for key in keys:
         try:
-            predictions = read_predictions(ledger.store, key)
+            predictions = reader.read(key)
         except FileNotFoundError:
             continue
         found = case_bootstrap(predictions, split="test")
@@ -45,11 +45,11 @@ def variance_table(ledger: Ledger, metric_name: str = "accuracy") -> Table | Non
         return None
     arms = arms_of(ledger)
     values = values_of(ledger, arms, metric_name)
-    rows, read = [], 0
+    rows, read, reader = [], 0, PredictionReader(ledger.store)
     for arm, label in enumerate(arms.labels):
         cells = ledger.cells[arms.row == arm]
         keys = tuple(cells.loc[cells["status"] == "ok", "key"])
-        cases, n = _case_spread(ledger, keys, metric_name)
+        cases, n = _case_spread(reader, keys, metric_name)
         read += n
         seen = values[arm][~np.isnan(values[arm])]
         seeds = float(np.std(seen, ddof=1)) if len(seen) > 1 else np.nan

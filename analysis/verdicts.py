@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from analysis.inference import ALPHA, MOST_SEEDS, Paired
+from analysis.likeness import Unlike
 
-Label = Literal["confirmed", "contradicted", "undecided", "different data"]
+Label = Literal["confirmed", "contradicted", "undecided", "different data", "different setting"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,8 +15,8 @@ class Verdict:
 
     Attributes:
         label: the verdict.
-        text: the verdict with its n; on different data, without.
-        ours: what our own cells say where the data are not the paper's.
+        text: the verdict with its n; where the experiment is another one, without.
+        ours: what our own cells say where the experiment is another one.
     """
 
     label: Label
@@ -43,11 +44,12 @@ def _on_our_cells(found: Paired) -> Verdict:
     return Verdict(label="undecided", text=f"undecided (n = {found.n}; {more_seeds(found)})")
 
 
-def verdict(found: Paired, *, same_data: bool) -> Verdict:
+def verdict(found: Paired, unlike: Unlike) -> Verdict:
     """The verdict on "A beats B", `found` being A minus B over common seeds.
 
-    1. The study did not run on the paper's dataset: *different data*, whatever the numbers; what
-       our own data say stands under it.
+    1. The study did not run on the paper's dataset: *different data*, whatever the numbers. It did,
+       but with another protocol, image size, network or other value that the paper states:
+       *different setting*. What our own cells say stands under it.
     2. Holm-adjusted p ≤ 0.05 over the claims of the table: *confirmed* where A is the better one,
        *contradicted* where B is. p is the exact sign-flip p up to 12 common seeds, the paired
        t-test's above.
@@ -57,9 +59,11 @@ def verdict(found: Paired, *, same_data: bool) -> Verdict:
     Args:
         found: sign turned so that a positive mean favours A (for a metric where lower is better,
             B minus A).
-        same_data: whether the study's dataset is the paper's.
+        unlike: what keeps the cells of A and B from being the paper's experiment
+            (`analysis.likeness.unlike`).
     """
     ours = _on_our_cells(found)
-    if same_data:
+    if not unlike:
         return ours
-    return Verdict(label="different data", text="different data", ours=f"on ours: {ours.text}")
+    label: Label = "different data" if unlike.data else "different setting"
+    return Verdict(label=label, text=label, ours=f"on ours: {ours.text}")

@@ -33,6 +33,14 @@ class Line:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Option:
+    """An option of a dataset as the paper has it, and what the loader does without it."""
+
+    printed: str | float
+    default: str | float
+
+
+@dataclass(frozen=True, kw_only=True)
 class PublishedTable:
     """One table of a paper.
 
@@ -40,6 +48,9 @@ class PublishedTable:
         name: as a study's manifest names it.
         paper, cite, number, page: where it stands (page of the arXiv version).
         data: names of the datasets that are the paper's own.
+        protocol: "paper" where the printed values are of the split that selected, else "held-out".
+        options: of the dataset, by name.
+        setting: configuration field → what the paper states of it.
         percent: whether the printed values are percent (else fractions).
         runs, runs_stated: runs behind each mean, and whether the paper says so.
         rows, columns: in the printed order.
@@ -55,6 +66,9 @@ class PublishedTable:
     page: int
     caption: str
     data: tuple[str, ...]
+    protocol: str
+    options: Mapping[str, Option]
+    setting: Mapping[str, str | float]
     percent: bool
     runs: int
     runs_stated: bool
@@ -86,8 +100,9 @@ def _line(entry: Mapping[str, Any]) -> Line:
     return Line(label=entry["label"], levels=entry.get("levels", {}), metric=entry.get("metric"))
 
 
-def _table(name: str, paper: Mapping[str, str], entry: Mapping[str, Any]) -> PublishedTable:
+def _table(name: str, paper: Mapping[str, Any], entry: Mapping[str, Any]) -> PublishedTable:
     (axis, focus), *_ = entry["focus"].items()
+    options = paper.get("options", {}) | entry.get("options", {})
     return PublishedTable(
         name=name,
         paper=paper["key"],
@@ -96,6 +111,9 @@ def _table(name: str, paper: Mapping[str, str], entry: Mapping[str, Any]) -> Pub
         page=entry["page"],
         caption=entry["caption"],
         data=tuple(entry["data"]),
+        protocol=entry["protocol"],
+        options={option: Option(**values) for option, values in options.items()},
+        setting=paper["setting"] | entry.get("setting", {}),
         percent=entry["unit"] == "percent",
         runs=entry["runs"],
         runs_stated=entry["runs_stated"],

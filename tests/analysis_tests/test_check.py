@@ -47,7 +47,7 @@ def test_missing_cells_and_damaged_files_end_with_code_1(tmp_path: Path) -> None
     assert found.returncode == 1
     assert "6 planned = 4 committed + 0 failed + 2 missing" in found.stdout
     assert f"damaged: cells/{cell.name}: " in found.stdout
-    assert f"damaged: predictions/{predictions.name}: " in found.stdout
+    assert f"damaged: predictions of {predictions.stem}: " in found.stdout
     assert "in quarantine: old.parquet" in found.stdout
     assert "run the study's script again" in found.stderr
 

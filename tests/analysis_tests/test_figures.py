@@ -31,9 +31,18 @@ def seeds(arm: str, values: list[float]) -> pd.DataFrame:
 FRAME = pd.concat([seeds("gru", [0.70, 0.72, 0.74]), seeds("transformer", [0.80, 0.82, 0.87])])
 
 
+def plain(text: str) -> str:
+    """A label breaks before its n, never inside it: no-break spaces."""
+    return text.replace("\xa0", " ")
+
+
+def texts(labels) -> list[str]:
+    return [plain(label.get_text()) for label in labels]
+
+
 def test_means_draw_the_mean_its_interval_and_every_seed() -> None:
     ax = plots.means(FRAME, "accuracy", label="Accuracy (fraction)")
-    assert [t.get_text() for t in ax.get_yticklabels()] == ["gru (n = 3)", "transformer (n = 3)"]
+    assert texts(ax.get_yticklabels()) == ["gru (n = 3)", "transformer (n = 3)"]
     assert ax.get_xlabel().startswith("Accuracy (fraction)")
     drawn = np.concatenate([c.get_offsets()[:, 0] for c in ax.collections if len(c.get_offsets())])
     assert set(np.round(drawn, 3)) >= set(FRAME["accuracy"])
@@ -52,8 +61,8 @@ def test_learning_curves_have_a_line_and_a_band_per_arm() -> None:
     )
     ax = plots.learning_curves(frame, "reward", ylabel="reward", xlabel="RL iteration")
     first, second = ax.get_lines()
-    assert first.get_label() == "a (n = 2)"
-    assert second.get_label() == "b (n = 1)"
+    assert plain(first.get_label()) == "a (n = 2)"
+    assert plain(second.get_label()) == "b (n = 1)"
     assert first.get_ydata().tolist() == [1, 2, 2]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("RL iteration", "reward")
     with pytest.raises(ValueError, match="no cell has the curve 'accuracy'"):
@@ -98,7 +107,7 @@ def test_learning_panels_have_every_seed_and_the_mean_of_each_arm() -> None:
         }
     )
     panels = plots.learning_panels(frame, "r", ylabel="r", xlabel="step")
-    assert [ax.get_title() for ax in panels] == [
+    assert [plain(ax.get_title()) for ax in panels] == [
         "a (n = 2)", "b (n = 1)", "c (n = 1)", "d (n = 1)",
     ]  # fmt: skip
     first, second, mean = (line.get_ydata().tolist() for line in panels[0].lines)
@@ -118,7 +127,7 @@ def test_seeds_strip_joins_each_seed() -> None:
     ax = plots.seeds_strip(FRAME, "accuracy", label="Accuracy")
     assert len(ax.get_lines()) == 3
     assert list(ax.get_lines()[1].get_xdata()) == [0.72, 0.82]
-    assert [t.get_text() for t in ax.get_yticklabels()] == ["gru (n = 3)", "transformer (n = 3)"]
+    assert texts(ax.get_yticklabels()) == ["gru (n = 3)", "transformer (n = 3)"]
 
 
 def test_arms_differ_in_more_than_colour() -> None:
@@ -140,6 +149,13 @@ def test_galleries_show_what_the_arrays_hold() -> None:
     np.testing.assert_allclose(sheet[:8, :8, 0], images[0, 0] / 255, atol=1e-6)
     np.testing.assert_allclose(sheet[9:17, 18:26, 2], images[2, 0] / 255, atol=1e-6)
     assert selection_gallery({"kept_real": images}) is None
+    measured = {
+        "real_0": images,
+        "generated_0": images,
+        "pool_cas_per_class": np.array([0.75, 1.0]),
+    }
+    labels = [t.get_text() for t in selection_gallery(measured).axes[0].get_yticklabels()]
+    assert labels == ["class 0: real", "class 0: generated\nCAS 0.75"]
     masks = {"gallery_images": images, "gallery_importance": images[:, 0].astype(np.float16)}
     labels = [t.get_text() for t in mask_gallery(masks).axes[0].get_yticklabels()]
     assert labels == ["image", "APGA p"]
@@ -151,7 +167,7 @@ def test_galleries_show_what_the_arrays_hold() -> None:
     }
     legend = distance_histogram(pool).axes[0].get_legend().get_texts()
     assert [t.get_text() for t in legend] == [
-        "pool (n = 4)", "closest half [18] (n = 2)", "kept (p > 0.5) (n = 2)",
+        "pool (n = 4)", "closest half [18] (n = 2)", "kept (n = 2)",
     ]  # fmt: skip
     assert distance_histogram({}) is None
 
@@ -167,6 +183,7 @@ def test_the_figures_that_a_study_gets(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_figures_are_the_same_bytes_and_drawn_only_when_cells_change(tmp_path: Path) -> None:
     factors = {"method": ("baseline", "apga")}
     study = {"factors": factors, "tables": (), "seeds": (0, 1), "metrics": ("accuracy",)}
@@ -182,3 +199,26 @@ def test_figures_are_the_same_bytes_and_drawn_only_when_cells_change(tmp_path: P
     make_ledger(root, **study)  # the missing cell arrives
     figures.rebuild(str(root))
     assert paths[0].read_bytes() != first[paths[0]]
+
+
+def test_galleries_are_of_arms_that_have_pictures_the_baseline_arm_first(tmp_path: Path) -> None:
+    methods = ("baseline", "oracle", "gan_augmentation", "centroid_distance", "use_all")
+    root = make_ledger(
+        tmp_path / "toy",
+        factors={"method": (*methods, "controller")},
+        baseline={"method": "controller"},
+        seeds=(0, 1),
+        tables=(),
+    )
+    ledger = read_ledger(str(root))
+    (root / "artifacts").mkdir()
+    for arm, key in zip(ledger.cells["arm"], ledger.cells["key"], strict=True):
+        if "baseline" not in arm and "oracle" not in arm:
+            np.savez(root / f"artifacts/{key}.npz", real_0=np.zeros((2, 1, 8, 8), np.uint8))
+    drawn = [
+        (name, figure.get_suptitle())
+        for name, figure in figures.gallery_figures(ledger, ledger.cells)
+    ]
+    assert [name for name, _ in drawn] == [f"gallery_selection_{n}" for n in (1, 2, 3)]
+    for (_, title), method in zip(drawn, ("controller", *methods[2:]), strict=False):
+        assert title.endswith(f"{method}, seed 0")

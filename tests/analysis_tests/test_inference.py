@@ -145,6 +145,7 @@ def test_best_is_marked_only_when_decided() -> None:
     assert decided_best(apart[:1]) is None
 
 
+@pytest.mark.slow
 def test_the_95_percent_interval_covers_95_percent() -> None:
     rng = np.random.default_rng(0)
     for n in (5, 10):
@@ -176,10 +177,11 @@ def paired(**values: float) -> Paired:
 
 
 def test_verdict_rules() -> None:
+    from analysis.likeness import Unlike
     from analysis.verdicts import verdict
 
-    def text(same: bool = True, **values: float) -> str:
-        return verdict(paired(**values), same_data=same).text
+    def text(**values: float) -> str:
+        return verdict(paired(**values), Unlike()).text
 
     assert text() == "confirmed (n = 10)"
     assert text(mean=-0.1) == "contradicted (n = 10)"
@@ -192,6 +194,10 @@ def test_verdict_rules() -> None:
         "undecided (n = 1; too few common seeds to say how many more)"
     )
     assert text(mean=0.0, p_holm=0.001).startswith("undecided")
-    assert text(same=False) == "different data"
-    assert verdict(paired(), same_data=False).label == "different data"
-    assert verdict(paired(), same_data=False).ours == "on ours: confirmed (n = 10)"
+    data = verdict(paired(), Unlike(data="ours are a, the printed values are b"))
+    assert (data.label, data.text, data.ours) == (
+        "different data", "different data", "on ours: confirmed (n = 10)",
+    )  # fmt: skip
+    setting = verdict(paired(mean=-0.1), Unlike(setting=("protocol held-out (printed: paper)",)))
+    assert setting.label == setting.text == "different setting"
+    assert setting.ours == "on ours: contradicted (n = 10)"

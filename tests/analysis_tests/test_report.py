@@ -12,6 +12,9 @@ from toy_ledgers import make_ledger
 
 from analysis import report
 
+# Its figures take seconds to draw; the fast part holds the report in test_last_step.py.
+pytestmark = pytest.mark.slow
+
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )

@@ -77,6 +77,7 @@ def _predictions(rng: np.random.Generator, patients: int, images: int) -> pd.Dat
     return pd.DataFrame(
         {
             "split": "test",
+            "id": [str(i) for i in range(len(groups))],
             "group": groups.astype(str),
             "label": labels,
             "probabilities": list(np.stack([1 - score, score], axis=1)),
@@ -104,6 +105,24 @@ def test_case_bootstrap_says_nothing_where_there_is_nothing() -> None:
     assert case_bootstrap(frame, split="validation") == {}
     one_class = frame.assign(label=1)
     assert "auc" not in case_bootstrap(one_class, split="test", resamples=50)
+
+
+def test_several_draws_of_a_cell_are_averaged_as_its_metrics_are() -> None:
+    rng = np.random.default_rng(1)
+    first, second = _predictions(rng, 12, 4), _predictions(rng, 12, 4)
+    second["group"], second["label"] = first["group"], first["label"]
+    found, one, two = (
+        case_bootstrap(frame, split="test", resamples=100)
+        for frame in (pd.concat([first, second]), first, second)
+    )
+    assert one != two
+    for name in ("accuracy", "auc", "sensitivity", "specificity"):
+        mean = (one[name].estimate + two[name].estimate) / 2
+        assert found[name].estimate == pytest.approx(mean)
+        # The same patients are drawn, so the mean of the draws is what is resampled.
+        assert found[name].std <= (one[name].std + two[name].std) / 2 + 1e-9
+    doubled = case_bootstrap(pd.concat([first, first]), split="test", resamples=100)
+    assert doubled == one
 
 
 def test_iqm_is_the_mean_of_the_middle_half() -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from toy_ledgers import make_ledger
 
 from analysis import tables
@@ -32,22 +33,50 @@ def shuffled(source: Path, target: Path) -> Path:
     return target
 
 
-def test_byte_identical_tables(tmp_path: Path) -> None:
+COMMA = """
+import locale, sys
+locale.setlocale(locale.LC_ALL, "")
+assert f"{1.5:n}" == "1,5", locale.localeconv()
+"""
+"""Takes the environment's locale, and fails where that has no decimal comma."""
+
+
+@pytest.fixture(scope="module")
+def comma(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The variables of a locale that writes 1,5: an installed one, or one made here."""
+    listed = subprocess.run(["locale", "-a"], capture_output=True, text=True, check=False).stdout
+    found = [{"LC_ALL": name} for name in listed.split() if "utf" in name.lower()]
+    folder = tmp_path_factory.mktemp("locale")
+    name = str(folder / "de_DE.UTF-8")
+    if shutil.which("localedef"):  # needs the sources that Debian's package `locales` brings
+        make = ["localedef", "-i", "de_DE", "-f", "UTF-8", name]
+        subprocess.run(make, capture_output=True, check=False)
+        found.append({"LC_ALL": "de_DE.UTF-8", "LOCPATH": str(folder)})
+    for variables in found:
+        environment = {**os.environ, **variables}
+        check = [sys.executable, "-c", COMMA]
+        if not subprocess.run(check, env=environment, capture_output=True, check=False).returncode:
+            return variables
+    pytest.skip("no locale with a decimal comma is installed, and none can be made")
+
+
+def test_byte_identical_tables(tmp_path: Path, comma: dict[str, str]) -> None:
     study = make_ledger(tmp_path / "study", predictions=True, failed=(3,), missing=(11,))
     other = shuffled(study, tmp_path / "elsewhere" / "study")
     compact(Store(other), minimum=1, batch=7)
+    assert not list((other / "predictions").glob("[!_]*"))  # these too
     tables.rebuild(str(study))
     expected = contents(study)
-    assert len(expected) == 4 * 12
+    assert len(expected) == 4 * 12 + 1  # and the index
     surroundings = {
         **os.environ,
+        **comma,
         "TZ": "Pacific/Chatham",
-        "LC_ALL": "de_DE.UTF-8",
-        "LANG": "de_DE.UTF-8",
         "PYTHONHASHSEED": "4242",
     }
+    rebuild = f"{COMMA}\nfrom analysis import tables\ntables.rebuild(sys.argv[1])"
     subprocess.run(
-        [sys.executable, "analysis/tables.py", str(other)],
+        [sys.executable, "-c", rebuild, str(other)],
         cwd=REPOSITORY,
         env=surroundings,
         check=True,

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from analysis.searches import axes_of, read_trials, search_bytes, search_figures, settings_table
+from analysis.search_plots import search_figures
+from analysis.searches import axes_of, read_trials, search_bytes, settings_table
 from sweeps.ledger.files import Store
 
 TRIALS = """number,group,state,seeds,objective,rate,kind,decay
