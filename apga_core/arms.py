@@ -34,6 +34,10 @@ class Pixels:
         """(C,): a pixel of 0 in the file."""
         return -self.mean / self.std
 
+    def to(self, device: str | torch.device) -> "Pixels":
+        """The same on `device`, where a fill need not fetch them."""
+        return Pixels(mean=self.mean.to(device), std=self.std.to(device))
+
     def fill(self, config: APGAConfig, images: Tensor) -> Tensor:
         """What `erase_value` puts in place of erased pixels of `images`."""
         sigma = config.blur_sigma * min(images.shape[-2:])
@@ -42,26 +46,39 @@ class Pixels:
 
 @dataclass(kw_only=True)
 class Trace:
-    """Sums over one epoch of what is logged per class; `mean()` empties them."""
+    """Sums over one epoch of what is logged per class; `mean()` empties them.
+
+    They stay on the device until `mean()`, so that a step waits for nothing.
+    """
 
     classes: int
-    sums: dict[str, list[float]] = field(default_factory=dict)
+    sums: dict[str, Tensor] = field(default_factory=dict)
 
     def add(self, name: str, values: Tensor, labels: Tensor) -> None:
         """`values` (…, B) of images with `labels` (B,)."""
-        values = values.float().reshape(-1, len(labels)).mean(dim=0)
-        total = torch.zeros(self.classes, device=values.device).index_add_(0, labels, values)
-        counts = torch.bincount(labels, minlength=self.classes)
-        for label, (value, count) in enumerate(zip(total.tolist(), counts.tolist(), strict=True)):
-            entry = self.sums.setdefault(f"{name}/class{label}", [0.0, 0.0])
-            entry[0] += value
-            entry[1] += count
+        values = values.double().reshape(-1, len(labels)).mean(dim=0)
+        of_class = labels.unsqueeze(1) == torch.arange(self.classes, device=labels.device)
+        # A product, not a scatter: on a GPU scattered sums come in no fixed order.
+        added = torch.stack([values, torch.ones_like(values)]) @ of_class.double()
+        self.sums[name] = self.sums[name] + added if name in self.sums else added
 
     def mean(self) -> dict[str, float]:
         """Name → mean since the last call; a class that was not seen has no entry."""
-        means = {name: total / count for name, (total, count) in self.sums.items() if count}
+        means = {}
+        for name, sums in self.sums.items():
+            for label, (total, count) in enumerate(sums.T.tolist()):
+                if count:
+                    means[f"{name}/class{label}"] = total / count
         self.sums.clear()
         return means
+
+
+def rewarded_rows(config: APGAConfig, labels: Tensor) -> Tensor | None:
+    """The rows of a batch whose rewards train the policy, on the device of `labels`; None = all.
+
+    How many they are must be known on the host, so a GPU's labels make it wait.
+    """
+    return (labels > 0).nonzero()[:, 0] if config.reward_images == "positives" else None
 
 
 class AugmentArm:
@@ -73,8 +90,14 @@ class AugmentArm:
         self.learner = learner
         self.augment = augment
 
-    def second_step(self, images: Tensor, labels: Tensor, original_losses: Tensor) -> None:
-        """The update of line 17."""
+    def second_step(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        original_losses: Tensor,
+        rewarded: Tensor | None = None,
+    ) -> None:
+        """The update of line 17; what only a policy needs is ignored."""
         self.learner.update(self.augment(images), labels)
 
 
@@ -105,46 +128,73 @@ class PolicyArm:
         )
         self.trace = Trace(classes=classes)
         self.policy_steps = 0
-        self.empty = 0
         self.aided = 0
-        self._baseline: float | None = None
-        self._mean_square: float | None = None
+        self._empty = torch.zeros((), dtype=torch.int64, device=learner.device)
+        self._baseline: Tensor | None = None
+        self._mean_square: Tensor | None = None
 
-    def learn(self, images: Tensor, labels: Tensor, original_losses: Tensor | None = None) -> None:
+    @property
+    def empty(self) -> int:
+        """How many of the `aided` aid masks kept nothing; reading it waits for the device."""
+        return int(self._empty)
+
+    def learn(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        original_losses: Tensor | None = None,
+        rewarded: Tensor | None = None,
+    ) -> None:
         """One policy update (lines 7-15).
 
         `original_losses` (B,) are those of the classifier's update, in training mode and before
-        it; only `bn_mode=released` reads them.
+        it; only `bn_mode=released` reads them. `rewarded` are the rows `rewarded_rows` names,
+        found on the host; without them the device is asked and waited for.
         """
+        fill = self.pixels.fill(self.config, images)
+        self._learn(images, labels, original_losses, rewarded, fill)
+
+    def _learn(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        original_losses: Tensor | None,
+        rewarded: Tensor | None,
+        fill: Tensor,
+    ) -> None:
         config = self.config
-        released = config.bn_mode == "released" and original_losses is not None
-        if config.reward_images == "positives":
-            rows = labels > 0
-            if not bool(rows.any()):
+        original = original_losses if config.bn_mode == "released" else None
+        rewarded = rewarded_rows(config, labels) if rewarded is None else rewarded
+        if rewarded is not None:
+            if not len(rewarded):
                 return
-            images, labels = images[rows], labels[rows]
-            original_losses = original_losses[rows] if released else None
+            fill = fill[rewarded] if len(fill) == len(images) else fill
+            images, labels = images[rewarded], labels[rewarded]
+            original = None if original is None else original[rewarded]
         logits = self._logits(images)
         if config.sampling == "greedy":
             erased = objectives.greedy_action(logits.detach()).unsqueeze(0)
         else:
             erased = objectives.bernoulli_action(logits, config.samples, self.generator)
-        original = original_losses if released else self.learner.losses(images, labels)
-        reward = objectives.adversarial_reward(
-            self._adversarial_losses(images, labels, erased), original
-        )
+        adversarial, original = self._losses(images, labels, erased, fill, original)
+        reward = objectives.adversarial_reward(adversarial, original)
         self.trace.add("reward", reward, labels)
         self._descend(logits, erased, reward)
 
-    def _adversarial_losses(self, images: Tensor, labels: Tensor, erased: Tensor) -> Tensor:
-        """(K, B) losses of the images without what the actions `erased` (K, B, 1, h, w) take."""
+    def _losses(
+        self, images: Tensor, labels: Tensor, erased: Tensor, fill: Tensor, original: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """(K, B) losses without what the actions `erased` (K, B, 1, h, w) take, and (B,) with all.
+
+        Both in one forward pass, unless the `original` ones are given.
+        """
         samples, batch = erased.shape[:2]
         keep = masking.to_pixels(1.0 - erased.flatten(0, 1), images.shape[-2:])
-        fill = self.pixels.fill(self.config, images)
-        if len(fill) == batch:
-            fill = fill.repeat(samples, 1, 1, 1)
-        hidden = masking.erase(images.repeat(samples, 1, 1, 1), keep, fill)
-        return self.learner.losses(hidden, labels.repeat(samples)).view(samples, batch)
+        shown = masking.erase(images, keep.unflatten(0, (samples, batch)), fill).flatten(0, 1)
+        if original is None:
+            shown = torch.cat([shown, images])
+        losses = self.learner.losses(shown, labels.repeat(len(shown) // batch)).view(-1, batch)
+        return losses[:samples], losses[-1] if original is None else original
 
     def _descend(self, logits: Tensor, erased: Tensor, reward: Tensor) -> None:
         config = self.config
@@ -167,30 +217,38 @@ class PolicyArm:
             lambda_ones=config.lambda_ones,
         )
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        self.learner.runner.backward(loss)
         self.optimiser.step()
         self.policy_steps += 1
 
-    def second_step(self, images: Tensor, labels: Tensor, original_losses: Tensor) -> None:
+    def second_step(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        original_losses: Tensor,
+        rewarded: Tensor | None = None,
+    ) -> None:
         """Lines 7-17: the policy's update, then the classifier's on what the new policy keeps."""
-        self.learn(images, labels, original_losses)
+        fill = self.pixels.fill(self.config, images)
+        self._learn(images, labels, original_losses, rewarded, fill)
         count = round(self.config.aid_ratio * len(labels))
         if count:
-            self.learner.update(self._aid(images[:count], labels[:count]), labels[:count])
+            fill = fill[:count] if len(fill) == len(images) else fill
+            self.learner.update(self._aid(images[:count], labels[:count], fill), labels[:count])
 
-    def _aid(self, images: Tensor, labels: Tensor) -> Tensor:
+    def _aid(self, images: Tensor, labels: Tensor, fill: Tensor) -> Tensor:
         with torch.no_grad():
             keep = self._aid_keep(self._logits(images), labels)
         keep = masking.to_pixels(keep, images.shape[-2:])
         if self.config.method == "random_mask":
             keep = masking.shift_masks(keep, self.generator)
-        return masking.erase(images, keep, self.pixels.fill(self.config, images))
+        return masking.erase(images, keep, fill)
 
     def _aid_keep(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The aid masks on the policy grid, none empty; areas and fallbacks are counted."""
         keep = masking.aid_keep(logits.detach())
         empty = masking.empty_masks(keep)
-        self.empty += int(empty.sum())
+        self._empty += empty.sum()
         self.aided += len(labels)
         self.trace.add("mask_area", keep.mean(dim=(1, 2, 3)), labels)
         self.trace.add("empty_masks", empty, labels)
@@ -203,7 +261,8 @@ class PolicyArm:
 
     def _logits(self, images: Tensor) -> Tensor:
         with self.learner.autocast():
-            return self.policy(images.contiguous(memory_format=torch.channels_last)).float()
+            x = images.contiguous(memory_format=torch.channels_last)
+            return self.learner.runner.forward(self.policy, x).float()
 
 
 class EndToEndArm(PolicyArm):
@@ -213,10 +272,22 @@ class EndToEndArm(PolicyArm):
     of the plain loss; here both are zeroed before every step.
     """
 
-    def learn(self, images: Tensor, labels: Tensor, original_losses: Tensor | None = None) -> None:
+    def learn(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        original_losses: Tensor | None = None,
+        rewarded: Tensor | None = None,
+    ) -> None:
         """Nothing: the update is in `second_step`."""
 
-    def second_step(self, images: Tensor, labels: Tensor, original_losses: Tensor) -> None:
+    def second_step(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        original_losses: Tensor,
+        rewarded: Tensor | None = None,
+    ) -> None:
         """One step of both networks on the cross-entropy of the masked images."""
         logits = self._logits(images)
         p = torch.sigmoid(logits)

@@ -5,6 +5,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from imaging_core.classifiers import Classifier
+from imaging_core.fused_steps import Solo
+
+
+def to_device(x: Tensor, device: torch.device) -> Tensor:
+    """`x` from the host on `device`; a GPU's queue is not waited for."""
+    if device.type != "cuda" or x.device.type != "cpu":
+        return x.to(device)
+    return x.pin_memory().to(device, non_blocking=True)
 
 
 class Learner:
@@ -12,6 +20,7 @@ class Learner:
 
     Attributes:
         steps: optimiser steps made on the classifier.
+        runner: asks the networks, alone or fused with those of other seeds.
     """
 
     def __init__(
@@ -29,6 +38,7 @@ class Learner:
         )
         self.precision = precision
         self.steps = 0
+        self.runner = Solo()
 
     def autocast(self) -> torch.autocast:
         """bfloat16 for the networks where it was asked for."""
@@ -39,7 +49,8 @@ class Learner:
     def logits(self, images: Tensor) -> Tensor:
         """(B, classes) float32, in the mode and graph the caller set."""
         with self.autocast():
-            return self.classifier(images.contiguous(memory_format=torch.channels_last)).float()
+            x = images.contiguous(memory_format=torch.channels_last)
+            return self.runner.forward(self.classifier, x).float()
 
     def update(self, images: Tensor, labels: Tensor, penalty: Tensor | None = None) -> Tensor:
         """One gradient step on the mean cross-entropy (+ `penalty`): (B,) losses before it.
@@ -52,7 +63,7 @@ class Learner:
         losses = functional.cross_entropy(self.logits(images), labels, reduction="none")
         loss = losses.mean() if penalty is None else losses.mean() + penalty
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        self.runner.backward(loss)
         self.optimiser.step()
         self.steps += 1
         return losses.detach()

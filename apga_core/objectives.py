@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from apga_core.learner import to_device
+
 
 def greedy_action(logits: Tensor) -> Tensor:
     """Erase where p > 0.5 (Sec. 2.3): 0/1 in the shape of `logits`. No exploration."""
@@ -22,7 +24,7 @@ def bernoulli_action(logits: Tensor, samples: int, generator: torch.Generator) -
     """
     # Drawn on the generator's device, so that a CPU and a GPU act on the same numbers.
     draws = torch.rand(samples, *logits.shape, generator=generator, device=generator.device)
-    return (draws.to(logits.device) < torch.sigmoid(logits.detach())).to(logits.dtype)
+    return (to_device(draws, logits.device) < torch.sigmoid(logits.detach())).to(logits.dtype)
 
 
 def policy_target(erased: Tensor, target: str) -> Tensor:
@@ -46,16 +48,16 @@ def share_reward(reward: Tensor, granularity: str) -> Tensor:
     return reward
 
 
-def update_baseline(baseline: float | None, reward: Tensor, decay: float) -> float:
-    """b ← decay·b + (1 − decay)·mean(R); the first reward starts it (`baseline` None)."""
-    mean = float(reward.mean())
+def update_baseline(baseline: Tensor | None, reward: Tensor, decay: float) -> Tensor:
+    """b ← decay·b + (1 − decay)·mean(R), a scalar; the first reward starts it (`baseline` None)."""
+    mean = reward.mean().double()
     return mean if baseline is None else decay * baseline + (1.0 - decay) * mean
 
 
 def subtract_baseline(
-    reward: Tensor, baseline: float | None, decay: float, kind: str
-) -> tuple[Tensor, float | None]:
-    """The advantage R − b of Eq. (7), (K, B), and the baseline for the next step.
+    reward: Tensor, baseline: Tensor | None, decay: float, kind: str
+) -> tuple[Tensor, Tensor | None]:
+    """The advantage R − b of Eq. (7), (K, B), and the baseline for the next step, a scalar.
 
     `ema-before`: b is the average of *earlier* rewards (0 at the first step). `ema-after`: the
     released code updates b first, so that R̄ − b is decay·(R̄ − b_old), and 0 at the first step.
@@ -79,16 +81,16 @@ def subtract_baseline(
 
 
 def scale_advantage(
-    advantage: Tensor, mean_square: float | None, decay: float
-) -> tuple[Tensor, float]:
-    """The advantage over its running root mean square, and the mean square to carry on.
+    advantage: Tensor, mean_square: Tensor | None, decay: float
+) -> tuple[Tensor, Tensor]:
+    """The advantage over its running root mean square, and the mean square to carry on, a scalar.
 
     Rewards shrink as the classifier grows sure, and λ_zeros does not: without a scale the
     regulariser's share drifts over training.
     """
-    now = float(advantage.square().mean())
+    now = advantage.square().mean().double()
     mean_square = now if mean_square is None else decay * mean_square + (1.0 - decay) * now
-    return advantage / max(mean_square, 1e-12) ** 0.5, mean_square
+    return advantage / mean_square.clamp(min=1e-12).sqrt(), mean_square
 
 
 def action_distance(logits: Tensor, target: Tensor) -> Tensor:

@@ -1,16 +1,16 @@
 """One cell of APGA: from the converged classifier through the arm's second phase to its outcome."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from apga_core.arms import Arm, PolicyArm, build_arm
+from apga_core.arms import Arm, PolicyArm, build_arm, rewarded_rows
 from apga_core.config import POLICY_METHODS, APGAConfig
 from apga_core.controls import bone_of_test, lesion_rows, measure
-from apga_core.learner import Learner
+from apga_core.learner import Learner, to_device
 from apga_core.localisation import over_pixels
 from apga_core.networks import Policy, build_policy
 from apga_core.reporting import gallery, pretraining_rewards, two_view_accuracy
@@ -18,6 +18,7 @@ from apga_core.stages import converged, pixels_of, tensors
 from imaging_core.augment import AUGMENTATIONS
 from imaging_core.datasets.base import ImageDataset, Split
 from imaging_core.fitting import accuracy, predict
+from imaging_core.fused_steps import join
 from imaging_core.metrics import classification_metrics
 from imaging_core.seeding import torch_generator
 from imaging_core.splits import k_shot
@@ -43,7 +44,7 @@ def train_cell(
     images, labels = tensors(train, train, device)
     validation = tensors(data.validation, train, device)
     test = tensors(data.test, train, device)
-    pixels = pixels_of(train)
+    pixels = pixels_of(train).to(device)
     base = converged(config.classifier, data, stages["base"], seed, device).eval()
     policy = _new_policy(config, data, seed, device)
     learner = Learner(
@@ -52,6 +53,8 @@ def train_cell(
         weight_decay=config.weight_decay,
         precision=config.precision,
     )
+    if config.method != "baseline":
+        learner.runner = join([learner.classifier, *([] if policy is None else [policy])])
     arm = build_arm(
         config,
         learner,
@@ -128,21 +131,20 @@ def _second_phase(
     The order of the batches depends on the seed alone, so that arms see the same ones.
     """
     order = torch_generator(seed, "apga/order")
-    augment = AUGMENTATIONS[config.augment]
+    draw = _batches(config, images, labels)
     batches = math.ceil(len(labels) / config.batch_size)
     epochs = max(config.epochs, math.ceil(config.min_steps / batches))
     learner = arm.learner
-    _warm_up(config, arm, images, labels, seed)
+    _warm_up(config, arm, draw, len(labels), seed)
 
     curves: dict[str, list[float]] = {"validation_accuracy": [], "loss": []}
     best_epoch, best_state = 0, None
     for epoch in range(epochs):
         losses = []
         for rows in torch.randperm(len(labels), generator=order).split(config.batch_size):
-            rows = rows.to(images.device)
-            batch, of_batch = augment(images[rows], order), labels[rows]
+            batch, of_batch, rewarded = draw(rows, order)
             original = learner.update(batch, of_batch)
-            arm.second_step(batch, of_batch, original)
+            arm.second_step(batch, of_batch, original, rewarded)
             losses.append(original.mean())
         loss = float(torch.stack(losses).mean())
         if not math.isfinite(loss):
@@ -168,16 +170,37 @@ def _second_phase(
     return {name: tuple(values) for name, values in curves.items()}
 
 
-def _warm_up(config: APGAConfig, arm: Arm, images: Tensor, labels: Tensor, seed: int) -> None:
+def _batches(
+    config: APGAConfig, images: Tensor, labels: Tensor
+) -> Callable[[Tensor, Generator], tuple[Tensor, Tensor, Tensor | None]]:
+    """Rows on the host → their images, labels and `rewarded_rows` on the device, no waiting."""
+    augment, on_host = AUGMENTATIONS[config.augment], labels.cpu()
+
+    def draw(rows: Tensor, generator: Generator) -> tuple[Tensor, Tensor, Tensor | None]:
+        rewarded = rewarded_rows(config, on_host[rows])
+        if rewarded is not None:
+            rewarded = to_device(rewarded, images.device)
+        rows = to_device(rows, images.device)
+        return augment(images[rows], generator), labels[rows], rewarded
+
+    return draw
+
+
+def _warm_up(
+    config: APGAConfig,
+    arm: Arm,
+    draw: Callable[[Tensor, Generator], tuple[Tensor, Tensor, Tensor | None]],
+    count: int,
+    seed: int,
+) -> None:
     """`policy_warmup_steps` batches on which the policy learns against the frozen classifier."""
     if not isinstance(arm, PolicyArm):
         return
     generator = torch_generator(seed, "apga/warm-up")
-    augment = AUGMENTATIONS[config.augment]
-    size = min(config.batch_size, len(labels))
     for _ in range(config.policy_warmup_steps):
-        rows = torch.randperm(len(labels), generator=generator)[:size].to(images.device)
-        arm.learn(augment(images[rows], generator), labels[rows])
+        rows = torch.randperm(count, generator=generator)[: config.batch_size]
+        batch, of_batch, rewarded = draw(rows, generator)
+        arm.learn(batch, of_batch, rewarded=rewarded)
     arm.trace.mean()
 
 

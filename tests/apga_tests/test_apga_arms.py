@@ -1,5 +1,6 @@
 """Arms, learner and maps: each held to a hand computation or to the property it exists for."""
 
+import copy
 import math
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from apga_core import augmentations, localisation, saliency
+from apga_core import augmentations, localisation, objectives, saliency
 from apga_core.arms import AugmentArm, EndToEndArm, Pixels, PolicyArm, Trace, build_arm
 from apga_core.config import APGAConfig
 from apga_core.learner import Learner
@@ -91,7 +92,8 @@ def test_the_ramp_lets_lambda_rise_from_nothing():
 def test_an_empty_aid_mask_trains_on_the_original_and_is_counted():
     arm = policy_arm(bias=-50.0, reward_images="positives")
     images, labels = batch()
-    torch.testing.assert_close(arm._aid(images, labels), images)
+    aided = arm._aid(images, labels, arm.pixels.fill(arm.config, images))
+    torch.testing.assert_close(aided, images)
     assert (arm.empty, arm.aided) == (8, 8)
     assert arm.trace.mean()["empty_masks/class1"] == 1.0
 
@@ -99,12 +101,122 @@ def test_an_empty_aid_mask_trains_on_the_original_and_is_counted():
 def test_random_mask_erases_as_much_as_apga_elsewhere():
     images, labels = batch()
     apga, moved = policy_arm(), policy_arm(method="random_mask")
-    first, second = apga._aid(images, labels), moved._aid(images, labels)
+    fill = PIXELS.fill(apga.config, images)
+    first, second = (arm._aid(images, labels, fill) for arm in (apga, moved))
     black = float(PIXELS.black)
     torch.testing.assert_close(
         (first == black).sum(dim=(1, 2, 3)), (second == black).sum(dim=(1, 2, 3))
     )
     assert not torch.equal(first, second)
+
+
+# --- the step ---------------------------------------------------------------------------------
+
+
+def by_sgd(arm):
+    """Adam divides by the gradient's size: where it is nearly 0, rounding would decide a step."""
+    arm.learner.optimiser = torch.optim.SGD(arm.learner.classifier.parameters(), lr=0.05)
+    arm.optimiser = torch.optim.SGD(arm.policy.parameters(), lr=0.01)
+    return arm
+
+
+def written_out(config, net, policy, images, labels, erased):
+    """One step of Algorithm 1 (SGD), image by image, for the actions `erased` (K, B, 1, h, w)."""
+
+    def loss_of(image, label):
+        with torch.no_grad():
+            return float(F.cross_entropy(net(image.unsqueeze(0)), label.view(1)))
+
+    def hide(image, gone):
+        blurred = torchvision_blur(image, 4.0)
+        return torch.where(F.interpolate(gone, size=(32, 32))[0, 0] > 0, blurred, image)
+
+    def descend(module, loss, rate):
+        for parameter, gradient in zip(
+            module.parameters(), torch.autograd.grad(loss, list(module.parameters())), strict=True
+        ):
+            parameter.data -= rate * gradient
+
+    net.train()
+    descend(net, F.cross_entropy(net(images), labels), 0.05)
+    net.eval()
+    loss = 0.0
+    for row in (labels > 0).nonzero()[:, 0]:
+        p = torch.sigmoid(policy(images[row].unsqueeze(0)))[0]
+        mine = erased[:, int((labels[:row] > 0).sum())]
+        rewards = [
+            loss_of(hide(images[row], action.unsqueeze(0)), labels[row])
+            - loss_of(images[row], labels[row])
+            for action in mine
+        ]
+        for sample, action in enumerate(mine):
+            others = [r for other, r in enumerate(rewards) if other != sample]
+            advantage = rewards[sample] - sum(others) / len(others)
+            loss = loss + F.binary_cross_entropy(p, action) * advantage / len(mine)
+        loss = loss + config.lambda_zeros * F.binary_cross_entropy(p, torch.zeros_like(p))
+    descend(policy, loss / int((labels > 0).sum()), 0.01)
+    with torch.no_grad():
+        gone = (torch.sigmoid(policy(images)) < 0.5).float()
+    aided = torch.stack([
+        image if bool(cells.all()) else hide(image, cells.unsqueeze(0))
+        for image, cells in zip(images, gone, strict=True)
+    ])  # fmt: skip
+    net.train()
+    descend(net, F.cross_entropy(net(aided), labels), 0.05)
+    return gone
+
+
+def torchvision_blur(image, sigma):
+    from torchvision.transforms.functional import gaussian_blur
+
+    return gaussian_blur(image.unsqueeze(0), 2 * math.ceil(2.5 * sigma) + 1, sigma)[0]
+
+
+def test_the_batched_step_is_algorithm_1_image_by_image():
+    arm = policy_arm(
+        sampling="bernoulli-grid", samples=3, reward_baseline="leave-one-out",
+        reward_images="positives", erase_value="blur",
+    )  # fmt: skip
+    by_sgd(arm)
+    images, labels = batch()
+    head = arm.policy.network.head
+    with torch.no_grad():  # logits on both sides of 0
+        head.weight *= 10
+        head.bias -= arm.policy(images).mean()
+    net, masks = copy.deepcopy(arm.learner.classifier), copy.deepcopy(arm.policy)
+    with torch.no_grad():
+        logits = masks(images[labels > 0])
+    erased = objectives.bernoulli_action(logits, 3, torch_generator(0, "arm"))
+    gone = written_out(arm.config, net, masks, images, labels, erased)
+    assert 0.1 < float(gone.mean()) < 0.9  # both views hide something, neither hides all
+
+    arm.second_step(images, labels, arm.learner.update(images, labels))
+    for ours, theirs in ((arm.learner.classifier, net), (arm.policy, masks)):
+        for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(a, b, atol=2e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "baseline"), [("greedy", "ema-before"), ("bernoulli-grid", "ema-after")]
+)
+def test_a_step_asks_the_device_for_no_number(sampling, baseline):
+    """On the meta device tensors have shapes and no values: whatever asks for one raises."""
+    arm = policy_arm(
+        sampling=sampling, reward_baseline=baseline, reward_images="positives",
+        erase_value="blur", advantage_scale="running-rms",
+    )  # fmt: skip
+    arm.learner.classifier.to("meta")
+    arm.policy.to("meta")
+    arm.pixels = PIXELS.to("meta")
+    arm._empty = arm._empty.to("meta")
+    by_sgd(arm)
+    images, labels = (x.to("meta") for x in batch())
+    rewarded = torch.arange(4, device="meta")
+    for _ in range(2):
+        arm.second_step(images, labels, arm.learner.update(images, labels), rewarded)
+    assert arm.policy_steps == 2
+    with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
+        int(arm._empty)
 
 
 @pytest.mark.parametrize("ones", [0.0, 5.0])
@@ -227,6 +339,20 @@ def test_grad_cam_of_a_linear_head_is_its_weighted_map():
         weights = net.head.weight[top] / (maps.shape[2] * maps.shape[3])
         expected = F.relu(torch.einsum("bk,bkhw->bhw", weights, maps))
     torch.testing.assert_close(saliency.grad_cam(net.train(), images)[:, 0], expected)
+
+
+def test_grad_cam_agrees_with_the_grad_cam_package():
+    oracle = pytest.importorskip("pytorch_grad_cam")
+    net = classifier().eval()
+    images, _ = batch()
+    with oracle.GradCAM(model=net, target_layers=[net.trunk[-1]]) as cam:
+        theirs = cam(input_tensor=images, targets=None)  # of the top class, 0 … 1 per image
+    maps = saliency.grad_cam(net, images)
+    ours = F.interpolate(maps, size=(32, 32), mode="bilinear", align_corners=False)[:, 0]
+    ours = ours - ours.amin(dim=(1, 2), keepdim=True)
+    ours = ours / ours.amax(dim=(1, 2), keepdim=True)
+    assert float(ours.std(dim=(1, 2)).min()) > 0.05  # no flat map, which agrees with anything
+    np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-4)
 
 
 def test_a_flat_map_keeps_the_whole_image():

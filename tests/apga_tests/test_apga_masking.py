@@ -23,6 +23,10 @@ def test_erase_puts_the_fill_where_nothing_is_kept():
     keep = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).view(1, 1, 2, 2)
     fill = torch.full((1, 1, 1, 1), -9.0)
     assert masking.erase(images, keep, fill).flatten().tolist() == [1, -9, -9, 4]
+    samples = torch.stack([keep, 1 - keep])
+    both = masking.erase(images, samples, fill)
+    assert both.flatten(1).tolist() == [[1, -9, -9, 4], [-9, 2, 3, -9]]
+    assert masking.erase(images, 0.5 * keep, fill).flatten().tolist() == [-4, -9, -9, -2.5]
 
 
 def test_fills_are_black_mean_and_blurred():
@@ -53,6 +57,10 @@ def test_grids_pool_and_repeat():
     assert masking.to_grid(logits, 0) is logits
     fine = masking.to_pixels(coarse, (4, 4))
     assert fine[0, 0, 0].tolist() == [2.5, 2.5, 4.5, 4.5]
+    many = torch.randn(3, 1, 4, 2, generator=torch_generator(0, "cells"))
+    for size in ((12, 8), (13, 7)):
+        expected = torch.nn.functional.interpolate(many, size=size, mode="nearest")
+        assert torch.equal(masking.to_pixels(many, size), expected)
 
 
 @pytest.mark.parametrize("seed", range(3))

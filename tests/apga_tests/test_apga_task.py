@@ -154,6 +154,7 @@ def test_a_policy_cell_reports_masks_rewards_and_the_lesion(data, computed, by_m
     assert not plain.artifacts
 
 
+@pytest.mark.slow
 def test_factors_change_the_cell(data, computed, by_method):
     reference = by_method["apga"]
     for changes in (
