@@ -3,15 +3,18 @@
 The class defaults are the `paper` preset. This file imports no torch.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
-from imaging_core.fields import ours, paper
-from selection_core.pool_folder import stamped
+from imaging_core.fields import did_you_mean, ours, paper
+from selection_core.pool_folder import is_path, stamped
 
 SILENT = "the paper gives no value"
+PoolKind = Literal["natural", "mixed", "real", "duplicates", "collapsed"]
+POOL_KINDS: tuple[str, ...] = get_args(PoolKind)
+PLANTED = ("real", "duplicates", "collapsed")  # pools of training images, whose truth is known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,15 +51,14 @@ class SelectionConfig:
     )
 
     # The candidate pool (section 3.1)
-    pool: Literal["natural", "mixed", "folder", "real", "duplicates", "collapsed"] = ours(
+    pool: PoolKind | str = ours(
         "natural",
-        "natural: the last generator; mixed: equal shares of its training snapshots; folder: your "
-        "images at pool_path; planted "
-        "truths of training images outside the k-shot set: real; duplicates: half are copies of "
-        "the k-shot set; collapsed: half are one image, the most central of its class",
+        "natural: the last generator; mixed: equal shares of its training snapshots; the path of a "
+        "folder: your images, a folder per class; planted truths of training images outside the "
+        "k-shot set: real; duplicates: half are copies of the k-shot set; collapsed: half are one "
+        "image, the most central of its class",
     )
     pool_per_class: int = paper(1024, "section 3.1, cervical; 2,048 for PCam", ge=8)
-    pool_path: str = ours("", "a folder of images per class, for pool=folder")
     pool_quality: Literal["off", "on"] = ours("off", "on: FID, KID and CAS of the pool, once")
     pool_label_noise: float = ours(0.0, "share of candidates given a wrong label", ge=0, le=1)
     generator_seed: int = ours(0, "one generator and pool for all seeds, as in the paper", ge=0)
@@ -134,6 +136,12 @@ class SelectionConfig:
     candidate_order: Literal["sorted", "shuffled"] = paper("sorted", "section 3.1")
     batches: int = paper(8, "section 3.1", ge=1)
 
+    final_selection: Literal["threshold", "expected_count", "drawn"] = ours(
+        "threshold",
+        "the paper is silent; threshold: p > 0.5; expected_count: of each class as many as the "
+        "policy expects to keep, its most probable ones; drawn: one draw, as in training",
+    )
+
     # The policy gradient (section 2.2)
     policy_gradient: Literal["reinforce", "ppo"] = paper("ppo", "section 2.2")
     iterations: int = ours(200, SILENT, ge=1)
@@ -155,10 +163,17 @@ class SelectionConfig:
     value_weight: float = ours(0.5, SILENT, ge=0)
     max_grad_norm: float = ours(0.5, SILENT, gt=0)
 
-    @field_validator("pool_path")
+    @field_validator("pool")
     @classmethod
-    def _stamp(cls, value: str) -> str:
-        return stamped(value) if value else value
+    def _kind_or_path(cls, value: str) -> str:
+        if value in POOL_KINDS:
+            return value
+        if is_path(value):
+            return stamped(value)
+        raise ValueError(
+            f"must be one of {', '.join(POOL_KINDS)}, or the path of a folder that holds a folder "
+            f"of images per class{did_you_mean(value, POOL_KINDS)}"
+        )
 
     @model_validator(mode="after")
     def _fit_together(self) -> "SelectionConfig":
@@ -177,12 +192,12 @@ class SelectionConfig:
                 f"episodes must be even with sampling=antithetic, got {self.episodes}; "
                 f"try episodes={self.episodes + 1}"
             )
-        if self.pool in ("real", "duplicates", "collapsed") and self.k_shot == 0:
+        if self.pool in PLANTED and self.k_shot == 0:
             raise ValueError(
                 f"k_shot must be above 0 with pool={self.pool}, which draws its candidates from "
                 "the training images left over, got 0; try k_shot=16"
             )
-        if self.pool in ("duplicates", "collapsed", "folder") and self.pool_label_noise:
+        if self.pool not in ("natural", "mixed", "real") and self.pool_label_noise:
             raise ValueError(
                 f"pool_label_noise must be 0 with pool={self.pool}, whose labels are its own, "
                 f"got {self.pool_label_noise}; try pool=real"
@@ -223,6 +238,8 @@ PRESETS = {
         "reward_statistic": "mean",
         "controller_width": 32,
         "controller_feedforward": 64,
+        # 18 iterations leave p near one half, where a threshold keeps all or nothing (README).
+        "final_selection": "drawn",
         "iterations": 18,
         "episodes": 2,
         "sampling": "antithetic",

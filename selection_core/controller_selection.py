@@ -134,6 +134,7 @@ def select(
         reward,
         config=config,
         seed=seed,
+        independent=config.classifier_reset == "reset" and config.reward_sign != "random",
         progress=progress,
     )
     probability = np.empty(order.size, dtype=np.float32)
@@ -145,7 +146,7 @@ def select(
         "reward": result.reward,
         "entropy": result.entropy,
         "kept_fraction": result.kept_fraction,
-        **{f"kept_class_{c}": tuple(column.tolist()) for c, column in enumerate(kept.T)},
+        **{f"kept/class {c}": tuple(column.tolist()) for c, column in enumerate(kept.T)},
     }
     return probability, curves, parameter_count(controller)
 
@@ -162,7 +163,7 @@ def compute_selection(
 
     Returns:
         probability (N,) float32 of keeping each candidate; curve/reward, curve/entropy,
-        curve/kept_fraction and curve/kept_class_<class> (candidates drawn), one value per
+        curve/kept_fraction and curve/kept/class <class> (candidates drawn), one value per
         iteration; spent (3,) int64: classifier trainings,
         optimiser steps, controller parameters.
     """

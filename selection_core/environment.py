@@ -5,6 +5,7 @@ Every reward of a cell starts from the same initial weights and the same batch-o
 """
 
 import copy
+import math
 from typing import Protocol
 
 import numpy as np
@@ -13,7 +14,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from imaging_core.classifiers import Classifier
-from imaging_core.fitting import FitConfig, fit, last_epochs_reward, predict
+from imaging_core.fitting import (
+    FitConfig,
+    epochs_read,
+    last_epochs_reward,
+    planned_epochs,
+    predict,
+)
+from imaging_core.fused_fitting import Job, Watch, fit_job
 from imaging_core.seeding import torch_generator
 
 
@@ -30,7 +38,11 @@ class Environment(Protocol):
 
 def validation_score(model: torch.nn.Module, images: Tensor, labels: Tensor, metric: str) -> float:
     """`accuracy` in [0, 1], or `log_likelihood`: mean log p(label) ≤ 0, in nats."""
-    probabilities = predict(model, images)
+    return score_of(predict(model, images), labels, metric)
+
+
+def score_of(probabilities: Tensor, labels: Tensor, metric: str) -> float:
+    """`validation_score` of (N, classes) probabilities on the CPU."""
     if metric == "accuracy":
         return float((probabilities.argmax(1) == labels.cpu()).float().mean())
     own = probabilities.gather(1, labels.cpu().unsqueeze(1))
@@ -72,29 +84,35 @@ class ClassifierReward:
         self.steps = 0
 
     def reward(self, keep: np.ndarray) -> float:
-        return last_epochs_reward(self.reward_trace(keep), self.statistic)
+        count = len(self.real[0]) + int(keep.sum())
+        epochs = planned_epochs(self.fit_config, count)
+        # A score costs a pass over validation: only those that the reward reads are taken.
+        read = epochs_read(epochs)
+        scores = self._scores(keep, since=epochs - read)
+        return last_epochs_reward((math.nan,) * (epochs - read) + scores, self.statistic)
 
     def reward_trace(self, keep: np.ndarray) -> tuple[float, ...]:
         """The validation score after every epoch of one training."""
+        return self._scores(keep, since=0)
+
+    def _scores(self, keep: np.ndarray, since: int) -> tuple[float, ...]:
         images, labels = joined(self.real, self.pool, keep)
         model = self.initial if self.warm else copy.deepcopy(self.initial)
-        scores: list[float] = []
-
-        def after_epoch(done: float, note: str = "") -> None:
-            scores.append(validation_score(model, *self.validation, self.metric))
-
-        result = fit(
-            model,
-            images,
-            labels,
-            config=self.fit_config,
-            generator=torch_generator(self.seed, "reward/fit"),
-            keep_best=False,
-            progress=after_epoch,
+        seen, truth = self.validation
+        watch = Watch(images=seen, score=lambda p: score_of(p, truth, self.metric), since=since)
+        fitted = fit_job(
+            Job(
+                model=model,
+                images=images,
+                labels=labels,
+                config=self.fit_config,
+                generator=torch_generator(self.seed, "reward/fit"),
+                watch=watch,
+            )
         )
         self.trainings += 1
-        self.steps += result.steps
-        return tuple(scores)
+        self.steps += fitted.result.steps
+        return fitted.watched
 
 
 class LinearProbeReward:

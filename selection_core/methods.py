@@ -62,7 +62,7 @@ def choose(
     labels, classes = pool["labels"], len(data.classes)
     share = rivals.counts_of_share(labels, classes, config.keep_share)
     if method in ("controller", "logistic_policy"):
-        return _of_controller(stages["selection"])
+        return _of_controller(config, seed, stages)
     if method in ("k_matched_random", "k_matched_centroid"):
         return _matched(config, seed, stages, classes)
     if method == "random_subset_search":
@@ -84,10 +84,33 @@ def choose(
     return _one(rivals.agreement(seen["probability"], labels, share))
 
 
-def _of_controller(selected: Arrays) -> Selection:
+def final_mask(
+    probability: np.ndarray,  # (N,) of keeping each candidate
+    labels: np.ndarray,  # (N,) claimed
+    rule: str,  # "threshold" | "expected_count" | "drawn"
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """(N,) bool: what a trained policy keeps, see `SelectionConfig.final_selection`."""
+    if rule == "threshold":
+        return probability > 0.5
+    if rule == "drawn":
+        return rng.random(len(probability)) < probability
+    expected = np.bincount(labels, weights=probability).round().astype(int)
+    return rivals.lowest(-probability, labels, expected)
+
+
+def _of_controller(config: SelectionConfig, seed: int, stages: Mapping[str, Arrays]) -> Selection:
+    selected = stages["selection"]
     trainings, steps, parameters = (int(x) for x in selected["spent"])
     return Selection(
-        masks=(selected["probability"] > 0.5,),
+        masks=(
+            final_mask(
+                selected["probability"],
+                stages["pool"]["labels"],
+                config.final_selection,
+                numpy_generator(seed, "policy/final"),
+            ),
+        ),
         probability=selected["probability"],
         trainings=trainings,
         steps=steps,
@@ -104,7 +127,7 @@ def _matched(
     config: SelectionConfig, seed: int, stages: Mapping[str, Arrays], classes: int
 ) -> Selection:
     """As many of each class as the controller kept; its trainings count, as k is known by them."""
-    of_controller = _of_controller(stages["selection"])
+    of_controller = _of_controller(config, seed, stages)
     labels = stages["pool"]["labels"]
     counts = rivals.counts_of_mask(of_controller.masks[0], labels, classes)
     if config.method == "k_matched_centroid":

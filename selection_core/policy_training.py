@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from imaging_core.rendezvous import each
 from imaging_core.seeding import torch_generator
 from imaging_core.task import Progress, no_progress
 from selection_core import objectives
@@ -38,9 +40,12 @@ def train_controller(
     *,
     config: SelectionConfig,
     seed: int,
+    independent: bool = True,
     progress: Progress = no_progress,
 ) -> PolicyResult:
     """Update `controller` in place for `config.iterations` iterations.
+
+    `independent` rewards, those that do not depend on one another's order, may be fused.
 
     The uniforms behind the draws come from (seed, "policy/draws"): arms with the same
     probabilities draw the same selections.
@@ -64,7 +69,9 @@ def train_controller(
             generator=draws,
         ).to(inputs.device)
         actions = objectives.draw_actions(probability, uniform)  # (E, S·L)
-        rewards = _rewards(actions.view(-1, batches, length), reward, config.episode)  # (E, 1 | S)
+        rewards = _rewards(
+            actions.view(-1, batches, length), reward, config.episode, independent
+        )  # (E, 1 | S)
 
         signal, smoothed = objectives.smoothed_return(
             rewards, smoothed, config.ema_alpha, config.reward_smoothing
@@ -101,17 +108,22 @@ def _optimiser(controller: Controller, config: SelectionConfig) -> torch.optim.O
     return torch.optim.Adam(groups, lr=config.learning_rate, eps=1e-5)
 
 
-def _rewards(actions: Tensor, reward: Callable[[np.ndarray], float], episode: str) -> Tensor:
+def _rewards(
+    actions: Tensor, reward: Callable[[np.ndarray], float], episode: str, independent: bool
+) -> Tensor:
     """(E, S, L) draws → (E, 1) for episode=pass, (E, S) for episode=batch.
 
     With `batch` the reward of batch s is that of everything kept in batches 0 … s: a kept
     candidate "is added to the original training set for further steps" (section 2.2).
     """
-    drawn = actions.bool().cpu().numpy()
-    if episode == "pass":
-        return torch.tensor([[reward(selection)] for selection in drawn])
-    steps = np.arange(drawn.shape[1])
-    return torch.tensor([[reward(sel & (steps <= s)[:, None]) for s in steps] for sel in drawn])
+    drawn = list(actions.bool().cpu().numpy())
+    asked = drawn
+    if episode == "batch":
+        steps = np.arange(actions.shape[1])
+        asked = [sel & (steps <= s)[:, None] for sel in drawn for s in steps]
+    calls = [partial(reward, selection) for selection in asked]
+    values = each(calls) if independent else [call() for call in calls]
+    return torch.tensor(values).view(len(drawn), -1)
 
 
 def _value(value: Tensor, episode: str) -> Tensor:

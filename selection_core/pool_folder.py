@@ -5,6 +5,7 @@ so that results belong to the images and not to a place whose contents may chang
 """
 
 import hashlib
+import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,9 +16,17 @@ from imaging_core.fields import ConfigError, did_you_mean
 
 
 def split_stamp(path: str) -> tuple[Path, str]:
-    """`"a/b#0f…"` → (a/b, "0f…"); the stamp is empty where there is none."""
+    """`"a/b#0f…"` → (/…/a/b, "0f…"); the stamp is empty where there is none.
+
+    The folder is absolute: a worker may run elsewhere than the command line.
+    """
     place, _, stamp = path.partition("#")
-    return Path(place).expanduser(), stamp
+    return Path(place).expanduser().absolute(), stamp
+
+
+def is_path(text: str) -> bool:
+    """Whether `text` names a folder: one that is there, or anything with a path separator."""
+    return any(s in text for s in (os.sep, os.altsep) if s) or split_stamp(text)[0].is_dir()
 
 
 @lru_cache(maxsize=8)
@@ -45,11 +54,11 @@ def stamped(path: str) -> str:
     """
     root, stamp = split_stamp(path)
     if not root.is_dir():
-        raise ValueError(f'pool_path must be a folder, "{root}" is none')
+        raise ValueError(f'must be a folder, "{root}" is none')
     now = _digest(root)
     if stamp not in ("", now):
         raise ValueError(
-            f"pool_path must hold the images it held before ({root}#{stamp}), got #{now}; give "
+            f"must hold the images it held before ({root}#{stamp}), got #{now}; give "
             "changed images a folder of their own"
         )
     return f"{root}#{now}"
@@ -67,7 +76,7 @@ def by_class(path: str, classes: tuple[str, ...], per_class: int) -> list[list[s
     for name in found:
         if name not in classes:
             raise ConfigError(
-                f'pool_path: the folders must be classes of the data, got "{name}"'
+                f'pool: the folders in {root} must be classes of the data, got "{name}"'
                 f"{did_you_mean(name, classes)} (classes: {', '.join(classes)})"
             )
     listed = [[n for n in names if n.split("/")[0] == label] for label in classes]

@@ -18,6 +18,7 @@ from imaging_core.splits import k_shot
 from imaging_core.task import Arrays, Progress
 from selection_core import features as feats
 from selection_core import pool as pools
+from selection_core.config import PLANTED, POOL_KINDS
 from selection_core.generator import GanConfig, GanTraining, read_snapshots, snapshot_arrays
 from selection_core.quality import frechet_distance, kernel_distance, recall_per_class
 
@@ -121,16 +122,16 @@ def compute_pool(
 ) -> Arrays:
     """images, labels (claimed), true_labels, good, source, checksum: `pool.generated_pool`."""
     common = {"classes": len(data.classes), "per_class": inputs["pool_per_class"]}
-    if inputs["pool"] in ("real", "duplicates", "collapsed"):
+    if inputs["pool"] in PLANTED:
         common |= {"k_shot": inputs["k_shot"], "seed": inputs["seed"]}
     if inputs["pool"] == "duplicates":
         return pools.duplicates_pool(data.train, **common)
     if inputs["pool"] == "collapsed":
         distance = _centroid_distances(inputs, data, needs["base"], device)
         return pools.collapsed_pool(data.train, distance, **common)
-    if inputs["pool"] == "folder":
+    if inputs["pool"] not in POOL_KINDS:
         return pools.folder_pool(
-            inputs["pool_path"],
+            inputs["pool"],
             data.classes,
             per_class=inputs["pool_per_class"],
             channels=data.channels,
@@ -152,6 +153,27 @@ def compute_pool(
     )
 
 
+def _trained(
+    inputs: Mapping[str, Any],
+    data: ImageDataset,
+    examples: tuple[Tensor, Tensor],
+    device: str,
+    progress: Progress,
+) -> Classifier:
+    """A classifier trained on `examples` for all of its epochs: no image but these is seen."""
+    seed = inputs["seed"]
+    model = new_classifier(inputs["classifier"], data, seed, "classifier/weights", device)
+    fit(
+        model,
+        *examples,
+        config=final_fit({**inputs, "classifier_patience": 0}),
+        generator=torch_generator(seed, "classifier/fit"),
+        keep_best=False,
+        progress=progress,
+    )
+    return model
+
+
 def _base_model(
     inputs: Mapping[str, Any], data: ImageDataset, state: Arrays, device: str
 ) -> Classifier:
@@ -160,16 +182,18 @@ def _base_model(
     return model
 
 
+def _features(model: Classifier, images: np.ndarray, reference: Split, device: str) -> np.ndarray:
+    """(N, F): `model`'s view of images standardised by `reference`, the part it was trained on."""
+    return feats.pooled_features(model, standardise(images, *reference.mean_std, device))
+
+
 def _centroid_distances(
     inputs: Mapping[str, Any], data: ImageDataset, base: Arrays, device: str
 ) -> np.ndarray:
     """(len(train),): every training image to the k-shot centroid of its own class."""
     part = k_shot(data.train, inputs["k_shot"], inputs["seed"])
     model = _base_model(inputs, data, base, device)
-    real, every = (
-        feats.pooled_features(model, standardise(x.images, *part.mean_std, device))
-        for x in (part, data.train)
-    )
+    real, every = (_features(model, x.images, part, device) for x in (part, data.train))
     return feats.centroid_distance(every, data.train.labels, real, part.labels, len(data.classes))
 
 
@@ -185,17 +209,8 @@ def compute_base(
 
     It never sees validation, or the rivals that read its features would select by it.
     """
-    seed = inputs["seed"]
-    part = k_shot(data.train, inputs["k_shot"], seed)
-    model = new_classifier(inputs["classifier"], data, seed, "classifier/weights", device)
-    fit(
-        model,
-        *labelled(part, part, device),
-        config=final_fit({**inputs, "classifier_patience": 0}),
-        generator=torch_generator(seed, "classifier/fit"),
-        keep_best=False,
-        progress=progress,
-    )
+    part = k_shot(data.train, inputs["k_shot"], inputs["seed"])
+    model = _trained(inputs, data, labelled(part, part, device), device, progress)
     return {k: v.cpu().contiguous().numpy() for k, v in model.state_dict().items()}
 
 
@@ -216,18 +231,20 @@ def compute_features(
     """
     part = k_shot(data.train, inputs["k_shot"], inputs["seed"])
     model = _base_model(inputs, data, needs["base"], device)
-    candidates = standardise(needs["pool"]["images"], *part.mean_std, device)
+    pool = needs["pool"]
     seen = {
-        "pool": feats.pooled_features(model, candidates),
-        "real": feats.pooled_features(model, standardise(part.images, *part.mean_std, device)),
-        "validation": feats.pooled_features(
-            model, standardise(data.validation.images, *part.mean_std, device)
-        ),
+        name: _features(model, images, part, device)
+        for name, images in (
+            ("pool", pool["images"]),
+            ("real", part.images),
+            ("validation", data.validation.images),
+        )
     }
     distance = feats.centroid_distance(
-        seen["pool"], needs["pool"]["labels"], seen["real"], part.labels, len(data.classes)
+        seen["pool"], pool["labels"], seen["real"], part.labels, len(data.classes)
     )
-    return {**seen, "distance": distance, "probability": predict(model, candidates).numpy()}
+    probability = predict(model, candidates(pool, part, device)[0]).numpy()
+    return {**seen, "distance": distance, "probability": probability}
 
 
 def compute_quality(
@@ -238,33 +255,21 @@ def compute_quality(
     device: str,
     progress: Progress,
 ) -> Arrays:
-    """fid, kid, reference_fid (1,), of the pool against all training images; cas (classes,).
+    """fid, kid, reference_fid () of the pool against all training images; cas (classes,).
 
     CAS is the recall, class by class, on validation of a classifier trained on the pool alone. The
     test set is not read.
     """
-    seed = inputs["seed"]
     model = _base_model(inputs, data, needs["extractor"], device)
-    images, labels = candidates(needs["pool"], data.train, device)
-    train, validation = (
-        feats.pooled_features(model, labelled(x, data.train, device)[0])
-        for x in (data.train, data.validation)
+    train, validation, made = (
+        _features(model, images, data.train, device)
+        for images in (data.train.images, data.validation.images, needs["pool"]["images"])
     )
-    made = feats.pooled_features(model, images)
-    judge = new_classifier(inputs["classifier"], data, seed, "classifier/weights", device)
-    fit(
-        judge,
-        images,
-        labels,
-        config=final_fit({**inputs, "classifier_patience": 0}),
-        generator=torch_generator(seed, "classifier/fit"),
-        keep_best=False,
-        progress=progress,
-    )
+    judge = _trained(inputs, data, candidates(needs["pool"], data.train, device), device, progress)
     probability = predict(judge, labelled(data.validation, data.train, device)[0]).numpy()
     return {
-        "fid": np.array([frechet_distance(train, made)]),
-        "kid": np.array([kernel_distance(train, made)]),
-        "reference_fid": np.array([frechet_distance(train, validation)]),
+        "fid": np.array(frechet_distance(train, made)),
+        "kid": np.array(kernel_distance(train, made)),
+        "reference_fid": np.array(frechet_distance(train, validation)),
         "cas": recall_per_class(data.validation.labels, probability),
     }

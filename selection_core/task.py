@@ -8,7 +8,7 @@ from imaging_core.fields import ConfigError, as_dict
 from imaging_core.metric_table import METRICS
 from imaging_core.splits import check_k_shot
 from imaging_core.task import Metric, Stage, Task
-from selection_core.config import PRESETS, SelectionConfig
+from selection_core.config import PLANTED, POOL_KINDS, PRESETS, SelectionConfig
 from selection_core.pool_folder import by_class
 
 GENERATOR_FIELDS = (
@@ -34,10 +34,9 @@ CLASSIFIER_FIELDS = (
     "classifier_patience",
     "classifier_augment",
 )
-PLANTED = ("real", "duplicates", "collapsed")
 WITHOUT_POOL = ("baseline", "traditional_augmentation", "oracle")
 WITH_CONTROLLER = ("controller", "logistic_policy", "k_matched_random", "k_matched_centroid")
-METHOD_FIELDS = ("method", "keep_share", "matched_draws", "triplet_margin")
+METHOD_FIELDS = ("method", "keep_share", "matched_draws", "triplet_margin", "final_selection")
 OWN_METRICS = (
     Metric(
         name="pool_size",
@@ -153,17 +152,22 @@ def stages(config: SelectionConfig, seed: int) -> dict[str, Stage]:
     """generator and pool (one for all seeds), base classifier and features (one per seed).
 
     A pool of real images depends on the k-shot draw, so on the seed, and needs no generator. The
-    selection of a controller is a stage too, which the k-matched controls share; methods without
-    a pool have no stages.
+    selection of a controller is a stage too, which the k-matched controls share. A method without
+    a pool is one stage, the final classifier, which is the same whatever the pool.
     """
     if config.method in WITHOUT_POOL:
-        return {}
+        final = Stage(
+            name="final",
+            inputs={
+                **_fields(config, ("method", "k_shot", "validation_per_class", *CLASSIFIER_FIELDS)),
+                "seed": seed,
+            },
+            compute="selection_core.training:compute_final",
+        )
+        return {"final": final}
     base = Stage(
         name="base",
-        inputs={
-            **_fields(config, ("k_shot", *CLASSIFIER_FIELDS)),
-            "seed": seed,
-        },
+        inputs={**_fields(config, ("k_shot", *CLASSIFIER_FIELDS)), "seed": seed},
         compute="selection_core.stages:compute_base",
     )
     pool_fields = ("pool", "pool_per_class", "pool_label_noise")
@@ -174,8 +178,8 @@ def stages(config: SelectionConfig, seed: int) -> dict[str, Stage]:
         if config.pool == "collapsed":
             before["base"] = base
             pool_inputs["classifier"] = config.classifier
-    elif config.pool == "folder":
-        pool_inputs = _fields(config, (*pool_fields, "pool_path", "generator_seed"))
+    elif config.pool not in POOL_KINDS:
+        pool_inputs = _fields(config, (*pool_fields, "generator_seed"))
     else:
         chain = generator_stages(config)
         before["generator"] = chain["generator"]
@@ -232,23 +236,17 @@ def check(config: SelectionConfig, data: ImageDataset) -> None:
             does not read.
     """
     _check_method(config)
-    # Not the configuration's own rule: --set reads one field at a time.
-    if (config.pool == "folder") != bool(config.pool_path):
-        raise ConfigError(
-            "pool_path must be given with pool=folder, and with it only, got "
-            f'pool={config.pool} and pool_path="{config.pool_path}"; try pool=folder pool_path=PATH'
-        )
-    if config.pool == "folder":
-        by_class(config.pool_path, data.classes, config.pool_per_class)
+    if config.pool not in POOL_KINDS:
+        by_class(config.pool, data.classes, config.pool_per_class)
     check_k_shot(data, config.k_shot)
     for index, name in enumerate(data.classes):
-        left = int((data.train.labels == index).sum()) - config.k_shot
+        left = data.train.class_sizes.get(index, 0) - config.k_shot
         if config.pool in PLANTED and left < config.pool_per_class:
             raise ConfigError(
                 f"pool_per_class must be at most {left} with pool={config.pool} (training images "
                 f'of class "{name}" outside the k-shot set), got {config.pool_per_class}'
             )
-        there = int((data.validation.labels == index).sum())
+        there = data.validation.class_sizes.get(index, 0)
         if config.validation_per_class > there:
             raise ConfigError(
                 f"validation_per_class must be at most {there} (validation images of class "
@@ -284,7 +282,7 @@ def _check_method(config: SelectionConfig) -> None:
 
 TASK = Task(
     name="selection_core",
-    version=1,
+    version=2,
     config=SelectionConfig,
     presets=PRESETS,
     check=check,

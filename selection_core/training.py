@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from imaging_core.datasets.base import ImageDataset, Split
-from imaging_core.fields import as_dict
+from imaging_core.fields import as_dict, build
 from imaging_core.fitting import fit, predict
 from imaging_core.metrics import classification_metrics
 from imaging_core.seeding import torch_generator
@@ -81,6 +82,45 @@ def final_classifier(
     )
 
 
+def compute_final(
+    inputs: Mapping[str, Any],
+    data: ImageDataset,
+    needs: Mapping[str, Arrays],
+    *,
+    device: str,
+    progress: Progress,
+) -> Arrays:
+    """The final classifier of a method without candidates: every pool of a study shares it.
+
+    Returns:
+        metric/<name> () float64, steps () int64, validation and test (N, classes) float32.
+    """
+    values = dict(inputs)
+    seed = values.pop("seed")
+    config = build(SelectionConfig, values)
+    found = final_classifier(config, data, seed, None, device=device, progress=progress)
+    return {
+        **{f"metric/{name}": np.array(value) for name, value in found.metrics.items()},
+        "steps": np.array(found.steps),
+        "validation": found.validation,
+        "test": found.test,
+    }
+
+
+def _read_final(stored: Arrays) -> FinalFit:
+    metrics = {
+        name.removeprefix("metric/"): stored[name].item()
+        for name in sorted(stored)
+        if name.startswith("metric/")
+    }
+    return FinalFit(
+        metrics=metrics,
+        steps=stored["steps"].item(),
+        validation=stored["validation"],
+        test=stored["test"],
+    )
+
+
 def train_cell(
     config: SelectionConfig,
     data: ImageDataset,
@@ -93,8 +133,8 @@ def train_cell(
     """Select by `config.method`, train the final classifier, read the test set once.
 
     Rewards and early stopping see validation only. An empty selection trains on real images
-    alone. Of a method with several draws the metrics are means over them, the predictions those
-    of the first.
+    alone. Of a method with several draws the metrics are means over them, and the predictions
+    hold every example once per draw.
     """
     selection = choose(
         config,
@@ -105,22 +145,21 @@ def train_cell(
         progress=lambda done, note="": progress(0.8 * done, note),
     )
     part = k_shot(data.train, config.k_shot, seed)
-    fits = []
-    for keep in selection.masks:
-        chosen = None
-        if len(keep):
+    fits = [_read_final(stages["final"])] if "final" in stages else []
+    if "pool" in stages:
+        images, labels = candidates(stages["pool"], part, device)
+        for keep in selection.masks:
             rows = torch.from_numpy(np.flatnonzero(keep)).to(device)
-            chosen = tuple(x[rows] for x in candidates(stages["pool"], part, device))
-        fits.append(
-            final_classifier(
-                config,
-                data,
-                seed,
-                chosen,
-                device=device,
-                progress=lambda done, note="": progress(0.8 + 0.2 * done, note),
+            fits.append(
+                final_classifier(
+                    config,
+                    data,
+                    seed,
+                    (images[rows], labels[rows]),
+                    device=device,
+                    progress=lambda done, note="": progress(0.8 + 0.2 * done, note),
+                )
             )
-        )
     metrics = {
         **{name: float(np.mean([f.metrics[name] for f in fits])) for name in fits[0].metrics},
         "selected": float(np.mean([keep.sum() for keep in selection.masks])),
@@ -136,6 +175,7 @@ def train_cell(
             metrics["keep_auc"] = keep_auc(selection.probability, pool["good"])
         artifacts = {
             "keep_probability": selection.probability,
+            "kept": keep,
             "pool_labels": pool["labels"],
             "pool_true_labels": pool["true_labels"],
             "pool_good": pool["good"],
@@ -155,8 +195,8 @@ def train_cell(
     return Outcome(
         metrics=metrics,
         predictions=(
-            _predictions("validation", data.validation, fits[0].validation),
-            _predictions("test", data.test, fits[0].test),
+            _predictions("validation", data.validation, [f.validation for f in fits]),
+            _predictions("test", data.test, [f.test for f in fits]),
         ),
         curves=selection.curves,
         artifacts=artifacts,
@@ -191,11 +231,12 @@ def thumbnails(part: Split, pool: Arrays, keep: np.ndarray, classes: int) -> Arr
     return found
 
 
-def _predictions(split: str, part: Split, probabilities: np.ndarray) -> Predictions:
+def _predictions(split: str, part: Split, draws: list[np.ndarray]) -> Predictions:
+    """One draw after another, each (N, classes)."""
     return Predictions(
         split=split,
-        ids=part.ids,
-        groups=part.groups,
-        labels=part.labels,
-        probabilities=probabilities.astype(np.float32),
+        ids=np.tile(part.ids, len(draws)),
+        groups=np.tile(part.groups, len(draws)),
+        labels=np.tile(part.labels, len(draws)),
+        probabilities=np.concatenate(draws).astype(np.float32),
     )

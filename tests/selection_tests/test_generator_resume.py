@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from test_selection_cell import TINY, compute_stages, make_data
+from selection_cells import TINY, compute_stages, make_data
 
 from imaging_core.fields import build
 from imaging_core.seeding import torch_generator
@@ -62,7 +62,10 @@ def test_more_checkpoints_than_steps_are_as_many_as_steps():
     assert set(TASK.stages(config, 0)) >= {"generator", "generator-1-of-4", "pool"}
 
 
-@pytest.mark.parametrize("size", [(32, 32), (64, 64), (96, 96), (256, 128)])
+LARGEST = pytest.param((256, 128), marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (64, 64), (96, 96), LARGEST])
 def test_one_step_at_every_size_of_the_papers(size):
     config = GanConfig(
         steps=1,

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from test_selection_cell import TINY, as_bytes, make_data, run_cell
+from selection_cells import TINY, as_bytes, make_data, run_cell
 
 from imaging_core.fields import ConfigError, build
 from imaging_core.splits import k_shot
@@ -97,7 +97,7 @@ def test_a_method_gives_the_same_bytes_twice(data, memory, cells, method):
 def test_matched_controls_keep_as_many_of_each_class_and_share_the_controllers_stage(cells):
     stages, controller = cells["controller"]
     labels = controller.artifacts["pool_labels"]
-    chosen = np.bincount(labels[controller.artifacts["keep_probability"] > 0.5], minlength=2)
+    chosen = np.bincount(labels[controller.artifacts["kept"]], minlength=2)
     for method in ("k_matched_random", "k_matched_centroid"):
         theirs, outcome = cells[method]
         assert theirs["selection"] is stages["selection"]
@@ -111,6 +111,17 @@ def test_matched_controls_keep_as_many_of_each_class_and_share_the_controllers_s
         distance = nearest["centroid_distance"][rows]
         if 0 < keep.sum() < len(keep):
             assert distance[keep].max() <= distance[~keep].min()
+
+
+def test_every_draw_is_stored_and_the_metrics_are_their_mean(data, cells):
+    _, outcome = cells["k_matched_random"]
+    for part, split in zip(outcome.predictions, (data.validation, data.test), strict=True):
+        assert np.array_equal(part.ids.reshape(3, -1), np.tile(split.ids, (3, 1)))
+    tested = outcome.predictions[1]
+    right = (tested.probabilities.argmax(1) == tested.labels).reshape(3, -1)
+    assert outcome.metrics["accuracy"] == pytest.approx(right.mean())
+    draws = tested.probabilities.reshape(3, len(data.test), -1)
+    assert not np.array_equal(draws[0], draws[1])
 
 
 def test_the_search_takes_the_best_reward_it_saw(cells):

@@ -25,7 +25,10 @@ def data():
 
 
 def _config(**fields):
-    return build(SelectionConfig, {**PRESETS["demo"], "reward_model": "linear_probe", **fields})
+    """The demo preset with a budget that moves a policy: 18 iterations hardly do (README)."""
+    settings = {"reward_model": "linear_probe", "final_selection": "threshold"}
+    settings |= {"reward_metric": "log_likelihood", "iterations": 200}
+    return build(SelectionConfig, {**PRESETS["demo"], **settings, **fields})
 
 
 @pytest.fixture(scope="module")

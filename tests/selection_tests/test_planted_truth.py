@@ -33,9 +33,15 @@ def prepared(data):
     return prepare(data, planted_config(**QUICK), SEEDS)
 
 
-@pytest.mark.parametrize(
-    ("controller", "policy_gradient"), list(itertools.product(CONTROLLERS, POLICY_GRADIENTS))
-)
+# One of the six arms holds it in the fast part.
+FAST = {("gru", "reinforce")}
+ARMS = [
+    pytest.param(*arm, marks=() if arm in FAST else pytest.mark.slow)
+    for arm in itertools.product(CONTROLLERS, POLICY_GRADIENTS)
+]
+
+
+@pytest.mark.parametrize(("controller", "policy_gradient"), ARMS)
 def test_keep_probability_finds_the_right_labels(data, prepared, controller, policy_gradient):
     mean = {}
     # The null is drawn once per controller: without a reward the two updates have nothing to tell.

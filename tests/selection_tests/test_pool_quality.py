@@ -5,13 +5,14 @@ import pytest
 import torch
 from PIL import Image
 from scipy.linalg import sqrtm
-from test_selection_cell import TINY, make_data, run_cell
+from selection_cells import TINY, make_data, run_cell
 from torchmetrics.image.kid import poly_mmd
 
 from imaging_core.fields import ConfigError, build
 from selection_core.config import SelectionConfig
 from selection_core.quality import frechet_distance, kernel_distance, recall_per_class
 from selection_core.task import TASK
+from sweeps.engine.study import Request, Study, apply, expand
 
 
 def test_frechet_distance_is_scipys():
@@ -69,8 +70,7 @@ def folder(tmp_path):
 
 def test_a_folder_of_images_is_a_pool(folder):
     data = make_data().check()
-    own = {"pool": "folder", "pool_path": str(folder), "pool_quality": "on"}
-    stages, outcome = run_cell(data, method="use_all", **own)
+    stages, outcome = run_cell(data, method="use_all", pool=str(folder), pool_quality="on")
     assert "generator" not in stages
     pool = stages["pool"]
     assert pool["images"].shape == (16, 1, 16, 16)
@@ -82,28 +82,58 @@ def test_a_folder_of_images_is_a_pool(folder):
     assert outcome.metrics["pool_cas"] == outcome.artifacts["pool_cas_per_class"].mean()
 
 
-def test_results_belong_to_the_images_and_not_to_the_place(folder):
-    fields = {**TINY, "pool": "folder", "pool_path": str(folder)}
+def test_results_belong_to_the_images_and_not_to_the_place(folder, monkeypatch):
+    fields = {**TINY, "pool": str(folder)}
     first = build(SelectionConfig, fields)
-    path, _, stamp = first.pool_path.partition("#")
+    path, _, stamp = first.pool.partition("#")
     assert path == str(folder)
     assert len(stamp) == 16
-    assert build(SelectionConfig, {**fields, "pool_path": first.pool_path}) == first
+    assert build(SelectionConfig, {**fields, "pool": first.pool}) == first
+    monkeypatch.chdir(folder.parent)
+    assert build(SelectionConfig, {**fields, "pool": folder.name}) == first
     other = f"{folder}#0123456789abcdef"
-    with pytest.raises(ConfigError, match=r"must hold the images it held before .*0123456789"):
-        build(SelectionConfig, {**fields, "pool_path": other})
+    with pytest.raises(ConfigError, match=r"pool: must hold the images it held .*0123456789"):
+        build(SelectionConfig, {**fields, "pool": other})
+
+
+def test_a_pool_is_a_level_of_a_study(folder):
+    """`--set pool=natural,PATH`: two pools compared, one of them the user's."""
+    study = Study(
+        name="pools",
+        question="?",
+        core="selection_core",
+        factors={"method": ("use_all",)},
+        baseline={"method": "use_all"},
+        data="ihc-colon",
+        tables=(),
+    )
+    applied, shared = apply(study, Request(settings=(f"pool=natural,{folder}",)))
+    natural, own = expand(applied, shared, "ihc-colon")
+    assert natural.config.pool == "natural"
+    assert own.config.pool == own.levels["pool"]
+    assert own.config.pool.startswith(f"{folder}#")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("mixd", r'must be one of natural, mixed, real, .*or the path .* did you mean "mixed"'),
+        ("./none", r'must be a folder, "/.*/none" is none'),
+        ("folder", "must be one of natural, .* or the path of a folder that holds a folder of"),
+    ],
+)
+def test_a_pool_that_is_neither_a_kind_nor_a_folder_is_refused(value, message):
+    with pytest.raises(ConfigError, match=f"pool: {message}"):
+        build(SelectionConfig, {**TINY, "pool": value})
 
 
 def test_a_folder_that_does_not_fit_is_refused(folder):
     data = make_data().check()
-    fields = {**TINY, "pool": "folder", "pool_path": str(folder)}
+    fields = {**TINY, "pool": str(folder)}
     with pytest.raises(ConfigError, match=r"pool_per_class must be at most 10 .*dark.* got 12"):
         TASK.check(build(SelectionConfig, {**fields, "pool_per_class": 12}), data)
+    with pytest.raises(ConfigError, match=r"pool_label_noise must be 0 with pool=.*its own"):
+        build(SelectionConfig, {**fields, "pool_label_noise": 0.5})
     (folder / "bright").rename(folder / "brigth")
     with pytest.raises(ConfigError, match=r'classes of the data, got "brigth".*"bright"'):
         TASK.check(build(SelectionConfig, fields), data)
-    with pytest.raises(ConfigError, match="pool_path must be a folder"):
-        build(SelectionConfig, {**fields, "pool_path": str(folder / "none")})
-    for mixed_up in ({**fields, "pool": "natural"}, {**fields, "pool_path": ""}):
-        with pytest.raises(ConfigError, match="pool_path must be given with pool=folder"):
-            TASK.check(build(SelectionConfig, mixed_up), data)

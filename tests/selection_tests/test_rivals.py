@@ -12,6 +12,7 @@ from imaging_core.fitting import FitConfig
 from imaging_core.seeding import torch_generator
 from selection_core import features as feats
 from selection_core import rivals
+from selection_core.methods import final_mask
 from selection_core.triplet import fit_embedding
 
 
@@ -69,6 +70,20 @@ def test_two_steps_drop_the_unconfident_then_the_far():
     assert keep.tolist() == [False, False, True, True, True, False]
     plain = rivals.lowest(distance, labels, np.array([2, 2]))
     assert plain.tolist() == [False, True, False, True, True, True]
+
+
+def test_what_a_policy_keeps_by_each_rule():
+    """p just below one half: the threshold keeps nothing of what half of the draws would hold."""
+    labels = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    p = np.array([0.1, 0.49, 0.48, 0.47, 0.9, 0.2, 0.3, 0.1])  # 1.54 of class 0, 1.5 of class 1
+    rng = np.random.default_rng(0)
+    assert np.flatnonzero(final_mask(p, labels, "threshold", rng)).tolist() == [4]
+    assert np.flatnonzero(final_mask(p, labels, "expected_count", rng)).tolist() == [1, 2, 4, 6]
+    drawn = np.mean([final_mask(p, labels, "drawn", rng) for _ in range(4000)], axis=0)
+    assert np.allclose(drawn, p, atol=0.03)
+    sure = np.array([1.0, 0, 0, 1, 0, 0, 1, 0])  # a policy that has made up its mind
+    for rule in ("threshold", "expected_count", "drawn"):
+        assert np.array_equal(final_mask(sure, labels, rule, rng), sure == 1)
 
 
 def test_random_subset_is_uniform_and_counted():

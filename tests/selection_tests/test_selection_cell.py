@@ -1,103 +1,18 @@
 """A whole cell on made-up images: the same bytes every time, and nothing read that must not be."""
 
 import dataclasses
-import hashlib
-import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from safetensors.numpy import load, save
+import selection_cells
+from selection_cells import TINY, as_bytes, digest, make_data, make_part, run_cell
 
-from imaging_core.datasets.base import ImageDataset, Split
 from imaging_core.fields import ConfigError, build
-from imaging_core.task import load_function, no_progress
 from selection_core.config import SelectionConfig
 from selection_core.task import TASK
-
-TINY = {
-    "k_shot": 6,
-    "validation_per_class": 8,
-    "pool": "mixed",
-    "pool_per_class": 8,
-    "generator_steps": 4,
-    "generator_snapshots": 2,
-    "generator_batch": 8,
-    "generator_width": 4,
-    "generator_latent": 4,
-    "classifier": "tiny-resnet",
-    "classifier_epochs": 3,
-    "classifier_batch": 8,
-    "classifier_learning_rate": 5e-3,
-    "reward_epochs": 2,
-    "controller_width": 8,
-    "controller_feedforward": 8,
-    "batches": 2,
-    "iterations": 3,
-    "episodes": 2,
-    "learning_rate": 1e-2,
-}
-
-
-def _part(name, count, seed):
-    rng = np.random.default_rng(seed)
-    labels = np.arange(count) % 2
-    images = rng.integers(0, 160, (count, 1, 16, 16)) + 60 * labels[:, None, None, None]
-    return Split(
-        images=images.astype(np.uint8),
-        labels=labels,
-        groups=np.array([f"{name}-{i // 4}" for i in range(count)]),
-        ids=np.array([f"{name}-{i}" for i in range(count)]),
-    )
-
-
-def make_data():
-    return ImageDataset(
-        name="made-up",
-        classes=("dark", "bright"),
-        train=_part("train", 48, 0),
-        validation=_part("validation", 24, 1),
-        test=_part("test", 24, 2),
-    )
-
-
-def compute_stages(config, data, seed, memory):
-    """Every stage of a cell; `memory` keeps them by identity, as the engine's store does."""
-    computed = {}
-    for name, stage in TASK.stages(config, seed).items():
-        key = (data.fingerprint, repr(stage))
-        if key not in memory:
-            needs = {need: computed[need] for need in stage.needs}
-            compute = load_function(stage.compute)
-            arrays = compute(stage.inputs, data, needs, device="cpu", progress=no_progress)
-            # Through the engine's store, which gives a scalar back as an array of one.
-            stored = save({k: np.ascontiguousarray(v) for k, v in arrays.items()})
-            memory[key] = load(stored)
-        computed[name] = memory[key]
-    return computed
-
-
-def run_cell(data, seed=0, memory=None, **fields):
-    config = build(TASK.config, {**TINY, **fields})
-    TASK.check(config, data)
-    computed = compute_stages(config, data, seed, {} if memory is None else memory)
-    train = load_function(TASK.train)
-    return computed, train(config, data, seed, computed, device="cpu", progress=no_progress)
-
-
-def as_bytes(computed, outcome):
-    """Everything a cell and its stages yield, in one comparable value."""
-    return pickle.dumps(
-        (
-            {s: {k: arrays[k].tobytes() for k in sorted(arrays)} for s, arrays in computed.items()},
-            dict(outcome.metrics),
-            dict(outcome.curves),
-            {k: v.tobytes() for k, v in outcome.artifacts.items()},
-            [p.probabilities.tobytes() for p in outcome.predictions],
-        )
-    )
 
 
 @pytest.fixture(scope="module")
@@ -125,14 +40,9 @@ def test_every_arm_gives_the_same_bytes_twice(data, memory, controller, policy_g
 @pytest.mark.slow
 def test_a_fresh_process_gives_the_bytes_of_a_warm_one(data, default):
     """Stages and cell, computed again from nothing in another interpreter."""
-    code = (
-        "import sys; sys.path.insert(0, 'tests/selection_tests'); "
-        f"import hashlib, torch; torch.set_num_threads({torch.get_num_threads()}); "
-        "import test_selection_cell as t; "
-        "print(hashlib.sha256(t.as_bytes(*t.run_cell(t.make_data()))).hexdigest())"
-    )
-    fresh = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert fresh.stdout.strip() == hashlib.sha256(as_bytes(*default)).hexdigest()
+    script = str(Path(selection_cells.__file__))
+    fresh = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert fresh.stdout.strip() == digest(*default)
 
 
 def test_what_a_cell_reports(data, default):
@@ -142,16 +52,16 @@ def test_what_a_cell_reports(data, default):
     assert all(np.isfinite(v) for v in metrics.values())
     assert metrics["classifier_trainings"] == 3 * 2 + 1  # iterations × episodes, and the final one
     assert metrics["pool_size"] == 16
-    assert metrics["selected"] == (outcome.artifacts["keep_probability"] > 0.5).sum()
+    assert metrics["selected"] == outcome.artifacts["kept"].sum()
     assert metrics["accuracy"] == metrics["test_at_best_val"]
     assert {k: len(v) for k, v in outcome.curves.items()} == {
         "reward": 3,
         "entropy": 3,
         "kept_fraction": 3,
-        "kept_class_0": 3,
-        "kept_class_1": 3,
+        "kept/class 0": 3,
+        "kept/class 1": 3,
     }
-    kept = np.add(outcome.curves["kept_class_0"], outcome.curves["kept_class_1"])
+    kept = np.add(outcome.curves["kept/class 0"], outcome.curves["kept/class 1"])
     assert np.allclose(kept, 16 * np.array(outcome.curves["kept_fraction"]))
     by_split = {p.split: p for p in outcome.predictions}
     assert np.array_equal(by_split["test"].ids, data.test.ids)
@@ -193,11 +103,11 @@ def test_test_labels_change_no_selection_and_no_prediction(data, default):
 
 
 def test_the_generator_sees_training_images_only(data, default):
-    other = dataclasses.replace(data, validation=_part("v", 24, 8), test=_part("t", 24, 9))
+    other = dataclasses.replace(data, validation=make_part("v", 24, 8), test=make_part("t", 24, 9))
     mine, _ = default
     theirs, _ = run_cell(other)
     assert np.array_equal(mine["pool"]["checksum"], theirs["pool"]["checksum"])
-    changed = dataclasses.replace(data, train=_part("train", 48, 5))
+    changed = dataclasses.replace(data, train=make_part("train", 48, 5))
     twin, _ = run_cell(changed)
     assert not np.array_equal(mine["pool"]["checksum"], twin["pool"]["checksum"])
 
@@ -238,9 +148,23 @@ def test_every_level_runs_and_matters(data, default, memory, level):
     assert ("keep_auc" in other.metrics) == ("pool_label_noise" in level)
 
 
+@pytest.mark.parametrize("rule", ["threshold", "expected_count", "drawn"])
+def test_the_final_rule_shares_the_controllers_stage(data, default, memory, rule):
+    stages, outcome = run_cell(data, memory=memory, final_selection=rule)
+    assert np.array_equal(
+        stages["selection"]["probability"], default[0]["selection"]["probability"]
+    )
+    assert TASK.stages(build(SelectionConfig, {**TINY, "final_selection": rule}), 0) == (
+        TASK.stages(build(SelectionConfig, TINY), 0)
+    )
+    assert outcome.metrics["selected"] == outcome.artifacts["kept"].sum()
+    kept = sum(len(v) for k, v in outcome.artifacts.items() if k.startswith("selected_"))
+    assert kept == outcome.artifacts["kept"].sum()
+
+
 def test_one_reward_per_batch_costs_as_many_trainings(data, memory):
     _, outcome = run_cell(data, memory=memory, episode="batch")
-    kept = np.add(outcome.curves["kept_class_0"], outcome.curves["kept_class_1"])
+    kept = np.add(outcome.curves["kept/class 0"], outcome.curves["kept/class 1"])
     assert np.allclose(kept, 16 * np.array(outcome.curves["kept_fraction"]))
     assert outcome.metrics["classifier_trainings"] == 3 * 2 * 2 + 1
 
@@ -249,11 +173,13 @@ def test_an_empty_selection_is_the_baseline(data, memory):
     """Without learning p stays exactly 1/2, which p > 0.5 does not keep; the final classifier then
     has the baseline's images, weights and batches, so its very predictions.
     """
-    _, outcome = run_cell(data, memory=memory, reward_sign="random", learning_rate=1e-12)
+    _, outcome = run_cell(
+        data, memory=memory, reward_sign="random", learning_rate=1e-12, final_selection="threshold"
+    )
     assert outcome.metrics["selected"] == 0
     assert "selected_0" not in outcome.artifacts
     computed, baseline = run_cell(data, method="baseline")
-    assert computed == {}
+    assert set(computed) == {"final"}
     for mine, theirs in zip(outcome.predictions, baseline.predictions, strict=True):
         assert np.array_equal(mine.probabilities, theirs.probabilities)
 
@@ -269,6 +195,16 @@ def test_an_empty_selection_is_the_baseline(data, memory):
 def test_data_that_does_not_fit_is_refused_before_any_work(data, fields, message):
     with pytest.raises(ConfigError, match=message):
         TASK.check(build(SelectionConfig, {**TINY, **fields}), data)
+
+
+@pytest.mark.parametrize("method", ["baseline", "traditional_augmentation", "oracle"])
+def test_a_method_without_candidates_is_trained_once_for_all_pools(method):
+    def final(**fields):
+        return TASK.stages(build(SelectionConfig, {**TINY, "method": method, **fields}), 0)
+
+    assert final() == final(pool="collapsed") == final(pool="mixed", pool_label_noise=0.5)
+    for other in ({"k_shot": 5}, {"validation_per_class": 4}, {"classifier_epochs": 2}):
+        assert final() != final(**other)
 
 
 def test_stage_identities_hold_no_more_than_they_need():

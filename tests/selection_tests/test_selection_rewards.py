@@ -8,6 +8,7 @@ from sklearn.linear_model import Ridge
 from imaging_core.classifiers import build_classifier
 from imaging_core.fitting import FitConfig
 from imaging_core.seeding import torch_generator
+from selection_core import environment as rewards
 from selection_core.environment import (
     ClassifierReward,
     LinearProbeReward,
@@ -42,7 +43,7 @@ def test_linear_probe_against_scikit_learn(metric):
     assert probe.trainings == 0
 
 
-def _classifier_reward(warm=False, statistic="max", epochs=7):
+def _classifier_reward(warm=False, statistic="max", epochs=9):
     generator = torch_generator(0, "images")
     images = torch.randn(24, 1, 16, 16, generator=generator)
     labels = torch.arange(24) % 2
@@ -81,7 +82,7 @@ def test_the_same_selection_earns_the_same_reward_whatever_came_before():
     other = environment.reward(~keep)
     assert environment.reward(keep) == first
     assert other != first
-    assert (environment.trainings, environment.steps) == (3, 3 * 7 * 5)  # 36 images in eights
+    assert (environment.trainings, environment.steps) == (3, 3 * 9 * 5)  # 36 images in eights
 
 
 def test_a_warm_start_carries_weights_over():
@@ -93,9 +94,18 @@ def test_a_warm_start_carries_weights_over():
 def test_reward_is_the_max_or_mean_of_the_last_five_epochs():
     """Epoch by epoch: a fit of e epochs at a constant rate ends where one of e + 1 passed by."""
     keep = np.zeros(24, dtype=bool)
-    ends = [_classifier_reward(epochs=e).reward_trace(keep)[-1] for e in range(3, 8)]
+    ends = [_classifier_reward(epochs=e).reward_trace(keep)[-1] for e in range(5, 10)]
     assert _classifier_reward(statistic="max").reward(keep) == pytest.approx(max(ends))
     assert _classifier_reward(statistic="mean").reward(keep) == pytest.approx(np.mean(ends))
+
+
+def test_a_reward_takes_only_the_scores_it_reads(monkeypatch):
+    environment, taken = _classifier_reward(), []
+    score_of = rewards.score_of
+    monkeypatch.setattr(rewards, "score_of", lambda *x: taken.append(1) or score_of(*x))
+    keep = np.arange(24) < 12
+    assert environment.reward(keep) == max(environment.reward_trace(keep)[-5:])
+    assert len(taken) == 5 + 9  # the last five epochs; then all of them
 
 
 def test_signed_rewards():
