@@ -4,66 +4,20 @@ A trial is light: it asks the broker to queue its arm's missing cells and report
 Tune as it comes. The Optuna storage is a view for optuna-dashboard and never the truth.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
-import ray
 import ray.tune
+from optuna.trial import TrialState
 from ray.tune.search.optuna import OptunaSearch
 
-from cluster.broker import on_this_node, point_key
-from cluster.connect import NAMESPACE
+from cluster.trials import BROKER_FIELD, OBJECTIVE, TRIAL_CPU, ArmTrial
 
-OBJECTIVE = "objective"
-TRIAL_CPU = 0.001
-BROKER_FIELD = "__broker__"
-
-
-class ArmTrial(ray.tune.Trainable):
-    """One arm: a step is one seed's result. Reused from arm to arm (a fresh actor costs 1.7 s)."""
-
-    def setup(self, config: dict[str, Any]) -> None:
-        self._begin(config)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._begin(new_config)
-        return True
-
-    def _begin(self, config: dict[str, Any]) -> None:
-        point = {name: value for name, value in config.items() if name != BROKER_FIELD}
-        self.broker = ray.get_actor(config[BROKER_FIELD], namespace=NAMESPACE)
-        self.key = point_key(point)
-        self.expected = ray.get(self.broker.start_arm.remote(self.key))
-        self.received = 0
-        self.values: list[float] = []
-
-    def step(self) -> dict[str, Any]:
-        """The next result. The objective is the mean over the seeds that have finished so far.
-
-        Raises:
-            RuntimeError: every seed of the arm failed, so there is no objective to report.
-        """
-        while self.received < self.expected:
-            result = ray.get(self.broker.result_of_arm.remote(self.key, self.received))
-            self.received += 1
-            if result["status"] == "finished":
-                self.values.append(float(result[OBJECTIVE]))
-                break
-        if not self.values:
-            raise RuntimeError(f"all {self.expected} cells of {self.key} failed")
-        return {
-            OBJECTIVE: sum(self.values) / len(self.values),
-            "seeds_finished": len(self.values),
-            "done": self.received >= self.expected,
-        }
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing: a trial's state is the ledger."""
-
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        """Nothing to load."""
+# Tune's own records are thrown away: no log files per trial, no snapshots of the experiment.
+TUNE_SETTINGS = {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_GLOBAL_CHECKPOINT_S": "86400"}
 
 
 def fresh_storage(path: Path | None) -> optuna.storages.BaseStorage:
@@ -74,20 +28,54 @@ def fresh_storage(path: Path | None) -> optuna.storages.BaseStorage:
     return optuna.storages.RDBStorage(f"sqlite:///{path}")
 
 
-def record_finished(
-    study: optuna.Study,
+class View(ray.tune.Callback):
+    """The arms that are over, as optuna-dashboard sees them: written to and never read from.
+
+    Not the study that `OptunaSearch` asks: in a database that costs 0.1 s a trial, and more with
+    every trial (2 cores, 300 arms).
+
+    Args:
+        levels: factor → all its levels.
+    """
+
+    def __init__(
+        self, study_name: str, path: Path | None, levels: Mapping[str, Sequence[Any]]
+    ) -> None:
+        self._study = optuna.create_study(
+            study_name=study_name, storage=fresh_storage(path), direction="maximize"
+        )
+        self._space = distributions(levels)
+
+    def add(self, point: Mapping[str, Any], value: float | None) -> None:
+        """Show an arm with its objective; None: every cell of it failed."""
+        state = TrialState.COMPLETE if value is not None else TrialState.FAIL
+        self._study.add_trial(
+            optuna.trial.create_trial(
+                params={name: point[name] for name in self._space},
+                distributions=self._space,
+                value=value,
+                state=state,
+            )
+        )
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.add(trial.config, trial.last_result[OBJECTIVE])
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.add(trial.config, None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its callbacks into tuner.pkl, which nobody reads
+
+
+def distributions(
     levels: Mapping[str, Sequence[Any]],
-    finished: Sequence[tuple[Mapping[str, Any], float]],
-) -> None:
-    """Show the arms that the ledger already holds, so that the view has every arm."""
-    distributions = {
+) -> dict[str, optuna.distributions.BaseDistribution]:
+    """Optuna's words for factor → all its levels."""
+    return {
         name: optuna.distributions.CategoricalDistribution(list(values))
         for name, values in levels.items()
     }
-    for point, value in finished:
-        study.add_trial(
-            optuna.trial.create_trial(params=dict(point), distributions=distributions, value=value)
-        )
 
 
 def run_arms(
@@ -108,25 +96,21 @@ def run_arms(
         levels: factor → all its levels.
         points: the arms that miss cells.
         finished: arms the ledger already holds with their objective, for the view.
-        database: where the Optuna storage goes; None keeps it in memory.
+        database: where the view goes; None keeps it in memory.
 
     Returns:
         The errors of trials that failed, one line each.
     """
+    os.environ.update(TUNE_SETTINGS)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = fresh_storage(database)
-    view = optuna.create_study(study_name=study_name, storage=storage, direction="maximize")
-    record_finished(view, levels, finished)
+    view = View(study_name, database, levels)
+    for point, value in finished:
+        view.add(point, value)
     search = OptunaSearch(
-        space={
-            name: optuna.distributions.CategoricalDistribution(list(values))
-            for name, values in levels.items()
-        },
+        space=distributions(levels),
         points_to_evaluate=[dict(point) for point in points],
         metric=OBJECTIVE,
         mode="max",
-        study_name=study_name,
-        storage=storage,
         seed=seed,
     )
     trainable = ray.tune.with_resources(
@@ -141,16 +125,9 @@ def run_arms(
             max_concurrent_trials=max_concurrent,
             reuse_actors=True,
         ),
-        run_config=ray.tune.RunConfig(name="arms", storage_path=storage_path, verbose=0),
+        run_config=ray.tune.RunConfig(
+            name="arms", storage_path=storage_path, verbose=0, callbacks=[view]
+        ),
     )
     results = tuner.fit()
     return [str(error).strip().splitlines()[-1] for error in results.errors]
-
-
-def start_arms(**arguments: Any) -> Any:
-    """`run_arms` in a process beside the driver (see `cluster.fleet.Supervisor`); its future."""
-    return (
-        ray.remote(run_arms)
-        .options(num_cpus=0, max_retries=0, **on_this_node())
-        .remote(**arguments)
-    )

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
@@ -21,6 +22,9 @@ def point_key(point: Mapping[str, Any]) -> str:
 class Broker:
     """Leases work to the fleet's workers and hands each arm its results in order of arrival.
 
+    An arm's items are queued when its trial starts, or earlier where a worker would otherwise
+    idle: no slot waits for Tune.
+
     Async, so that many workers and trials can wait in it at once; every method runs to its next
     await without interruption, which is the only locking the queue needs.
     """
@@ -30,9 +34,24 @@ class Broker:
         self.arms: dict[str, tuple[WorkItem, ...]] = {}
         self.steps: dict[str, list[list[WorkItem]]] = {}
         self.closed = False
+        self._slots = 0
+        self._arms_left = 0
+        self._waiting: deque[str] = deque()  # arms whose trial has not started, in planned order
+        self._arms_of: dict[str, list[str]] = {}  # item → the arms that hold it
+        self._over: dict[str, dict[str, Any]] = {}  # item → its result
+        self._results: dict[str, list[dict[str, Any]]] = {}  # arm → its results so far
+        self._trials_started = 0
+        self._read = 0  # events that `_notify` has sorted into the above
         self._changed = asyncio.Condition()
 
     async def _notify(self) -> None:
+        for event in self.queue.events[self._read :]:
+            if event.kind in ("finished", "failed"):
+                result = {"status": event.kind, "item": event.item, **event.report}
+                self._over[event.item] = result
+                for key in self._arms_of.get(event.item, ()):
+                    self._results[key].append(result)
+        self._read = len(self.queue.events)
         async with self._changed:
             self._changed.notify_all()
 
@@ -43,23 +62,38 @@ class Broker:
             except TimeoutError:
                 return
 
+    def _know(self, key: str, items: Sequence[WorkItem]) -> None:
+        self.arms[key] = tuple(items)
+        for item in items:
+            self._arms_of.setdefault(item.id, []).append(key)
+        self._results[key] = [self._over[item.id] for item in items if item.id in self._over]
+
     async def register(self, shared: list[WorkItem], arms: dict[str, list[WorkItem]]) -> None:
-        """Queue the shared items now; keep each arm's until its trial starts."""
+        """Queue the shared items now; keep each arm's until its trial starts or a worker idles."""
+        for key, items in arms.items():
+            self._know(key, items)
+            self.queue.expect(items)
+        self._waiting.extend(arms)
         self.queue.add(shared)
-        self.arms |= {key: tuple(items) for key, items in arms.items()}
         await self._notify()
 
     async def start_arm(self, key: str) -> int:
         """Queue the items of the arm; returns how many results it will have."""
-        items = self.arms[key]
-        self.queue.add(items)
+        self._trials_started += 1
+        self.queue.add(self.arms[key])
         await self._notify()
-        return len(items)
+        return len(self.arms[key])
+
+    def _take(self, worker: str, incarnation: str) -> tuple[WorkItem, int] | None:
+        """The next item; where none is ready, arms are queued before their trials start."""
+        while (leased := self.queue.take(worker, incarnation)) is None and self._waiting:
+            self.queue.add(self.arms[self._waiting.popleft()])
+        return leased
 
     async def register_steps(self, key: str, steps: list[list[WorkItem]]) -> None:
         """An arm that is computed seed by seed: each step holds its stages, and its cell last."""
         self.steps[key] = steps
-        self.arms[key] = tuple(step[-1] for step in steps)
+        self._know(key, [step[-1] for step in steps])
 
     async def start_step(self, key: str, position: int) -> None:
         """Queue one step of the arm."""
@@ -68,26 +102,20 @@ class Broker:
 
     async def result_of_arm(self, key: str, position: int) -> dict[str, Any]:
         """The result that came in at `position` among the arm's items; waits for it."""
-        ids = {item.id for item in self.arms[key]}
-        while True:
-            over = [
-                event
-                for event in self.queue.events
-                if event.item in ids and event.kind in ("finished", "failed")
-            ]
-            if len(over) > position:
-                event = over[position]
-                return {"status": event.kind, "item": event.item, **event.report}
+        results = self._results[key]
+        while len(results) <= position:
             await self._wait(LONG_POLL_S)
+        return results[position]
 
     async def take(self, worker: str, incarnation: str) -> tuple[WorkItem, int] | str:
         """The next item and its attempt, or "wait" (nothing is ready yet), or "stop"."""
         for _ in range(2):
             if self.closed:
                 return "stop"
-            leased = self.queue.take(worker, incarnation)
-            if leased:
+            leased = self._take(worker, incarnation)
+            if len(self.queue.events) > self._read:
                 await self._notify()
+            if leased:
                 return leased
             await self._wait(LONG_POLL_S)
             # The caller may have died and come back while this call was waiting: an old
@@ -120,7 +148,27 @@ class Broker:
 
     async def items_over(self) -> int:
         """How many items are finished or failed."""
-        return sum(event.kind in ("finished", "failed") for event in self.queue.events)
+        return len(self._over)
+
+    async def trials_started(self) -> int:
+        """How many arms' trials Tune has started."""
+        return self._trials_started
+
+    async def set_slots(self, slots: int) -> None:
+        """The driver says how many workers the fleet has now."""
+        self._slots = slots
+
+    async def slots(self) -> int:
+        """How many workers the fleet has now."""
+        return self._slots
+
+    async def set_arms_left(self, arms: int) -> None:
+        """A search says how many of its arms are not over."""
+        self._arms_left = arms
+
+    async def arms_left(self) -> int:
+        """How many arms of a search are not over."""
+        return self._arms_left
 
     async def close(self) -> None:
         """Every worker that asks from now on is told to stop."""

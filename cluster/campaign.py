@@ -3,6 +3,8 @@
 The same object drives a search in this process and one on a cluster (`cluster.tuning`).
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -52,14 +54,21 @@ class Campaign:
             max(0, self.problem.trials - self._count(group)) for group in self.problem.groups
         )
 
+    @property
+    def unfinished(self) -> int:
+        """Arms that are not over: those that run now, and those that are to come."""
+        asked = self.problem.trials * len(self.problem.groups)
+        return asked - sum(p.state != OPEN for p in self.proposals)
+
     def _count(self, group: str) -> int:
         return sum(p.group == group for p in self.proposals)
 
     def next(self) -> Proposal | None:
-        """The next arm to compute, recorded already; None once every group has its trials.
+        """The next arm to compute, recorded already; None where there is none now.
 
-        The groups take turns. An arm that a killed run left open is judged on the seeds it has,
-        as that run would have done, and goes on where it stopped.
+        That is, once every group has its trials (then `left` is 0), or while every group waits for
+        its round to end. The groups take turns. An arm that a killed run left open is judged on the
+        seeds it has, as that run would have done, and goes on where it stopped.
         """
         while (proposal := self._resume.pop(0) if self._resume else self._new()) is not None:
             if not self._over(proposal):
@@ -67,16 +76,38 @@ class Campaign:
         return None
 
     def _new(self) -> Proposal | None:
-        group = min(self.problem.groups, key=self._count)
-        if self._count(group) >= self.problem.trials:
+        ready = [group for group in self.problem.groups if self._ready(group)]
+        if not ready:
             return None
-        point = propose(self.problem, group, self.proposals)
+        group = min(ready, key=self._count)
+        point = propose(self.problem, group, self._seen_by(group, self._count(group)))
         proposal = Proposal(number=len(self.proposals), group=group, point=point)
         self.work.record(proposal)
         proposal.values = self.work.values(proposal)
         self.proposals.append(proposal)
         self._view.add(proposal)
         return proposal
+
+    def _ready(self, group: str) -> bool:
+        count = self._count(group)
+        if count >= self.problem.trials:
+            return False
+        earlier = self._seen_by(group, count)[: self._round_start(count)]
+        return not self.problem.round or all(p.state != OPEN for p in earlier)
+
+    def _round_start(self, position: int) -> int:
+        return position - position % (self.problem.round or 1)
+
+    def _seen_by(self, group: str, position: int) -> Sequence[Proposal]:
+        """The group's proposals as the one at `position` among them may know them.
+
+        In rounds: how the earlier rounds ended, and of its own round only where the others are.
+        """
+        ours = [p for p in self.proposals if p.group == group]
+        if not self.problem.round:
+            return ours
+        start = self._round_start(position)
+        return ours[:start] + [replace(p, state=OPEN, values={}) for p in ours[start:position]]
 
     def report(self, proposal: Proposal, seed: int, value: float) -> bool:
         """A seed has finished; returns whether the arm goes on to its next seed."""
@@ -92,7 +123,11 @@ class Campaign:
         if len(proposal.values) == len(self.problem.seeds):
             self._close(proposal, COMPLETE)
             return True
-        best = best_of(self.problem, proposal.group, self.proposals)
+        position = sum(
+            p.group == proposal.group and p.number < proposal.number for p in self.proposals
+        )
+        seen = self._seen_by(proposal.group, position)
+        best = best_of(self.problem, proposal.group, seen)
         if best is None or not hopeless(
             proposal.values,
             best.values,

@@ -1,27 +1,33 @@
-"""Drive a whole study on a cluster that `connect` has joined: broker, fleet and arms together."""
+"""Drive a whole study on a cluster that `connect` has joined: broker, fleet and arms together.
 
+Ray Tune, Ray Train and torch take seconds to import each, so the driver imports none of them: the
+processes that need them do, side by side.
+"""
+
+import importlib
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 
-from cluster.arms import start_arms
-from cluster.broker import point_key, start_broker
-from cluster.campaign import Work
-from cluster.connect import ClusterError
+from cluster.broker import on_this_node, point_key, start_broker
 from cluster.fleet import Fleet
 from cluster.queue import Event, WorkItem
 from cluster.space import Problem
-from cluster.tuning import start_search
 from cluster.versions import check_versions
+
+if TYPE_CHECKING:
+    from cluster.campaign import Work
 
 TIDY_TIMEOUT_S = 20.0
 POLL_S = 0.5
+TRIALS_AT_ONCE = 2  # no slot waits for one (see the broker), and each is a process
 NODES_EVERY_S = 2.0
+NODES_WAIT_S = 1_200.0  # a spot node that installs the packages takes 8 minutes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +54,7 @@ class Load:
     finished: Sequence[tuple[Mapping[str, Any], float]]
     scratch: str
     database: Path | None
-    search: tuple[Problem, Work] | None = None
+    search: "tuple[Problem, Work] | None" = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +77,8 @@ def drive(
     load: Load,
     capacity: Capacity,
     *,
-    tidy: bool,
+    stays: bool,
+    say: Callable[[str], None],
     on_slots: Callable[[int], None],
     on_event: Callable[[Event], None],
     on_tick: Callable[[], None],
@@ -79,21 +86,24 @@ def drive(
     """Compute the load; returns when every item is finished or failed.
 
     Args:
-        tidy: wait for the runs to go home, as on a cluster that stays after us.
+        stays: the cluster is there before and after us: wait NODES_WAIT_S for nodes that are to
+            come where there is none, and for the runs to go home at the end.
+        say: `say(text)` tells the user of nodes.
         on_slots: told how many workers there are, at the start and when nodes come or go.
         on_event, on_tick: told of each event, and about twice a second.
 
     Raises:
-        ClusterError: no node has room for a worker, or the whole fleet is gone.
+        ClusterError: nodes differ in their versions, no node has room for a worker, or the whole
+            fleet is gone.
     """
     gpus = capacity.gpus_per_worker
     if gpus is None:
         gpus = 1.0 if ray.cluster_resources().get("GPU", 0) else 0.0
-    check_versions()
+    checked = check_versions()
     name = f"broker-{uuid.uuid4().hex[:12]}"
     broker = start_broker(name=name, max_attempts=capacity.max_attempts)
     cells = {point_key(levels): list(items) for levels, items in load.arms}
-    ray.get(broker.register.remote(list(load.shared), cells))
+    registered = broker.register.remote(list(load.shared), cells)
     fleet = Fleet(
         broker=broker,
         broker_name=name,
@@ -102,9 +112,15 @@ def drive(
         cpus_per_worker=capacity.cpus_per_worker,
         gpus_per_worker=gpus,
         storage=load.scratch,
+        checked=checked,
+        say=say,
+        patience_s=NODES_WAIT_S if stays else 0.0,
     )
+    fleet.must_live()
     on_slots(fleet.slots)
-    arms = _start(load, name, fleet.slots, [len(items) for items in cells.values()])
+    broker.set_slots.remote(fleet.slots)
+    ray.get(registered)  # before a trial can ask for its arm
+    arms = _start(load, name)
     left = len(load.shared) + sum(len(items) for items in cells.values())
     seen = 0
     looked = time.monotonic()
@@ -121,20 +137,31 @@ def drive(
             looked = time.monotonic()
             if fleet.follow(ray.nodes()):
                 on_slots(fleet.slots)
+                broker.set_slots.remote(fleet.slots)
+            if stays:
+                fleet.want(ray.get(broker.arms_left.remote()) if load.search else left)
         over = ended and not events if load.search else not left
         if ended and (load.search or not over):
             ray.get(arms)  # raises Tune's own error, if it has one
-        if not over and (reasons := fleet.given_up()):
-            raise ClusterError(
-                f"every worker is gone: {'; '.join(reasons)}; run the command again to resume"
-            )
-    ray.wait([arms], timeout=TIDY_TIMEOUT_S)
+        if not over:
+            fleet.must_live()
+    _let_tune_end(arms, broker)
     ray.get(broker.close.remote())
-    if tidy:
+    if stays:
+        fleet.want(0)
         fleet.wait_home(TIDY_TIMEOUT_S)
 
 
-def _start(load: Load, broker_name: str, slots: int, cells_per_arm: Sequence[int]) -> Any:
+def _let_tune_end(arms: Any, broker: Any) -> None:
+    """Wait for its last reports while it makes some: nothing but the Optuna view needs them."""
+    before = -1
+    while (now := ray.get(broker.trials_started.remote())) > before:
+        before = now
+        if ray.wait([arms], timeout=TIDY_TIMEOUT_S)[0]:
+            return
+
+
+def _start(load: Load, broker_name: str) -> Any:
     """The arms as a Tune experiment; its future."""
     common = {
         "broker_name": broker_name,
@@ -143,19 +170,26 @@ def _start(load: Load, broker_name: str, slots: int, cells_per_arm: Sequence[int
     }
     if load.search:
         problem, work = load.search
-        # Seed by seed, an arm keeps one slot busy; one more bridges the gap between two seeds.
-        return start_search(problem=problem, work=work, max_concurrent=slots + 1, **common)
-    return start_arms(
+        arguments = {"problem": problem, "work": work, **common}
+        return _beside("cluster.tuning:run_search", arguments)
+    arguments = dict(
         study_name=load.study,
         levels=load.levels,
         points=[levels for levels, _ in load.arms],
         finished=load.finished,
-        max_concurrent=concurrency(slots, cells_per_arm),
+        max_concurrent=TRIALS_AT_ONCE,
         seed=0,
         **common,
     )
+    return _beside("cluster.arms:run_arms", arguments)
 
 
-def concurrency(slots: int, cells_per_arm: Sequence[int]) -> int:
-    """How many arms must run at once so that no slot idles: enough for every slot, and one more."""
-    return max(2, -(-slots // max(1, min(cells_per_arm, default=1))) + 1)
+def _call(path: str, arguments: Mapping[str, Any]) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)(**arguments)
+
+
+def _beside(path: str, arguments: Mapping[str, Any]) -> Any:
+    """The function at `path` in a process beside the driver; its future."""
+    task = ray.remote(_call).options(num_cpus=0, max_retries=0, **on_this_node())
+    return task.remote(path, arguments)

@@ -8,18 +8,19 @@ what it held goes back to the queue, and no other node notices.
 import faulthandler
 import importlib
 import os
+import time
 import traceback
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
-import ray.train
-from ray.train.torch import TorchTrainer, get_device
 
 from cluster.broker import on_this_node
 from cluster.connect import NAMESPACE, ClusterError
+from cluster.demand import Demand
+from cluster.versions import Door
 
 # Trials and the broker need a sliver of a CPU on the nodes that the fleet fills.
 CPU_LEFT_PER_WORKER = 0.01
@@ -71,6 +72,10 @@ def plan_nodes(
     return planned
 
 
+def _worker_cpus(cpus: float) -> float:
+    return max(cpus - CPU_LEFT_PER_WORKER, CPU_LEFT_PER_WORKER)
+
+
 def serve(config: Mapping[str, Any]) -> None:
     """What every Train worker runs: take, compute, report, until the broker says stop.
 
@@ -78,6 +83,9 @@ def serve(config: Mapping[str, Any]) -> None:
     `function(payload, *, device, node, attempt, still_mine) -> report`; an exception that it lets
     out fails the item.
     """
+    import ray.train  # here, as the driver imports this module and needs neither it nor torch
+    from ray.train.torch import get_device
+
     module, _, name = config["execute"].partition(":")
     execute = getattr(importlib.import_module(module), name)
     broker = ray.get_actor(config["broker"], namespace=NAMESPACE)
@@ -148,10 +156,15 @@ class Supervisor:
         return f"{node.address}: {reason}"
 
     def _fit(self, node: Node, cpus: float, gpus: float) -> str:
-        resources = {"CPU": max(cpus - CPU_LEFT_PER_WORKER, CPU_LEFT_PER_WORKER)}
+        import ray.train
+        from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+        resources = {"CPU": _worker_cpus(cpus)}
         if gpus:
             resources["GPU"] = gpus
-        trainer = TorchTrainer(
+        # Not its child TorchTrainer: that one joins the workers in a process group, which none of
+        # them uses, and has this process and Train's controller import torch, one after the other.
+        trainer = DataParallelTrainer(
             serve,
             train_loop_config={**self._loop_config, "run": node.run},
             scaling_config=ray.train.ScalingConfig(
@@ -185,9 +198,9 @@ class Fleet:
         execute: import path of the function that carries out a payload.
         storage: a folder or URI that every node can reach, for Train's own bookkeeping.
         workers: at most so many in all; None takes every slot there is and comes to be.
-
-    Raises:
-        ClusterError: no node has room for a single worker.
+        checked: ids of the nodes whose versions are known to agree; others are asked first.
+        say: `say(text)` tells the user of a node that is not used, and of waiting for nodes.
+        patience_s: how long to wait for nodes to come where there is none.
     """
 
     def __init__(
@@ -200,6 +213,9 @@ class Fleet:
         cpus_per_worker: float,
         gpus_per_worker: float,
         storage: str,
+        checked: frozenset[str],
+        say: Callable[[str], None],
+        patience_s: float,
     ) -> None:
         self._broker = broker
         self._workers, self._cpus, self._gpus = workers, cpus_per_worker, gpus_per_worker
@@ -213,13 +229,11 @@ class Fleet:
         self._runs: dict[str, Any] = {}  # node id → future of its run
         self._reasons: list[str] = []
         self._started = 0
+        self._door, self._say = Door(checked), say
+        self._patience_s = patience_s
+        self._alone_since: float | None = None
+        self._demand = Demand(cpus=_worker_cpus(cpus_per_worker), gpus=gpus_per_worker)
         self.follow(ray.nodes())
-        if not self._nodes:
-            raise ClusterError(
-                f"no node has room for a worker of {cpus_per_worker:g} CPU and "
-                f"{gpus_per_worker:g} GPU; lower --cpus-per-worker or --gpus-per-worker, or add "
-                "nodes"
-            )
 
     @property
     def slots(self) -> int:
@@ -240,17 +254,61 @@ class Fleet:
             ray.cancel(self._runs.pop(identity))
             self._reasons.append(f"{node.address} left the cluster")
         fresh = [node for node in nodes if node["NodeID"] not in self._nodes]
-        left = None if self._workers is None else self._workers - self.slots
-        planned = plan_nodes(
-            fresh, workers=left, cpus_per_worker=self._cpus, gpus_per_worker=self._gpus
-        )
+        planned = self._room([node for node in fresh if self._may_use(node)])
         for node in planned:
             self._nodes[node.node_id] = named = replace(node, run=f"node{self._started}")
             self._started += 1
             self._runs[node.node_id] = self._supervisor.keep.remote(named, self._cpus, self._gpus)
         return bool(gone or planned)
 
-    def given_up(self) -> list[str] | None:
+    def _room(self, nodes: list[Mapping[str, Any]]) -> list[Node]:
+        left = None if self._workers is None else self._workers - self.slots
+        return plan_nodes(
+            nodes, workers=left, cpus_per_worker=self._cpus, gpus_per_worker=self._gpus
+        )
+
+    def _may_use(self, node: Mapping[str, Any]) -> bool:
+        if not self._room([node]):
+            return False
+        welcome, why_not = self._door.lets_in(node)
+        if why_not:
+            self._say(why_not)
+        return welcome
+
+    def want(self, slots: int) -> None:
+        """Ask the autoscaler, where there is one, for what is missing of so many slots."""
+        most = slots if self._workers is None else min(slots, self._workers)
+        self._demand.ask(most - self.slots)
+
+    def must_live(self) -> None:
+        """Nothing while a run is up, or while nodes may still come.
+
+        Raises:
+            ClusterError: every run ended, or no node came within `patience_s`.
+        """
+        reasons = self._given_up()
+        if reasons is None:
+            self._alone_since = None
+            return
+        if not self._started:
+            why = (
+                f"no node has room for a worker of {self._cpus:g} CPU and {self._gpus:g} GPU; "
+                "lower --cpus-per-worker or --gpus-per-worker, or add nodes"
+            )
+        else:
+            why = f"every worker is gone: {'; '.join(reasons)}; run the command again to resume"
+        now = time.monotonic()
+        if (
+            self._nodes
+            or now - (self._alone_since or now) > self._patience_s
+            or not self._patience_s
+        ):
+            raise ClusterError(why)
+        if self._alone_since is None:
+            self._alone_since = now
+            self._say(f"waiting up to {self._patience_s / 60:.0f} min for nodes to come: {why}")
+
+    def _given_up(self) -> list[str] | None:
         """Why each node was given up, once none is left; None while any is up."""
         ended, running = ray.wait(
             list(self._runs.values()), num_returns=len(self._runs), timeout=0

@@ -67,10 +67,17 @@ class WorkQueue:
         self._failed: dict[str, Mapping[str, Any]] = {}
         self._unmet: dict[str, set[str]] = {}
         self._dependents: dict[str, list[str]] = {}
+        self._expected: dict[str, int] = {}  # id → how many items will need it
         self._ready: list[tuple[int, float, int, str]] = []
         self._order = 0
         self._lease: dict[str, str] = {}  # worker → item
         self._incarnation: dict[str, str] = {}
+
+    def expect(self, items: Iterable[WorkItem]) -> None:
+        """These will be added later: what they need ranks as if they were there already."""
+        for item in items:
+            for need in item.needs:
+                self._expected[need] = self._expected.get(need, 0) + 1
 
     def add(self, items: Iterable[WorkItem]) -> int:
         """Queue `items`; returns how many were new."""
@@ -92,7 +99,7 @@ class WorkQueue:
     def _push(self, identity: str) -> None:
         item = self._items[identity]
         self._order += 1
-        rank = -len(self._dependents.get(identity, ()))
+        rank = -max(len(self._dependents.get(identity, ())), self._expected.get(identity, 0))
         heapq.heappush(self._ready, (rank, -item.cost_s, self._order, identity))
 
     def take(self, worker: str, incarnation: str) -> tuple[WorkItem, int] | None:

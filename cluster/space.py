@@ -71,6 +71,8 @@ class Problem:
         maximize: whether a higher objective is better.
         alpha: level of the stopping rule (`cluster.stopping`); 0 never stops.
         seed: of the samplers.
+        round: each group's proposals are made so many at a time, from finished rounds alone, so
+            that the search is the same for any number of workers; 0: from whatever is there.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Problem:
     maximize: bool
     alpha: float
     seed: int
+    round: int = 0
 
 
 def active(axis: Range | Choice, known: Point) -> bool:

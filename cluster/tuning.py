@@ -12,58 +12,24 @@ from typing import Any
 import ray
 import ray.tune
 from ray.tune.schedulers import FIFOScheduler
-from ray.tune.search import Searcher
+from ray.tune.search import ConcurrencyLimiter, Searcher
 
-from cluster.arms import BROKER_FIELD, OBJECTIVE, TRIAL_CPU
-from cluster.broker import on_this_node
 from cluster.campaign import Campaign, Work
 from cluster.connect import NAMESPACE
 from cluster.proposals import OPEN, Proposal
 from cluster.space import Problem
+from cluster.trials import (
+    BROKER_FIELD,
+    OBJECTIVE,
+    PROPOSAL_FIELD,
+    SEEDS_FIELD,
+    TRIAL_CPU,
+    ProposalTrial,
+    key_of,
+)
 
-PROPOSAL_FIELD = "proposal"
-SEEDS_FIELD = "seeds"
-
-
-def key_of(number: int) -> str:
-    """The broker's name for a proposal."""
-    return f"proposal {number}"
-
-
-class ProposalTrial(ray.tune.Trainable):
-    """One proposed arm: a step computes one seed. Reused from arm to arm."""
-
-    def setup(self, config: dict[str, Any]) -> None:
-        self._begin(config)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._begin(new_config)
-        return True
-
-    def _begin(self, config: dict[str, Any]) -> None:
-        self.broker = ray.get_actor(config[BROKER_FIELD], namespace=NAMESPACE)
-        self.key = key_of(config[PROPOSAL_FIELD])
-        self.seeds = list(config[SEEDS_FIELD])
-        self.position = 0
-
-    def step(self) -> dict[str, Any]:
-        """Queue the next seed's stages and cell, and wait for the cell."""
-        ray.get(self.broker.start_step.remote(self.key, self.position))
-        result = ray.get(self.broker.result_of_arm.remote(self.key, self.position))
-        seed = self.seeds[self.position]
-        self.position += 1
-        return {
-            "seed": seed,
-            "ok": result["status"] == "finished",
-            OBJECTIVE: result.get(OBJECTIVE),
-            "done": self.position >= len(self.seeds),
-        }
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing: a trial's state is the ledger."""
-
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        """Nothing to load."""
+NODES_LOST = 100  # under one trial, before its arm counts as failed
+MOST_ARMS = 1_000  # at once; Tune reads it once, `_AsFleetGrows` holds back what is too many
 
 
 class _Asking(Searcher):
@@ -73,10 +39,11 @@ class _Asking(Searcher):
         super().__init__(metric=OBJECTIVE, mode="max" if campaign.problem.maximize else "min")
         self._campaign, self._broker = campaign, broker
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         proposal = self._campaign.next()
+        self._say_what_is_left()
         if proposal is None:
-            return Searcher.FINISHED
+            return None if self._campaign.left else Searcher.FINISHED
         steps = self._campaign.work.steps(proposal)
         ray.get(
             self._broker.register_steps.remote(
@@ -88,7 +55,11 @@ class _Asking(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Nothing: `_Stopping` has told the campaign."""
+        """`_Stopping` has told the campaign already."""
+        self._say_what_is_left()
+
+    def _say_what_is_left(self) -> None:
+        self._broker.set_arms_left.remote(self._campaign.unfinished)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the search's state is the ledger."""
@@ -98,6 +69,22 @@ class _Asking(Searcher):
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles the searcher into tuner.pkl, which nobody reads
+
+
+class _AsFleetGrows(ConcurrencyLimiter):
+    """As many arms at once as the fleet can feed, while nodes come and go."""
+
+    def __init__(self, searcher: Searcher, broker: Any) -> None:
+        super().__init__(searcher, max_concurrent=MOST_ARMS)
+        self._broker = broker
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        # Seed by seed, an arm keeps one slot busy; one more bridges the gap between two seeds.
+        self.max_concurrent = ray.get(self._broker.slots.remote()) + 1
+        return super().suggest(trial_id)
+
+    def get_state(self) -> dict[str, Any]:
+        return {}
 
 
 class _Stopping(FIFOScheduler):
@@ -139,7 +126,6 @@ def run_search(
     problem: Problem,
     work: Work,
     broker_name: str,
-    max_concurrent: int,
     storage_path: str,
     database: Path | None,
 ) -> list[str]:
@@ -159,22 +145,18 @@ def run_search(
         trainable,
         param_space={BROKER_FIELD: broker_name},
         tune_config=ray.tune.TuneConfig(
-            search_alg=_Asking(campaign, broker),
+            search_alg=_AsFleetGrows(_Asking(campaign, broker), broker),
             scheduler=_Stopping(campaign),
             num_samples=campaign.left,
-            max_concurrent_trials=max_concurrent,
             reuse_actors=True,
         ),
-        run_config=ray.tune.RunConfig(name="search", storage_path=storage_path, verbose=0),
+        run_config=ray.tune.RunConfig(
+            name="search",
+            storage_path=storage_path,
+            verbose=0,
+            # A trial that went with its node starts again and hears what its arm has so far.
+            failure_config=ray.tune.FailureConfig(max_failures=NODES_LOST),
+        ),
     )
     results = tuner.fit()
     return [str(error).strip().splitlines()[-1] for error in results.errors]
-
-
-def start_search(**arguments: Any) -> Any:
-    """`run_search` in a process beside the driver; its future."""
-    return (
-        ray.remote(run_search)
-        .options(num_cpus=0, max_retries=0, **on_this_node())
-        .remote(**arguments)
-    )

@@ -1,8 +1,10 @@
 """Do all nodes run the same python, ray and torch? A cell's numbers depend on the last."""
 
 import platform
+import time
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -50,8 +52,26 @@ def compare(nodes: Sequence[Mapping[str, str]]) -> list[str]:
     return differences
 
 
-def collect() -> list[dict[str, str]]:
+def name_of(node: Mapping[str, Any]) -> str:
+    """A node as messages name it.
+
+    Args:
+        node: as `ray.nodes()` lists it.
+    """
+    return f"node {node['NodeManagerAddress']} ({node['NodeID'][:6]})"
+
+
+def ask(node_id: str) -> Any:
+    """The future of `versions_here` on that node."""
+    there = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    return ray.remote(versions_here).options(num_cpus=0, scheduling_strategy=there).remote()
+
+
+def collect(nodes: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """The versions on every alive node, this process's first.
+
+    Args:
+        nodes: as `ray.nodes()` lists them.
 
     A node that leaves meanwhile is not in it. A cluster of one node starts no task.
 
@@ -59,19 +79,8 @@ def collect() -> list[dict[str, str]]:
         ClusterError: a node does not answer within ANSWER_TIMEOUT_S.
     """
     here = ray.get_runtime_context().get_node_id()
-    names = {
-        node["NodeID"]: f"node {node['NodeManagerAddress']} ({node['NodeID'][:6]})"
-        for node in ray.nodes()
-        if node["Alive"]
-    }
-    task = ray.remote(versions_here)
-    asked = {
-        task.options(
-            num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
-        ).remote(): name
-        for node, name in names.items()
-        if node != here
-    }
+    names = {node["NodeID"]: name_of(node) for node in nodes if node["Alive"]}
+    asked = {ask(node): name for node, name in names.items() if node != here}
     found = [{"node": names[here], **versions_here()}]
     if not asked:
         return found
@@ -89,15 +98,62 @@ def collect() -> list[dict[str, str]]:
     return found
 
 
-def check_versions() -> None:
-    """Refuse a cluster whose nodes differ.
+def check_versions() -> frozenset[str]:
+    """Refuse a cluster whose nodes differ; returns the ids of those that were asked.
 
     Raises:
         ClusterError: names each node, the package and both versions.
     """
-    differences = compare(collect())
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    differences = compare(collect(nodes))
     if differences:
         raise ClusterError(
             "every node must run the same python, ray and torch, but "
             f"{'; '.join(differences)}. Install constraints.txt on every node, or stop those nodes"
         )
+    return frozenset(node["NodeID"] for node in nodes)
+
+
+class Door:
+    """Lets nodes into a running study once their versions agree; it never waits for an answer.
+
+    Args:
+        checked: ids of nodes that are known to agree.
+    """
+
+    def __init__(self, checked: frozenset[str]) -> None:
+        self._open = set(checked)
+        self._asked: dict[str, tuple[Any, float]] = {}  # node id → its answer, when it was asked
+        self._shut: set[str] = set()
+
+    def lets_in(self, node: Mapping[str, Any]) -> tuple[bool, str]:
+        """Whether the node may be used by now, and once a line that says why it may not.
+
+        Args:
+            node: as `ray.nodes()` lists it; alive.
+        """
+        identity = node["NodeID"]
+        if identity in self._open:
+            return True, ""
+        if identity in self._shut:
+            return False, ""
+        if identity not in self._asked:
+            self._asked[identity] = (ask(identity), time.monotonic())
+        answer, since = self._asked[identity]
+        if not ray.wait([answer], timeout=0)[0]:
+            if time.monotonic() - since < ANSWER_TIMEOUT_S:
+                return False, ""
+            self._shut.add(identity)
+            return False, f"{name_of(node)} is not used: it starts no process"
+        del self._asked[identity]
+        try:
+            theirs = {"node": "it", **ray.get(answer)}
+        except ray.exceptions.RayError:
+            return False, ""  # the node has left, or is asked again
+        differences = compare([{"node": "the driver", **versions_here()}, theirs])
+        if not differences:
+            self._open.add(identity)
+            return True, ""
+        self._shut.add(identity)
+        why = "; ".join(differences)
+        return False, f"{name_of(node)} is not used: {why}. Install constraints.txt there"

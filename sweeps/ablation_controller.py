@@ -12,8 +12,8 @@ The demo preset's 30 cells took 3 min 43 s on 2 cores without a GPU (2026-11-21)
 arms to be undecided at five seeds.
 """
 
-from analysis import figures, tables
-from sweeps.engine.cli import Reports, main
+from analysis import last_step
+from sweeps.engine.cli import main
 from sweeps.engine.study import Study
 
 STUDY = Study(
@@ -29,7 +29,5 @@ STUDY = Study(
     tables=("ye2020_t3_cervical_ablation_test",),
 )
 
-REPORTS = Reports(show=tables.print_tables, write=(tables.rebuild, figures.rebuild))
-
 if __name__ == "__main__":
-    main(STUDY, REPORTS, __doc__)
+    main(STUDY, last_step.run, __doc__)

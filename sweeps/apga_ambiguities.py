@@ -7,8 +7,8 @@ levels while the rest stay (`apga_core/README.md`, "Departures from the paper", 
     python sweeps/apga_ambiguities.py --plan   # what would be computed
 """
 
-from analysis import figures, tables
-from sweeps.engine.cli import Reports, main
+from analysis import last_step
+from sweeps.engine.cli import main
 from sweeps.engine.study import Study
 
 DEFAULT = {
@@ -57,4 +57,4 @@ STUDY = Study(
 )
 
 if __name__ == "__main__":
-    main(STUDY, Reports(show=tables.print_tables, write=(tables.rebuild, figures.rebuild)), __doc__)
+    main(STUDY, last_step.run, __doc__)

@@ -10,8 +10,8 @@ phase without any mask. `baseline` is the paper's DenseNet, trained once.
 All arms but `baseline` make the same number of classifier steps and validation scores.
 """
 
-from analysis import figures, tables
-from sweeps.engine.cli import Reports, main
+from analysis import last_step
+from sweeps.engine.cli import main
 from sweeps.engine.study import Study
 
 STUDY = Study(
@@ -38,4 +38,4 @@ STUDY = Study(
 )
 
 if __name__ == "__main__":
-    main(STUDY, Reports(show=tables.print_tables, write=(tables.rebuild, figures.rebuild)), __doc__)
+    main(STUDY, last_step.run, __doc__)

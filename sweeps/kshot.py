@@ -7,8 +7,8 @@ subsets are nested in k, stratified by class and spread over patients. k_shot=0 
     python sweeps/kshot.py --plan   # what would be computed
 """
 
-from analysis import figures, tables
-from sweeps.engine.cli import Reports, main
+from analysis import last_step
+from sweeps.engine.cli import main
 from sweeps.engine.study import Study
 
 STUDY = Study(
@@ -25,4 +25,4 @@ STUDY = Study(
 )
 
 if __name__ == "__main__":
-    main(STUDY, Reports(show=tables.print_tables, write=(tables.rebuild, figures.rebuild)), __doc__)
+    main(STUDY, last_step.run, __doc__)

@@ -10,8 +10,7 @@ proposals, its default first, and the winners are compared on seeds that the sea
     optuna-dashboard sqlite:///results/search_selection_tuning/optuna.db
 """
 
-from analysis import figures, tables
-from sweeps.engine.cli import Reports
+from analysis import last_step
 from sweeps.engine.search import Choice, Range, Search
 from sweeps.engine.search_cli import main
 
@@ -43,6 +42,4 @@ SEARCH = Search(
 )
 
 if __name__ == "__main__":
-    main(
-        SEARCH, Reports(show=tables.print_tables, write=(tables.rebuild, figures.rebuild)), __doc__
-    )
+    main(SEARCH, last_step.run, __doc__)

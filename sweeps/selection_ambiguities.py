@@ -8,8 +8,8 @@ is). `episode=batch` trains eight times as many classifiers as its neighbours.
     python sweeps/selection_ambiguities.py --plan   # what would be computed
 """
 
-from analysis import figures, tables
-from sweeps.engine.cli import Reports, main
+from analysis import last_step
+from sweeps.engine.cli import main
 from sweeps.engine.study import Study
 
 DEFAULT = {
@@ -22,6 +22,7 @@ DEFAULT = {
     "reward_statistic": "mean",
     "episode": "pass",
     "classifier_reset": "reset",
+    "final_selection": "drawn",
 }
 MOVES = (
     {"reward_smoothing": "reward"},
@@ -35,6 +36,8 @@ MOVES = (
     {"reward_statistic": "max"},
     {"episode": "batch"},
     {"classifier_reset": "warm"},
+    {"final_selection": "threshold"},
+    {"final_selection": "expected_count"},
 )
 ARMS = ({}, *MOVES)
 
@@ -52,4 +55,4 @@ STUDY = Study(
 )
 
 if __name__ == "__main__":
-    main(STUDY, Reports(show=tables.print_tables, write=(tables.rebuild, figures.rebuild)), __doc__)
+    main(STUDY, last_step.run, __doc__)

@@ -10,11 +10,11 @@ paper. 14 methods × 5 seeds of the demo preset take about 10 minutes on one CPU
     python sweeps/selection_methods.py                          # 16 images per class, mixed pool
     python sweeps/selection_methods.py --set k_shot=16,64 --set pool=natural,mixed
     python sweeps/selection_methods.py --set pool_label_noise=0.5      # half of the labels flipped
-    python sweeps/selection_methods.py --set pool=folder --set pool_path=FOLDER  # your own images
+    python sweeps/selection_methods.py --set pool=PATH                 # your own generator's images
 """
 
-from analysis import figures, tables
-from sweeps.engine.cli import Reports, main
+from analysis import last_step
+from sweeps.engine.cli import main
 from sweeps.engine.study import Study
 
 STUDY = Study(
@@ -46,4 +46,4 @@ STUDY = Study(
 )
 
 if __name__ == "__main__":
-    main(STUDY, Reports(show=tables.print_tables, write=(tables.rebuild, figures.rebuild)), __doc__)
+    main(STUDY, last_step.run, __doc__)

@@ -4,10 +4,8 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import typer
 from rich.console import Console
@@ -26,7 +24,7 @@ from sweeps.ledger.compact import compact
 from sweeps.ledger.files import Store
 from sweeps.ledger.lock import Lock
 from sweeps.ledger.progress import say_running
-from sweeps.ledger.read import quarantine_damaged, read_rows
+from sweeps.ledger.read import quarantine_damaged, read_table
 from sweeps.ledger.schema import LedgerError
 
 OK, USAGE, SOME_FAILED = 0, 2, 3
@@ -38,25 +36,19 @@ EXIT_CODES = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reports:
-    """The study's last step: what to make of the ledger once the cells are there.
+class LastStep(Protocol):
+    """What a study makes of its ledger once the cells are there (`analysis.last_step.run`)."""
 
-    Attributes:
-        show: `show(results_folder, console)` prints the tables.
-        write: functions of the results folder that write files and return their paths.
-    """
-
-    show: Callable[[str, Console], None]
-    write: tuple[Callable[[str], list[str]], ...]
+    def __call__(self, results: str, study: str, console: Console, *, quiet: bool) -> None:
+        """`results` is the folder or URI of all studies, `study` the name of this one."""
 
 
-def main(study: Study, reports: Reports, description: str) -> None:
+def main(study: Study, last_step: LastStep, description: str) -> None:
     """Parse the command line and run `study`; ends the process with a documented exit code."""
-    build_app(study, reports, description)()
+    build_app(study, last_step, description)()
 
 
-def build_app(study: Study, reports: Reports, description: str) -> typer.Typer:
+def build_app(study: Study, last_step: LastStep, description: str) -> typer.Typer:
     """The command line of `study`; `description` is the script's docstring."""
     app = typer.Typer(
         add_completion=False, rich_markup_mode="markdown", pretty_exceptions_show_locals=False
@@ -89,6 +81,7 @@ def build_app(study: Study, reports: Reports, description: str) -> typer.Typer:
         gpus_per_worker: options.GpusPerWorker = None,
         cpus_per_worker: options.CpusPerWorker = 1.0,
         deadline: options.Deadline = options.DEADLINE_S,
+        fuse: options.Fuse = 1,
         inline: options.Inline = False,
         quiet: options.Quiet = False,
     ) -> None:
@@ -106,12 +99,13 @@ def build_app(study: Study, reports: Reports, description: str) -> typer.Typer:
             gpus_per_worker=gpus_per_worker,
             deadline_s=deadline,
             inline=inline,
+            fuse=fuse,
         )
         code = run_study(
             study,
             request,
             where,
-            reports,
+            last_step,
             results=results,
             only_plan=plan,
             retry_failed=retry_failed,
@@ -132,7 +126,7 @@ def run_study(
     study: Study,
     request: Request,
     where: Where,
-    reports: Reports,
+    last_step: LastStep,
     *,
     results: str,
     only_plan: bool,
@@ -156,7 +150,7 @@ def run_study(
             return _run_locked(
                 plan,
                 where,
-                reports,
+                last_step,
                 results=results,
                 retry_failed=retry_failed,
                 quiet=quiet,
@@ -201,7 +195,7 @@ def _probe(results: str) -> None:
 def _run_locked(
     plan: Plan,
     where: Where,
-    reports: Reports,
+    last_step: LastStep,
     *,
     results: str,
     retry_failed: bool,
@@ -247,7 +241,7 @@ def _run_locked(
             shutil.rmtree(ledger.path("ray"), ignore_errors=True)
         compact(ledger)
     summary.wall_s = time.monotonic() - began
-    return _report(plan, summary, reports, ledger, quiet)
+    return _report(plan, summary, last_step, results=results, quiet=quiet)
 
 
 def _carry_out(
@@ -278,7 +272,9 @@ def _carry_out(
     )
     with display:
         if where.inline:
-            summary = run_inline(plan, results=results, token=token, display=display)
+            summary = run_inline(
+                plan, results=results, token=token, display=display, fuse=where.fuse
+            )
         else:
             say(f"Ray's log: {log}")
             from cluster.connect import ClusterError
@@ -293,22 +289,22 @@ def _carry_out(
     return summary
 
 
-def _report(plan: Plan, summary: Summary, reports: Reports, ledger: Store, quiet: bool) -> int:
+def _report(plan: Plan, summary: Summary, last_step: LastStep, *, results: str, quiet: bool) -> int:
+    ledger = Store(results).child(plan.study.name)
     console = Console()
-    folder = ledger.path("").rstrip("/") if ledger.local else ledger.root
-    if not quiet:
-        reports.show(folder, console)
-    written = [path for write in reports.write for path in write(folder)]
-    if written and not quiet:
-        console.print(f"tables and figures: {folder}", soft_wrap=True, style="dim")
+    last_step(results, plan.study.name, console, quiet=quiet)
     console.print(last_line(plan, summary, ledger), soft_wrap=True)
-    rows, _ = read_rows(ledger, "cells", set(plan.keys))
-    return OK if len(rows) == len(plan.keys) else SOME_FAILED
+    return OK if _committed(plan, ledger) == len(plan.keys) else SOME_FAILED
+
+
+def _committed(plan: Plan, ledger: Store) -> int:
+    """How many of the planned cells are there and can be read."""
+    table, _ = read_table(ledger, "cells", set(plan.keys), ["key"])
+    return table.num_rows
 
 
 def _count_line(plan: Plan, ledger: Store) -> str:
-    rows, _ = read_rows(ledger, "cells", set(plan.keys))
-    return f"{len(rows)} of {len(plan.keys)} cells are committed"
+    return f"{_committed(plan, ledger)} of {len(plan.keys)} cells are committed"
 
 
 def last_line(plan: Plan, summary: Summary, ledger: Store) -> str:
@@ -352,8 +348,8 @@ def describe(plan: Plan, results: str) -> str:
 
 def _estimate(plan: Plan, results: str) -> str:
     ledger = Store(results).child(plan.study.name)
-    rows, _ = read_rows(ledger, "cells", set(plan.done))
-    seconds = [row["wall_s"] for row in rows.values()]
+    table, _ = read_table(ledger, "cells", set(plan.done), ["wall_s"])
+    seconds = table["wall_s"].to_pylist()
     if not seconds:
         return "time: unknown until the first cells are there"
     stages = stage_store(results).store

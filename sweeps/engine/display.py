@@ -81,7 +81,7 @@ class Display:
         self.failed = 0
         self.stages, self.stages_done = stages, 0
         self.running: dict[str, str] = {}
-        self.cell_seconds: list[float] = []
+        self.cell_seconds = 0.0  # of the finished cells together
         self.slots = 1
         self.note = "starting"
         self._began = time.monotonic()
@@ -105,10 +105,10 @@ class Display:
     @property
     def eta_s(self) -> float | None:
         """Seconds left, from the mean of this run's cells; None before the first."""
-        if not self.cell_seconds:
+        if not self.finished:
             return None
         left = self.todo - self.finished - self.failed
-        return left * sum(self.cell_seconds) / len(self.cell_seconds) / self.slots
+        return left * self.cell_seconds / self.finished / max(1, self.slots)
 
     def _text(self) -> Text:
         width = 24
@@ -159,7 +159,7 @@ class Display:
         elif ok:
             self.done += 1
             self.finished += 1
-            self.cell_seconds.append(seconds)
+            self.cell_seconds += seconds
         else:
             self.failed += 1
         self._show()

@@ -1,29 +1,32 @@
 """What is missing: arms × seeds minus what the ledger holds, and the stages that needs."""
 
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from imaging_core import datasets
 from imaging_core.datasets import ImageDataset
 from imaging_core.fields import ConfigError
-from sweeps.engine.stages import StageStore, flatten
+from sweeps.engine.keys import CellKeys, StageKeys, StageTemplate
+from sweeps.engine.stages import StageStore
 from sweeps.engine.study import (
     Arm,
     Request,
     Study,
     apply,
-    config_dict,
     expand,
     parse_seeds,
     split_data,
 )
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import committed_keys, failed_keys
-from sweeps.ledger.schema import Manifest, PlannedCell, cell_key
+from sweeps.ledger.schema import Manifest, PlannedCell
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Cell:
     """Arm × seed: the unit that is computed, stored, retried and counted."""
 
@@ -33,7 +36,7 @@ class Cell:
     fingerprint: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StageWork:
     """One stage that is not stored yet: where its recipe comes from, and what it needs first."""
 
@@ -52,7 +55,7 @@ class Plan:
         todo: the cells to compute now.
         done, failed: keys that the ledger holds (failed ones are not in `todo` unless retried).
         stages: the missing stages that `todo` needs, needs first; `reused` counts stored ones.
-        needs: cell key → keys of its missing stages.
+        needs: the keys of a cell's missing stages.
     """
 
     study: Study
@@ -66,7 +69,7 @@ class Plan:
     failed: frozenset[str]
     stages: tuple[StageWork, ...]
     reused: int
-    needs: Mapping[str, tuple[str, ...]]
+    needs: Callable[[Cell], tuple[str, ...]]
 
     @property
     def keys(self) -> frozenset[str]:
@@ -75,7 +78,14 @@ class Plan:
 
     def todo_of(self, arm: Arm) -> list[Cell]:
         """The missing cells of one arm."""
-        return [cell for cell in self.todo if cell.arm is arm]
+        return self._todo_of.get(id(arm), [])
+
+    @cached_property
+    def _todo_of(self) -> dict[int, list[Cell]]:
+        found: dict[int, list[Cell]] = {}
+        for cell in self.todo:
+            found.setdefault(id(cell.arm), []).append(cell)
+        return found
 
 
 def stage_store(results: str) -> StageStore:
@@ -83,6 +93,19 @@ def stage_store(results: str) -> StageStore:
     return StageStore(Store(results).child("stages"))
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No garbage collection: it would go over every cell again and again, and all of them stay."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_uncollected()
 def make_plan(study: Study, request: Request, *, results: str, retry_failed: bool) -> Plan:
     """Validate everything, expand, and subtract what is there.
 
@@ -107,6 +130,7 @@ def make_plan(study: Study, request: Request, *, results: str, retry_failed: boo
     )
 
 
+@_uncollected()
 def plan_arms(
     study: Study,
     request: Request,
@@ -118,21 +142,17 @@ def plan_arms(
     retry_failed: bool,
 ) -> Plan:
     """The plan of arms that are known to be valid: what of them is there, and what is left."""
-    task = study.task
+    keys = CellKeys(study.task)
     cells = tuple(
-        Cell(
-            key=cell_key(task.name, task.version, config_dict(arm), seed, fingerprints[arm.data]),
-            arm=arm,
-            seed=seed,
-            fingerprint=fingerprints[arm.data],
-        )
+        Cell(key=key, arm=arm, seed=seed, fingerprint=fingerprints[arm.data])
         for arm in arms
-        for seed in seeds
+        for seed, key in zip(seeds, keys(arm.config, seeds, fingerprints[arm.data]), strict=True)
     )
     ledger = Store(results).child(study.name)
     planned = {cell.key for cell in cells}
-    done = frozenset(committed_keys(ledger) & planned)
-    failed = frozenset((failed_keys(ledger) & planned) - done)
+    committed = committed_keys(ledger)
+    done = frozenset(committed & planned)
+    failed = frozenset((failed_keys(ledger, committed) & planned) - done)
     skip = done if retry_failed else done | failed
     todo = tuple({cell.key: cell for cell in cells if cell.key not in skip}.values())
     stages, needs, reused = _missing_stages(study, todo, stage_store(results))
@@ -154,28 +174,36 @@ def plan_arms(
 
 def _missing_stages(
     study: Study, todo: tuple[Cell, ...], store: StageStore
-) -> tuple[tuple[StageWork, ...], dict[str, tuple[str, ...]], int]:
-    missing: dict[str, StageWork] = {}
-    stored: set[str] = set()
+) -> tuple[tuple[StageWork, ...], Callable[[Cell], tuple[str, ...]], int]:
+    of_data: dict[str, StageKeys] = {}
+    of_arm: dict[int, list[StageTemplate]] = {}
+    found: dict[str, tuple[Cell, StageTemplate]] = {}  # in order, with the first cell that needs it
     uses = 0
-    needs: dict[str, tuple[str, ...]] = {}
     for cell in todo:
-        flat = flatten(study.task, study.task.stages(cell.arm.config, cell.seed), cell.fingerprint)
-        uses += len(flat)
-        for key, (_, below) in flat.items():
-            if key in missing or key in stored:
-                continue
-            if store.has(key):
-                stored.add(key)
-            else:
-                missing[key] = StageWork(key=key, cell=cell, needs=below)
-        needs[cell.key] = tuple(key for key in flat if key in missing)
-    # A stored stage needs nothing any more.
-    work = tuple(
-        StageWork(key=w.key, cell=w.cell, needs=tuple(n for n in w.needs if n in missing))
-        for w in missing.values()
+        templates = of_arm.get(id(cell.arm))
+        if templates is None:
+            if cell.fingerprint not in of_data:
+                of_data[cell.fingerprint] = StageKeys(study.task, cell.fingerprint)
+            templates = of_data[cell.fingerprint](cell.arm.config, cell.seed)
+            of_arm[id(cell.arm)] = templates
+        uses += len(templates)
+        for template in templates:
+            key = template.key(cell.seed)
+            if key not in found:
+                found[key] = cell, template
+    there = store.which(found)
+
+    def missing(cell: Cell, templates: Sequence[StageTemplate]) -> tuple[str, ...]:
+        keys = dict.fromkeys([template.key(cell.seed) for template in templates])
+        return tuple([key for key in keys if key not in there])
+
+    stages = tuple(
+        # A stored stage needs nothing any more.
+        StageWork(key=key, cell=cell, needs=missing(cell, template.needs))
+        for key, (cell, template) in found.items()
+        if key not in there
     )
-    return work, needs, uses - len(missing)
+    return stages, lambda cell: missing(cell, of_arm[id(cell.arm)]), uses - len(stages)
 
 
 def manifest_of(plan: Plan, extra: Mapping[str, Any]) -> Manifest:

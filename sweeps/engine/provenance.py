@@ -1,5 +1,6 @@
 """Where a number comes from: commit, versions, host, device."""
 
+import os
 import platform
 import subprocess
 from functools import lru_cache
@@ -7,15 +8,19 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[2]
+COMMIT_VARIABLE = "MEDRL_COMMIT"
+"""Where code travels without its .git (a submitted job, an image): what
+`git describe --always --abbrev=40 --exclude='*' --dirty` said of the checkout it was taken from."""
+DIRTY = "-dirty"
 PACKAGES = ("numpy", "optuna", "pyarrow", "ray", "scikit-image", "scikit-learn", "torch")
 PACKAGES += ("torchvision", "torchmetrics")
 
 
 def _git(*arguments: str) -> str:
-    root = Path(__file__).resolve().parents[2]
     try:
         answer = subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10
+            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=10
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
@@ -24,7 +29,13 @@ def _git(*arguments: str) -> str:
 
 @lru_cache(maxsize=1)
 def source() -> dict[str, Any]:
-    """The commit of this checkout, and whether tracked files differ from it ("" outside git)."""
+    """The commit of this checkout, and whether tracked files differ from it.
+
+    Without a .git, what COMMIT_VARIABLE says, or "".
+    """
+    if not (ROOT / ".git").exists():  # git would find a repository that we only lie in
+        told = os.environ.get(COMMIT_VARIABLE, "")
+        return {"git_commit": told.removesuffix(DIRTY), "git_dirty": told.endswith(DIRTY)}
     return {
         "git_commit": _git("rev-parse", "HEAD"),
         "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),

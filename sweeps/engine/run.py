@@ -6,19 +6,24 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweeps.engine.display import Display
+from sweeps.engine.fused import group_items, grouped, identity, members, reports
 from sweeps.engine.plan import Cell, Plan, StageWork
 from sweeps.engine.provenance import source
 from sweeps.engine.study import Arm
 from sweeps.engine.work import EXECUTE, execute, lost_row, prepare_process, recipe, stage_recipe
+from sweeps.ledger.cells import read_table
 from sweeps.ledger.commit import commit_failure
 from sweeps.ledger.files import Store
-from sweeps.ledger.read import failed_keys, read_rows
+from sweeps.ledger.read import failed_keys, read_metric
+
+if TYPE_CHECKING:
+    from cluster.drive import Capacity
 
 MAX_ATTEMPTS = 3
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -41,6 +46,7 @@ class Where:
         workers: at most so many; None takes every slot.
         deadline_s: a cell or stage that runs longer is ended and counts as failed.
         inline: no Ray at all, in this process.
+        fuse: at most so many trainings are computed as one network.
     """
 
     address: str = "local"
@@ -49,6 +55,7 @@ class Where:
     gpus_per_worker: float | None = None
     deadline_s: float | None = None
     inline: bool = False
+    fuse: int = 1
 
 
 @dataclass(kw_only=True)
@@ -68,7 +75,8 @@ class Summary:
     @property
     def efficiency(self) -> float:
         """Compute seconds ÷ (slots × wall seconds), in [0, 1]."""
-        return self.compute_s / (self.slots * self.wall_s) if self.wall_s else 0.0
+        slot_seconds = self.slots * self.wall_s
+        return self.compute_s / slot_seconds if slot_seconds else 0.0
 
 
 @contextlib.contextmanager
@@ -127,59 +135,110 @@ class Recipes:
         return stage_recipe(self.cell(work.cell), work)
 
 
-def run_inline(plan: Plan, *, results: str, token: str, display: Display) -> Summary:
-    """Every missing stage and cell, one after the other, in this process."""
+def run_inline(plan: Plan, *, results: str, token: str, display: Display, fuse: int = 1) -> Summary:
+    """Every missing stage and cell, one after the other (or fused), in this process."""
     prepare_process()
     summary = Summary(slots=1, where="in this process")
     recipes = Recipes(plan, results=results, token=token)
-    work = [(w.key, "stage", recipes.stage(w)) for w in plan.stages]
-    work += [(c.key, c.arm.label, recipes.cell(c)) for c in plan.todo]
+    labels = {c.key: c.arm.label for c in plan.todo}
+    work = grouped([recipes.stage(w) for w in plan.stages], fuse)
+    work += grouped([recipes.cell(c) for c in plan.todo], fuse)
     with interruptible():
-        for identity, label, payload in work:
-            is_stage = payload["kind"] == "stage"
-            display.started(identity, label if not is_stage else identity.rpartition("-")[0])
-            began, ok = time.monotonic(), True
+        for payload in work:
+            keys = [identity(recipe) for recipe in members(payload)]
+            is_stage = keys[0] not in labels
+            for key in keys:
+                display.started(key, labels.get(key) or key.rpartition("-")[0])
+            began, report = time.monotonic(), {"ok": False}
             try:
-                execute(payload, device="cpu", node="inline", attempt=1)
+                report = {"ok": True} | execute(payload, device="cpu", node="inline", attempt=1)
             except Exception:
                 if is_stage:  # in a debugger's hands, not turned into many failed cells
                     raise
-                ok = False
             seconds = time.monotonic() - began
             summary.compute_s += seconds
-            count(summary, is_stage=is_stage, ok=ok)
-            display.over(identity, stage=is_stage, ok=ok, seconds=seconds)
+            for key, own in reports(payload, report):
+                share = seconds / len(keys)
+                over(summary, display, key, is_stage=is_stage, ok=own["ok"], seconds=share)
     return summary
 
 
-def count(summary: Summary, *, is_stage: bool, ok: bool) -> None:
+def over(
+    summary: Summary, display: Display, key: str, *, is_stage: bool, ok: bool, seconds: float
+) -> None:
+    """A stage or a cell has come to its end: counted and shown."""
     if is_stage:
         summary.stages_computed += ok
     elif ok:
         summary.cells += 1
     else:
         summary.failed += 1
+    display.over(key, stage=is_stage, ok=ok, seconds=seconds)
+
+
+def lost(summary: Summary, display: Display, key: str) -> None:
+    """Its worker died; it is in the queue again."""
+    summary.repeated += 1
+    display.lost(key)
+
+
+def capacity(where: Where) -> "Capacity":
+    """What of the cluster `where` asks for."""
+    from cluster.drive import Capacity
+
+    return Capacity(
+        workers=where.workers,
+        cpus_per_worker=where.cpus_per_worker,
+        gpus_per_worker=where.gpus_per_worker,
+        max_attempts=MAX_ATTEMPTS,
+    )
+
+
+def scratch(ledger: Store) -> str:
+    """Where Ray keeps its books of this study: a cache that nothing reads again."""
+    return ledger.path("ray") if ledger.local else f"{ledger.root}/ray"
+
+
+def database(ledger: Store) -> Path | None:
+    """Where the view for optuna-dashboard is; None on an object store."""
+    return Path(ledger.path("optuna.db")) if ledger.local else None
 
 
 def _objective_of_finished(plan: Plan, ledger: Store) -> list[tuple[Mapping[str, Any], float]]:
     """Arms that miss nothing, with the mean objective that the ledger holds for them."""
-    rows, _ = read_rows(ledger, "cells", set(plan.done))
-    finished = []
-    for arm in plan.arms:
-        if plan.todo_of(arm):
-            continue
-        values = [
-            rows[cell.key]["metrics"][plan.study.objective]
-            for cell in plan.cells
-            if cell.arm is arm and cell.key in rows
-        ]
-        if values:
-            finished.append((arm.levels, sum(values) / len(values)))
-    return finished
+    found = read_metric(ledger, set(plan.done), plan.study.objective)
+    values: dict[int, list[float]] = {id(arm): [] for arm in plan.arms}
+    for cell in plan.cells:
+        if cell.key in found:
+            values[id(cell.arm)].append(found[cell.key])
+    for cell in plan.todo:
+        values[id(cell.arm)].clear()
+    return [(a.levels, sum(v) / len(v)) for a in plan.arms if (v := values[id(a)])]
+
+
+def expected_seconds(plan: Plan, ledger: Store) -> dict[str, float]:
+    """Arm's label → seconds of a cell of it, so that the longest go first: of one committed cell.
+
+    Arms that have none get the mean of the others, and all get 0 where none has any.
+    """
+    sample: dict[str, str] = {}
+    for cell in plan.cells:
+        if cell.key in plan.done:
+            sample.setdefault(cell.arm.label, cell.key)
+    table, _ = read_table(ledger, "cells", set(sample.values()), ["arm", "wall_s"])
+    seconds = dict(zip(table["arm"].to_pylist(), table["wall_s"].to_pylist(), strict=True))
+    usual = sum(seconds.values()) / len(seconds) if seconds else 0.0
+    return {arm.label: seconds.get(arm.label, usual) for arm in plan.arms}
 
 
 def run_on_cluster(
-    plan: Plan, *, results: str, token: str, where: Where, display: Display, say: Any
+    plan: Plan,
+    *,
+    results: str,
+    token: str,
+    where: Where,
+    display: Display,
+    say: Callable[[str], None],
 ) -> Summary:
     """Every missing stage and cell on the fleet; one Tune trial per arm.
 
@@ -190,22 +249,32 @@ def run_on_cluster(
         Interrupted: Ctrl+C or SIGTERM; what was committed stays.
         cluster.connect.ClusterError: no cluster as asked for, or the whole fleet is gone.
     """
+    with joined(where, say) as (stays, note):
+        summary = _serve_plan(
+            plan, results=results, token=token, where=where, display=display, say=say, stays=stays
+        )
+        summary.where = note
+    return summary
+
+
+@contextlib.contextmanager
+def joined(where: Where, say: Callable[[str], None]) -> Iterator[tuple[bool, str]]:
+    """The cluster that `where` names, joined; a signal interrupts the block.
+
+    Yields:
+        whether the cluster is there before and after us, and what we joined, in words.
+
+    Raises:
+        Interrupted: Ctrl+C or SIGTERM.
+        cluster.connect.ClusterError: no cluster as asked for.
+    """
     from cluster.connect import connect
 
     local = where.address == "local"
     with connect(where.address, runtime_env=None if local else runtime_env()) as connection:
         say(connection.note)
         with interruptible():
-            summary = _serve_plan(
-                plan,
-                results=results,
-                token=token,
-                where=where,
-                display=display,
-                tidy=not connection.started,
-            )
-            summary.where = connection.note
-    return summary
+            yield not connection.started, connection.note
 
 
 def runtime_env() -> dict[str, Any]:
@@ -224,9 +293,16 @@ def runtime_env() -> dict[str, Any]:
 
 
 def _serve_plan(
-    plan: Plan, *, results: str, token: str, where: Where, display: Display, tidy: bool
+    plan: Plan,
+    *,
+    results: str,
+    token: str,
+    where: Where,
+    display: Display,
+    say: Callable[[str], None],
+    stays: bool,
 ) -> Summary:
-    from cluster.drive import Capacity, Load, drive
+    from cluster.drive import Load, drive
     from cluster.queue import Event, WorkItem
 
     recipes = Recipes(plan, results=results, token=token)
@@ -234,14 +310,16 @@ def _serve_plan(
     payloads = {cell.key: recipes.cell(cell) for cell in plan.todo}
     labels = {cell.key: cell.arm.label for cell in plan.todo}
     summary = Summary()
+    expected = expected_seconds(plan, ledger)
 
     def items_of(arm: Arm) -> list[WorkItem]:
         return [
             WorkItem(
                 id=cell.key,
                 payload=payloads[cell.key],
-                needs=plan.needs[cell.key],
+                needs=plan.needs(cell),
                 arm=arm.label,
+                cost_s=expected[arm.label],
                 deadline_s=where.deadline_s,
             )
             for cell in plan.todo_of(arm)
@@ -251,47 +329,56 @@ def _serve_plan(
         summary.slots = display.slots = slots
 
     def on_event(event: Event) -> None:
-        is_stage = event.item not in labels
-        if event.kind == "started":
-            display.started(event.item, labels.get(event.item) or event.item.rpartition("-")[0])
-        elif event.kind == "lost":
-            summary.repeated += 1
-            display.lost(event.item)
-        else:
-            ok = event.kind == "finished"
-            seconds = float(event.report.get("wall_s", 0.0))
-            summary.compute_s += seconds
-            count(summary, is_stage=is_stage, ok=ok)
-            display.over(event.item, stage=is_stage, ok=ok, seconds=seconds)
-            if not ok and not is_stage and event.item not in failed_keys(ledger):
-                commit_failure(ledger, lost_row(payloads[event.item], event.report, event.attempt))
+        for key, report in reports(payload_of[event.item], event.report):
+            is_stage = key not in labels
+            if event.kind == "started":
+                display.started(key, labels.get(key) or key.rpartition("-")[0])
+            elif event.kind == "lost":
+                lost(summary, display, key)
+            else:
+                ok = event.kind == "finished" and report.get("ok", True)
+                seconds = float(report.get("wall_s", 0.0))
+                summary.compute_s += seconds
+                over(summary, display, key, is_stage=is_stage, ok=ok, seconds=seconds)
+                # Of a group whose worker died some cells may be there.
+                there = is_stage or ledger.exists(f"cells/{key}.parquet")
+                if not ok and not there and key not in failed_keys(ledger):
+                    commit_failure(ledger, lost_row(payloads[key], report, event.attempt))
 
+    renamed: dict[str, str] = {}
+    stages = group_items(
+        [
+            WorkItem(
+                id=w.key,
+                payload=recipes.stage(w),
+                needs=w.needs,
+                deadline_s=where.deadline_s,
+            )
+            for w in plan.stages
+        ],
+        where.fuse,
+        renamed,
+    )
+    arms = [
+        (arm.levels, group_items(items, where.fuse, renamed))
+        for arm in sorted(plan.arms, key=lambda arm: -expected[arm.label])
+        if (items := items_of(arm))
+    ]
+    payload_of = {i.id: i.payload for i in [*stages, *(i for _, items in arms for i in items)]}
     drive(
         Load(
             study=plan.study.name,
             execute=EXECUTE,
             levels={name: list(levels) for name, levels in plan.study.factors.items()},
-            shared=[
-                WorkItem(
-                    id=w.key,
-                    payload=recipes.stage(w),
-                    needs=w.needs,
-                    deadline_s=where.deadline_s,
-                )
-                for w in plan.stages
-            ],
-            arms=[(arm.levels, items) for arm in plan.arms if (items := items_of(arm))],
+            shared=stages,
+            arms=arms,
             finished=_objective_of_finished(plan, ledger),
-            scratch=ledger.path("ray") if ledger.local else f"{ledger.root}/ray",
-            database=Path(ledger.path("optuna.db")) if ledger.local else None,
+            scratch=scratch(ledger),
+            database=database(ledger),
         ),
-        Capacity(
-            workers=where.workers,
-            cpus_per_worker=where.cpus_per_worker,
-            gpus_per_worker=where.gpus_per_worker,
-            max_attempts=MAX_ATTEMPTS,
-        ),
-        tidy=tidy,
+        capacity(where),
+        stays=stays,
+        say=say,
         on_slots=on_slots,
         on_event=on_event,
         on_tick=display.refresh,

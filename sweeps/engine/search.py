@@ -122,7 +122,12 @@ def parse_tuning_seeds(text: str | None, default: int) -> tuple[int, ...]:
 
 
 def prepare(
-    search: Search, request: Request, *, trials: int | None, tuning_seeds: str | None
+    search: Search,
+    request: Request,
+    *,
+    trials: int | None,
+    tuning_seeds: str | None,
+    rounds_of: int = 0,
 ) -> Tuning:
     """Apply the command line and check everything.
 
@@ -167,6 +172,7 @@ def prepare(
         maximize=_direction(search),
         alpha=search.alpha,
         seed=search.sampler_seed,
+        round=rounds_of,
     )
     _check_size(problem)
     return Tuning(
@@ -257,6 +263,8 @@ def _direction(search: Search) -> bool:
 def _check_size(problem: Problem) -> None:
     if problem.trials < 1:
         raise ConfigError(f"--trials must be at least 1, got {problem.trials}")
+    if problem.round < 0:
+        raise ConfigError(f"--rounds-of must be at least 0, got {problem.round}")
     for group, fields in problem.groups.items():
         every = points(problem.space, fields)
         size = None if every is None else sum(1 for _ in every)

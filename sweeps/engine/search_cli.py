@@ -7,15 +7,15 @@ import typer
 from imaging_core.datasets import DataError
 from imaging_core.fields import ConfigError
 from sweeps.engine import options
-from sweeps.engine.cli import EXIT_CODES, Reports, absolute, refuse
+from sweeps.engine.cli import EXIT_CODES, LastStep, absolute, refuse
 from sweeps.engine.run import Where
 from sweeps.engine.search import Range, Search, prepare
 from sweeps.engine.study import Request
 
 
-def main(search: Search, reports: Reports, description: str) -> None:
+def main(search: Search, last_step: LastStep, description: str) -> None:
     """Parse the command line and run `search`; ends the process with a documented exit code."""
-    build_app(search, reports, description)()
+    build_app(search, last_step, description)()
 
 
 def describe_space(search: Search) -> str:
@@ -32,7 +32,7 @@ def describe_space(search: Search) -> str:
     return "\n\n".join(lines)
 
 
-def build_app(search: Search, reports: Reports, description: str) -> typer.Typer:
+def build_app(search: Search, last_step: LastStep, description: str) -> typer.Typer:
     """The command line of `search`; `description` is the script's docstring."""
     app = typer.Typer(
         add_completion=False, rich_markup_mode="markdown", pretty_exceptions_show_locals=False
@@ -57,6 +57,13 @@ def build_app(search: Search, reports: Reports, description: str) -> typer.Typer
                 f"--seeds. Default: {search.tuning_seeds}.",
             ),
         ] = None,
+        rounds_of: Annotated[
+            int,
+            typer.Option(
+                help="Propose so many at a time per compared level, from finished rounds alone: "
+                "the same search for any number of workers. 0: from whatever is there."
+            ),
+        ] = 0,
         address: options.Address = "local",
         data: Annotated[str | None, options.data_option(search.data)] = None,
         preset: Annotated[
@@ -100,7 +107,9 @@ def build_app(search: Search, reports: Reports, description: str) -> typer.Typer
             if protocol not in ("held-out", "paper"):
                 raise ConfigError(f'protocol must be one of held-out, paper, got "{protocol}"')
             root = absolute(results)
-            tuning = prepare(search, request, trials=trials, tuning_seeds=tuning_seeds)
+            tuning = prepare(
+                search, request, trials=trials, tuning_seeds=tuning_seeds, rounds_of=rounds_of
+            )
         except (ConfigError, DataError) as error:
             raise typer.Exit(refuse(str(error))) from None
         # Optuna is imported here, after everything that can be refused.
@@ -109,7 +118,7 @@ def build_app(search: Search, reports: Reports, description: str) -> typer.Typer
         code = run_search(
             tuning,
             where,
-            reports,
+            last_step,
             results=root,
             only_plan=plan,
             retry_failed=retry_failed,

@@ -12,17 +12,16 @@ from sweeps.engine.cli import (
     OK,
     SOME_FAILED,
     TELL_EVERY_S,
-    Reports,
+    LastStep,
     refuse,
     resume_command,
     run_study,
 )
 from sweeps.engine.display import Display, chatter_to
 from sweeps.engine.provenance import source
-from sweeps.engine.run import Interrupted, Where
+from sweeps.engine.run import Interrupted, Where, database
 from sweeps.engine.search import Tuning, reporting_study
 from sweeps.engine.search_run import (
-    database,
     search_inline,
     search_on_cluster,
     winners,
@@ -39,7 +38,7 @@ from sweeps.ledger.schema import LedgerError
 def run_search(
     tuning: Tuning,
     where: Where,
-    reports: Reports,
+    last_step: LastStep,
     *,
     results: str,
     only_plan: bool,
@@ -105,7 +104,7 @@ def run_search(
         study,
         request,
         where,
-        reports,
+        last_step,
         results=results,
         only_plan=False,
         retry_failed=retry_failed,
@@ -122,7 +121,7 @@ def _tune(work: TuningWork, where: Where, *, quiet: bool) -> None:
     """
     problem, ledger = work.tuning.problem, work.store
     # Rebuilds the view too, so that a run that was killed at its very end leaves none running.
-    campaign = Campaign(problem, work, database=database(work))
+    campaign = Campaign(problem, work, database=database(work.store))
     if not campaign.left:
         return
     known = campaign.proposals

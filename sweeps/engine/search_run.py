@@ -5,7 +5,6 @@ import io
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from cluster.campaign import Campaign
@@ -13,12 +12,15 @@ from cluster.proposals import COMPLETE, Proposal, best_of, importances
 from sweeps.engine.display import Display
 from sweeps.engine.plan import stage_store
 from sweeps.engine.run import (
-    MAX_ATTEMPTS,
     Summary,
     Where,
-    count,
+    capacity,
+    database,
     interruptible,
-    runtime_env,
+    joined,
+    lost,
+    over,
+    scratch,
 )
 from sweeps.engine.search import Tuning
 from sweeps.engine.search_work import TuningWork
@@ -28,11 +30,6 @@ from sweeps.ledger.files import Store
 from sweeps.ledger.read import failed_keys
 
 STAGE = "stage"
-
-
-def database(work: TuningWork) -> Path | None:
-    """Where the view for optuna-dashboard is; None on an object store."""
-    return Path(work.store.path("optuna.db")) if work.store.local else None
 
 
 def search_inline(campaign: Campaign, work: TuningWork, display: Display) -> Summary:
@@ -63,8 +60,8 @@ def _compute(
                     raise
             seconds = time.monotonic() - began
             summary.compute_s += seconds
-            count(summary, is_stage=is_stage, ok=report is not None)
-            display.over(item.id, stage=is_stage, ok=report is not None, seconds=seconds)
+            ok = report is not None
+            over(summary, display, item.id, is_stage=is_stage, ok=ok, seconds=seconds)
         if report is None:
             campaign.fail(proposal)
             return
@@ -85,19 +82,21 @@ def search_on_cluster(
         Interrupted: Ctrl+C or SIGTERM; what was committed stays.
         cluster.connect.ClusterError: no cluster as asked for, or the whole fleet is gone.
     """
-    from cluster.connect import connect
-
-    local = where.address == "local"
-    with connect(where.address, runtime_env=None if local else runtime_env()) as connection:
-        say(connection.note)
-        with interruptible():
-            summary = _serve(work, where=where, display=display, tidy=not connection.started)
-            summary.where = connection.note
+    with joined(where, say) as (stays, note):
+        summary = _serve(work, where=where, display=display, say=say, stays=stays)
+        summary.where = note
     return summary
 
 
-def _serve(work: TuningWork, *, where: Where, display: Display, tidy: bool) -> Summary:
-    from cluster.drive import Capacity, Load, drive
+def _serve(
+    work: TuningWork,
+    *,
+    where: Where,
+    display: Display,
+    say: Callable[[str], None],
+    stays: bool,
+) -> Summary:
+    from cluster.drive import Load, drive
     from cluster.queue import Event
 
     summary, ledger = Summary(), work.store
@@ -110,14 +109,12 @@ def _serve(work: TuningWork, *, where: Where, display: Display, tidy: bool) -> S
         if event.kind == "started":
             display.started(event.item, event.arm or event.item.rpartition("-")[0])
         elif event.kind == "lost":
-            summary.repeated += 1
-            display.lost(event.item)
+            lost(summary, display, event.item)
         else:
             ok = event.kind == "finished"
             seconds = float(event.report.get("wall_s", 0.0))
             summary.compute_s += seconds
-            count(summary, is_stage=is_stage, ok=ok)
-            display.over(event.item, stage=is_stage, ok=ok, seconds=seconds)
+            over(summary, display, event.item, is_stage=is_stage, ok=ok, seconds=seconds)
             if not ok and not is_stage and event.item not in failed_keys(ledger):
                 payload = work.payload(event.item)
                 commit_failure(ledger, lost_row(payload, event.report, event.attempt))
@@ -130,17 +127,13 @@ def _serve(work: TuningWork, *, where: Where, display: Display, tidy: bool) -> S
             shared=[],
             arms=[],
             finished=[],
-            scratch=ledger.path("ray") if ledger.local else f"{ledger.root}/ray",
-            database=database(work),
+            scratch=scratch(ledger),
+            database=database(ledger),
             search=(work.tuning.problem, work),
         ),
-        Capacity(
-            workers=where.workers,
-            cpus_per_worker=where.cpus_per_worker,
-            gpus_per_worker=where.gpus_per_worker,
-            max_attempts=MAX_ATTEMPTS,
-        ),
-        tidy=tidy,
+        capacity(where),
+        stays=stays,
+        say=say,
         on_slots=on_slots,
         on_event=on_event,
         on_tick=display.refresh,

@@ -6,9 +6,9 @@
       cells/, failures/, …                  as in every ledger
       optuna.db                             a view, rebuilt at each start
 
-`<space>` is a hash of all that gives a proposal its meaning: another preset, dataset, range or
-set of compared levels starts another sequence. Seeds and the number of trials are not in it:
-raising them only adds.
+`<space>` is a hash of all that gives a proposal its meaning: another preset, dataset, range, set of
+compared levels or size of a round starts another sequence. Seeds and the number of trials are not
+in it: raising them only adds.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from sweeps.engine.study import Arm
 from sweeps.ledger.commit import write_manifest
 from sweeps.ledger.files import Store
 from sweeps.ledger.lock import must_hold
-from sweeps.ledger.read import read_manifest, read_rows
+from sweeps.ledger.read import read_manifest, read_metric
 from sweeps.ledger.schema import Manifest, PlannedCell, canonical
 
 TRIAL = "trial"
@@ -68,6 +68,7 @@ class TuningWork:
             "data": tuning.fingerprint,
             "objective": tuning.search.objective,
             "seed": problem.seed,
+            **({"round": problem.round} if problem.round else {}),
         }
         digest = hashlib.sha256(canonical(identity).encode()).hexdigest()
         return f"proposals/{digest[:12]}"
@@ -84,14 +85,14 @@ class TuningWork:
         plan = self.plan(proposals)
         values = self._values(plan)
         stopped = {n[:-13] for n in self.store.names(self.folder, ".stopped.json")}
+        with_failures = {id(cell.arm) for cell in plan.cells if cell.key in plan.failed}
         for proposal, arm in zip(proposals, plan.arms, strict=True):
             proposal.values = values[arm.label]
-            failed = any(cell.arm is arm and cell.key in plan.failed for cell in plan.cells)
             if len(proposal.values) == len(self.tuning.problem.seeds):
                 proposal.state = COMPLETE
             elif _leaf(proposal.number) in stopped:
                 proposal.state = STOPPED
-            elif failed and not self.retry_failed:
+            elif id(arm) in with_failures and not self.retry_failed:
                 proposal.state = FAILED
         return proposals
 
@@ -101,12 +102,11 @@ class TuningWork:
         return self._values(plan)[plan.arms[0].label]
 
     def _values(self, plan: Plan) -> dict[str, dict[int, float]]:
-        rows, _ = read_rows(self.store, "cells", set(plan.done))
+        values = read_metric(self.store, set(plan.done), self.tuning.search.objective)
         found: dict[str, dict[int, float]] = {arm.label: {} for arm in plan.arms}
         for cell in plan.cells:
-            if cell.key in rows:
-                value = rows[cell.key]["metrics"][self.tuning.search.objective]
-                found[cell.arm.label][cell.seed] = value
+            if cell.key in values:
+                found[cell.arm.label][cell.seed] = values[cell.key]
         return found
 
     def record(self, proposal: Proposal) -> None:
@@ -218,13 +218,13 @@ class TuningWork:
                     needs=stages[key].needs,
                     deadline_s=self.deadline_s,
                 )
-                for key in plan.needs[cell.key]
+                for key in plan.needs(cell)
             ]
             items.append(
                 WorkItem(
                     id=cell.key,
                     payload=recipes.cell(cell),
-                    needs=plan.needs[cell.key],
+                    needs=plan.needs(cell),
                     arm=cell.arm.label,
                     deadline_s=self.deadline_s,
                 )

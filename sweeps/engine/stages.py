@@ -9,21 +9,23 @@ import fcntl
 import hashlib
 import json
 import os
-import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from imaging_core.datasets import ImageDataset
+from imaging_core.rendezvous import spent, widest
 from imaging_core.task import Arrays, Stage, Task, load_function
 from sweeps.ledger.files import Store
 from sweeps.ledger.schema import canonical
 
 CACHED_STAGES = 16
+ASK_EACH = 32
+"""Up to so many stages are looked up one by one; for more, the folder is listed."""
 
 
 def stage_key(task: Task, stage: Stage, data_fingerprint: str) -> str:
@@ -65,10 +67,18 @@ class StageStore:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._memory: OrderedDict[str, Arrays] = OrderedDict()
+        self._fused: dict[str, int] = {}
+        self._held: frozenset[str] = frozenset()
 
     def has(self, key: str) -> bool:
         """Whether the stage is stored, whole."""
         return self.store.exists(f"{key}.json")
+
+    def which(self, keys: Collection[str]) -> set[str]:
+        """Those of `keys` that are stored, whole."""
+        if len(keys) <= ASK_EACH:
+            return {key for key in keys if self.has(key)}
+        return {name.removesuffix(".json") for name in self.store.names("", ".json")} & set(keys)
 
     def load(self, key: str) -> Arrays | None:
         """The arrays, or None where they are missing or their checksum does not match."""
@@ -86,7 +96,14 @@ class StageStore:
             self.store.delete(f"{key}.json")
             self.store.move(f"{key}.safetensors", f"quarantine/{key}.safetensors")
             return None
+        self._fused[key] = stated.get("fused", 1)
         return self._remember(key, load(content))
+
+    def fused(self, key: str) -> int:
+        """How many trainings were one network while the stage, or one that it needs, was computed;
+        1: none, or it has not been loaded here.
+        """
+        return self._fused.get(key, 1)
 
     def _remember(self, key: str, arrays: Arrays) -> Arrays:
         self._memory[key] = arrays
@@ -94,12 +111,16 @@ class StageStore:
             self._memory.popitem(last=False)
         return arrays
 
-    def save(self, key: str, arrays: Arrays, seconds: float) -> None:
+    def save(self, key: str, arrays: Arrays, seconds: float, fused: int = 1) -> None:
         """Store the arrays; the checksum goes last, and its presence means the stage is whole."""
         from safetensors.numpy import save
 
-        content = save({name: np.ascontiguousarray(a) for name, a in arrays.items()})
+        # Not ascontiguousarray, which makes an array of one of a scalar.
+        content = save({name: np.asarray(a, order="C") for name, a in arrays.items()})
         stated = {"sha256": hashlib.sha256(content).hexdigest(), "seconds": seconds}
+        if fused > 1:
+            stated["fused"] = fused
+        self._fused[key] = fused
         self.store.write(f"{key}.safetensors", content)
         self.store.write(f"{key}.json", json.dumps(stated).encode())
         self._remember(key, arrays)
@@ -107,6 +128,9 @@ class StageStore:
     @contextmanager
     def _single_flight(self, key: str) -> Iterator[None]:
         """Nobody else on this machine computes `key` meanwhile; freed by the kernel on death."""
+        if key in self._held:
+            yield
+            return
         if not self.store.local:
             yield  # on an object store the queue alone keeps a stage single-flight
             return
@@ -118,6 +142,21 @@ class StageStore:
             yield
         finally:
             os.close(handle)
+
+    @contextmanager
+    def hold(self, keys: Iterable[str]) -> Iterator[None]:
+        """Nobody else on this machine computes any of `keys` while the block runs and may obtain
+        them; in one order everywhere, so that two holders never wait for each other.
+        """
+        keys = sorted(set(keys))
+        with ExitStack() as stack:
+            for key in keys:
+                stack.enter_context(self._single_flight(key))
+            self._held = frozenset(keys)
+            try:
+                yield
+            finally:
+                self._held = frozenset()
 
     def obtain(
         self,
@@ -145,10 +184,12 @@ class StageStore:
             arrays = self.load(key)
             if arrays is not None:
                 return arrays, False
-            began = time.monotonic()
+            began, _ = spent()
             compute = load_function(stage.compute)
             arrays = compute(stage.inputs, data, needs, device=device, progress=progress)
-            self.save(key, arrays, time.monotonic() - began)
+            below = (stage_key(task, need, data.fingerprint) for need in stage.needs.values())
+            fused = max([widest(), *(self.fused(need) for need in below)])
+            self.save(key, arrays, spent()[0] - began, fused)
         return arrays, True
 
 

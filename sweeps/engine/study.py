@@ -4,6 +4,7 @@ import importlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from imaging_core.fields import (
@@ -67,13 +68,18 @@ class Arm:
     config: Any
     data: str
 
-    @property
+    @cached_property
     def text_levels(self) -> dict[str, str]:
         return {name: str(level) for name, level in self.levels.items()}
 
-    @property
+    @cached_property
     def label(self) -> str:
         return arm_label(self.text_levels)
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """The configuration as JSON values, without the seed; every recipe of the arm holds it."""
+        return as_dict(self.config)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +192,7 @@ def expand(study: Study, shared: Mapping[str, Any], data: str) -> list[Arm]:
         ):
             continue
         fields = {n: level for n, level in levels.items() if n not in (DATA, SETTING)}
-        bundle = study.bundles.get(arm_label(levels), {})
+        bundle = study.bundles.get(arm_label(levels), {}) if study.bundles else {}
         config = build(study.task.config, {**shared, **fields, **bundle})
         arms.append(Arm(levels=levels, config=config, data=str(levels.get(DATA, data))))
     return arms
@@ -207,8 +213,3 @@ def describe_factors(study: Study) -> Sequence[str]:
         rest = f" (also: {', '.join(more)})" if more else ""
         lines.append(f"{name}: {', '.join(map(str, levels))}{rest}")
     return lines
-
-
-def config_dict(arm: Arm) -> dict[str, Any]:
-    """The arm's configuration as JSON values, without the seed."""
-    return as_dict(arm.config)

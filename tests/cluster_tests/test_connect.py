@@ -6,7 +6,6 @@ import time
 import pytest
 
 from cluster.connect import ClusterError, find_cluster, reachable, speak_as_asked
-from cluster.drive import concurrency
 from cluster.fleet import plan_nodes
 
 
@@ -84,14 +83,6 @@ def test_a_fraction_of_a_gpu_makes_several_slots():
 
 def test_a_node_without_room_gets_no_worker():
     assert workers_of([node("a", CPU=2)], cpus_per_worker=4, gpus_per_worker=1) == {}
-
-
-@pytest.mark.parametrize(
-    ("slots", "cells", "expected"),
-    [(2, [5, 5], 2), (64, [5] * 60, 14), (8, [1] * 60, 9), (1, [], 2)],
-)
-def test_enough_arms_run_at_once_to_fill_every_slot(slots, cells, expected):
-    assert concurrency(slots, cells) == expected
 
 
 def test_a_cluster_that_asks_for_a_token_this_machine_lacks_is_refused(tmp_path, monkeypatch):

@@ -11,6 +11,8 @@ from studies import ROOT
 from sweeps.engine.run import runtime_env
 from sweeps.ledger.read import read_ledger
 
+COMMIT = "0123456789abcdef0123456789abcdef01234567-dirty"
+
 
 def test_code_that_a_job_has_sent_is_not_sent_again(monkeypatch):
     assert runtime_env()["working_dir"] == str(ROOT)
@@ -23,7 +25,7 @@ def test_code_that_a_job_has_sent_is_not_sent_again(monkeypatch):
 
 def submit(head: Head, *command: object) -> str:
     """The output of a finished job; a head that has just started may refuse it for a while."""
-    variables = json.dumps({"env_vars": {"PYTHONPATH": "tests/support"}})
+    variables = json.dumps({"env_vars": {"PYTHONPATH": "tests/support", "MEDRL_COMMIT": COMMIT}})
     submission = ["ray", "job", "submit", "--address", head.dashboard, "--working-dir", "."]
     submission += ["--runtime-env-json", variables, "--", *map(str, command)]
     deadline = time.monotonic() + 90
@@ -46,4 +48,7 @@ def test_a_submitted_study_runs_to_its_end(tmp_path):
         out = submit(head, *study, "--set", "pooling=8", "--results", tmp_path)
     assert "3 of 3 cells are committed" in out
     assert "joined the Ray cluster at" in out
-    assert read_ledger(str(tmp_path / "toy")).cells["status"].tolist() == ["ok"] * 3
+    cells = read_ledger(str(tmp_path / "toy")).cells
+    assert cells["status"].tolist() == ["ok"] * 3
+    assert cells["git_commit"].tolist() == [COMMIT.removesuffix("-dirty")] * 3
+    assert cells["git_dirty"].tolist() == [True] * 3

@@ -1,5 +1,6 @@
 """Proposals without an engine: a toy objective, a ledger in a list, an interruption anywhere."""
 
+import random
 import sqlite3
 
 import pytest
@@ -129,21 +130,21 @@ def test_an_axis_is_there_only_where_its_condition_is_met():
         assert isinstance(point.get("depth", 1), int)
 
 
-@pytest.mark.parametrize("every", [4, 13])
-def test_killed_anywhere_and_run_again_it_is_the_undisturbed_search(every, tmp_path):
-    undisturbed = Book()
-    undisturbed.run(problem())
+@pytest.mark.parametrize(("every", "size"), [(4, 0), (13, 3)])
+def test_killed_anywhere_and_run_again_it_is_the_undisturbed_search(every, size, tmp_path):
+    undisturbed, asked = Book(), problem(round=size)
+    undisturbed.run(asked)
     book, kills = Book(), 0
     while True:
         book.left = every
         try:
-            book.run(problem())
+            book.run(asked)
             break
         except Stopped:
             kills += 1
     assert kills > 3
     book.left = None
-    book.run(problem(), tmp_path / "optuna.db")
+    book.run(asked, tmp_path / "optuna.db")
     assert book.recorded == undisturbed.recorded
     assert book.cells == undisturbed.cells
     assert book.stops == undisturbed.stops
@@ -152,6 +153,43 @@ def test_killed_anywhere_and_run_again_it_is_the_undisturbed_search(every, tmp_p
         "COMPLETE": 14 - len(book.stops),
         "PRUNED": len(book.stops),
     }
+
+
+def with_workers(asked: Problem, workers: int, chance: random.Random) -> dict[str, list]:
+    """The search with so many arms at once, whose seeds end in a random order; group → its arms."""
+    book = Book()
+    campaign = Campaign(asked, book, database=None)
+    running: list[tuple[Proposal, list[int]]] = []
+    while campaign.left or running:
+        while len(running) < workers and (proposal := campaign.next()) is not None:
+            running.append((proposal, [seed for seed, _ in book.steps(proposal)]))
+        proposal, seeds = running.pop(chance.randrange(len(running)))
+        seed = seeds.pop(0)
+        if campaign.report(proposal, seed, objective(proposal.point, seed)):
+            running.append((proposal, seeds))
+    return {
+        group: [(p.point, p.state, p.values) for p in campaign.proposals if p.group == group]
+        for group in asked.groups
+    }
+
+
+def test_in_rounds_the_search_is_the_same_for_any_number_of_workers():
+    asked = problem(trials=14, round=4)
+    alone = with_workers(asked, 1, random.Random(0))
+    assert {state for arms in alone.values() for _, state, _ in arms} == {COMPLETE, STOPPED}
+    for workers in (2, 3, 9):
+        assert with_workers(asked, workers, random.Random(workers)) == alone
+    free = problem(trials=14)
+    assert with_workers(free, 9, random.Random(9)) != with_workers(free, 1, random.Random(0))
+
+
+def test_in_rounds_more_trials_go_on_where_fewer_ended():
+    book, longer = Book(), Book()
+    book.run(problem(trials=6, round=4))
+    book.run(problem(trials=11, round=4))
+    longer.run(problem(trials=11, round=4))
+    assert sorted(book.recorded[12:]) == sorted(longer.recorded[12:])
+    assert book.stops.keys() == longer.stops.keys()
 
 
 def test_more_trials_go_on_where_fewer_ended():

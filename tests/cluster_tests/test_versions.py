@@ -70,7 +70,7 @@ def test_every_node_of_a_cluster_is_asked(monkeypatch):
     try:
         cluster.add_node(num_cpus=1)
         ray.init(address=cluster.address, log_to_driver=False)
-        found = versions.collect()
+        found = versions.collect(ray.nodes())
         assert len({node["node"] for node in found}) == 2
         assert [node["torch"] for node in found] == [versions_here()["torch"]] * 2
         check_versions()

@@ -89,6 +89,7 @@ def test_a_damaged_cell_is_named_and_computed_again(toy, results):
     assert (results / "toy" / "quarantine" / victim.name).exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_stage_is_computed_again(toy, results):
     toy("--inline", "--seeds", "1")
     stage = next((results / "stages").glob("toy-pixels-*.safetensors"))

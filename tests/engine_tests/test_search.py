@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import toy_search
-from studies import ROOT, SUPPORT, command, elsewhere, study_environment
+from studies import ROOT, SUPPORT, command, elsewhere, step_of, study_environment
 from typer.testing import CliRunner
 
 from analysis.tables import study_tables
@@ -24,7 +24,7 @@ SCRIPT = SUPPORT / "toy_search.py"
 
 
 def here(script, *arguments: object):
-    app = build_app(script.SEARCH, script.REPORTS, script.__doc__)
+    app = build_app(script.SEARCH, step_of(script), script.__doc__)
     result = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200"})
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -183,6 +183,7 @@ REFUSALS = {
         ["--set", "ridge=2,3"],
         "the default ridge=1.0 is proposed first and must be in the search's space (2.0, 3.0)",
     ),
+    "a round below none": (["--rounds-of", "-1"], "--rounds-of must be at least 0, got -1"),
     "no trials": (["--trials", "0"], "--trials must be at least 1, got 0"),
     "space too small": (
         ["--set", "ridge=1,2", "--set", "pooling=16", "--trials", "3"],

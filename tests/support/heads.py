@@ -1,5 +1,6 @@
 """A Ray head that somebody else started: a process of its own, stopped alone."""
 
+import json
 import os
 import shutil
 import signal
@@ -16,6 +17,15 @@ from studies import study_environment
 
 START_TIMEOUT_S = 120.0
 STARTED = "Ray runtime started"
+HEAD_NODE = "f" * 51 + "00000"  # the id by which Ray's fake cloud knows the head
+HEAD_TYPE = "ray.head.default"
+IDLE_MINUTES = 0.1
+COMMANDS = (
+    *("cluster_synced_files", "initialization_commands", "setup_commands"),
+    *("head_setup_commands", "worker_setup_commands"),
+    *("head_start_ray_commands", "worker_start_ray_commands"),
+)
+"""Must be in an autoscaler file of Ray's; processes of this machine need none of them."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +71,52 @@ def _wait_until_gone(folder: Path) -> None:
         os.kill(process, signal.SIGKILL)
 
 
+def _fake_cloud(folder: Path, port: int, nodes: int) -> tuple[Path, dict[str, str]]:
+    """Ray's own autoscaler on nodes that are processes of this machine: its file, and variables."""
+    config = {
+        "cluster_name": folder.name,
+        "max_workers": nodes,
+        "idle_timeout_minutes": IDLE_MINUTES,
+        "upscaling_speed": 10.0,
+        "provider": {
+            # By its class: Ray's wheel lacks the file of defaults that "fake_multinode" reads.
+            "type": "external",
+            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+            "gcs_address": f"127.0.0.1:{port}",
+            "head_node_id": HEAD_NODE,
+            "launch_multiple": True,
+        },
+        "available_node_types": {
+            HEAD_TYPE: {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+            "worker": {
+                "resources": {"CPU": 1},
+                "node_config": {},
+                "min_workers": 0,
+                "max_workers": nodes,
+            },
+        },
+        "head_node_type": HEAD_TYPE,
+        "auth": {},
+        "file_mounts": {},
+        **{name: [] for name in COMMANDS},
+    }
+    path = folder / "autoscaler.yaml"
+    path.write_text(json.dumps(config))
+    return path, {
+        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+        "RAY_FAKE_CLUSTER": "1",
+        "RAY_enable_autoscaler_v2": "1",
+        "RAY_CLOUD_INSTANCE_ID": HEAD_NODE,
+        "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_NODE,
+    }
+
+
 @contextmanager
-def ray_head(*, cpus: int, dashboard: bool = False) -> Iterator[Head]:
+def ray_head(*, cpus: int, dashboard: bool = False, grows_to: int = 0) -> Iterator[Head]:
     """A head on free ports, with a folder of its own; gone at the end, and no other Ray with it.
+
+    Args:
+        grows_to: an autoscaler adds up to so many nodes of one CPU each, and takes idle ones away.
 
     Never `ray stop`: it would stop every Ray of this machine, a running study included.
     """
@@ -79,11 +132,16 @@ def ray_head(*, cpus: int, dashboard: bool = False) -> Iterator[Head]:
     options = ["--head", "--block", f"--port={port}", f"--num-cpus={cpus}", "--disable-usage-stats"]
     options += [f"--dashboard-agent-listen-port={agent}", f"--include-dashboard={dashboard}"]
     options += [f"--dashboard-port={web}", "--dashboard-host=127.0.0.1"]
+    started_with = environment
+    if grows_to:
+        path, variables = _fake_cloud(temporary, port, grows_to)
+        options.append(f"--autoscaling-config={path}")
+        started_with = environment | variables
     log = temporary / "head.log"
     with log.open("w") as output:
         head = subprocess.Popen(
             [binaries / "ray", "start", *options],
-            env=environment,
+            env=started_with,
             stdout=output,
             stderr=subprocess.STDOUT,
         )

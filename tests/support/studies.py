@@ -10,7 +10,7 @@ from types import ModuleType
 
 from typer.testing import CliRunner
 
-from sweeps.engine.cli import build_app
+from sweeps.engine.cli import LastStep, build_app
 
 ROOT = Path(__file__).resolve().parents[2]
 SUPPORT = ROOT / "tests" / "support"
@@ -39,10 +39,15 @@ def study_environment(**extra: str) -> dict[str, str]:
     }
 
 
+def step_of(script: ModuleType) -> LastStep:
+    """The script's last step: the toys have one of their own."""
+    return getattr(script.last_step, "run", script.last_step)
+
+
 def here(script: ModuleType, *arguments: object) -> Answer:
-    """The command line of a study script (a module with STUDY and REPORTS), in this process."""
+    """The command line of a study script (a module with STUDY and last_step), in this process."""
     began = time.monotonic()
-    app = build_app(script.STUDY, script.REPORTS, script.__doc__)
+    app = build_app(script.STUDY, step_of(script), script.__doc__)
     result = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200"})
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception

@@ -3,7 +3,6 @@
 python tests/support/toy_search.py --inline
 """
 
-from sweeps.engine.cli import Reports
 from sweeps.engine.search import Range, Search
 from sweeps.engine.search_cli import main
 
@@ -23,11 +22,9 @@ SEARCH = Search(
 )
 
 
-def show(root, console) -> None:
-    """Print nothing: these tests read the ledger."""
+def last_step(results, study, console, *, quiet) -> None:
+    """No last step: these tests read the ledger."""
 
-
-REPORTS = Reports(show=show, write=())
 
 if __name__ == "__main__":
-    main(SEARCH, REPORTS, __doc__)
+    main(SEARCH, last_step, __doc__)

@@ -3,7 +3,7 @@
 python tests/support/toy_study.py --seeds 2
 """
 
-from sweeps.engine.cli import Reports, main
+from sweeps.engine.cli import main
 from sweeps.engine.study import Study
 
 STUDY = Study(
@@ -18,11 +18,9 @@ STUDY = Study(
 )
 
 
-def show(root, console) -> None:
-    """Print nothing: these tests read the ledger."""
+def last_step(results, study, console, *, quiet) -> None:
+    """No last step: these tests read the ledger."""
 
-
-REPORTS = Reports(show=show, write=())
 
 if __name__ == "__main__":
-    main(STUDY, REPORTS, __doc__)
+    main(STUDY, last_step, __doc__)

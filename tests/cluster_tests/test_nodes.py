@@ -1,0 +1,53 @@
+"""Nodes that come and go by themselves: an autoscaler that starts from none."""
+
+import subprocess
+import sys
+
+import pytest
+from heads import Head, ray_head
+from studies import ROOT, command
+
+from sweeps.ledger.read import read_ledger
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
+
+# Prints how many nodes beside the head are up, once there is none or the time is over.
+COUNT = """
+import sys, time, ray
+ray.init(address=sys.argv[1], log_to_driver=False)
+deadline = time.monotonic() + 90
+while (up := sum(n["Alive"] for n in ray.nodes()) - 1) and time.monotonic() < deadline:
+    time.sleep(0.5)
+print(up)
+"""
+
+
+def nodes_left(head: Head) -> int:
+    """Nodes beside the head, a minute and a half from now at the latest."""
+    answer = subprocess.run(
+        [sys.executable, "-c", COUNT, head.address],
+        env=head.environment,
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+    assert answer.returncode == 0, answer.stderr
+    return int(answer.stdout.split()[-1])
+
+
+def test_a_cluster_without_nodes_grows_for_a_study_and_shrinks_after_it(tmp_path):
+    with ray_head(cpus=0, grows_to=2) as head:
+        answer = subprocess.run(
+            command("--results", tmp_path, "--set", "wait_s=3", "--address", head.address),
+            cwd=ROOT,
+            env=head.environment,
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        assert nodes_left(head) == 0
+    assert "waiting up to 20 min for nodes to come: no node has room" in answer.stdout
+    rows = read_ledger(str(tmp_path / "toy")).cells
+    assert rows["status"].tolist() == ["ok"] * 12
+    assert rows["node"].nunique() == 2

@@ -1,0 +1,47 @@
+"""What a run keeps in memory does not grow with the cells that it has finished."""
+
+import gc
+import io
+import tracemalloc
+from dataclasses import replace
+
+import toy_study
+from rich.console import Console
+
+from sweeps.engine.display import Display
+from sweeps.engine.plan import make_plan
+from sweeps.engine.run import run_inline
+from sweeps.engine.study import Request
+from sweeps.ledger.files import Store
+from sweeps.ledger.lock import Lock
+
+WARM = 10  # cells
+BYTES_PER_CELL = 1000  # what pyarrow keeps fits; a row, predictions or arrays would not
+
+
+def test_memory_is_flat_in_the_number_of_finished_cells(tmp_path):
+    ridges = tuple(0.1 + i / 100 for i in range(6))
+    study = replace(toy_study.STUDY, factors={"ridge": ridges}, baseline={})
+    plan = make_plan(study, Request(seeds="5"), results=str(tmp_path), retry_failed=False)
+    held = []
+
+    class Watched(Display):
+        def over(self, *args, **named) -> None:
+            super().over(*args, **named)
+            if self.finished == WARM:  # imports and caches are there
+                tracemalloc.start()
+            elif self.finished == len(plan.todo):
+                gc.collect()
+                held.append(tracemalloc.get_traced_memory()[0])
+
+    display = Watched(
+        Console(file=io.StringIO()), total=len(plan.keys), committed=0, todo=len(plan.todo),
+        stages=len(plan.stages), quiet=True, tell=lambda slots, started: None, tell_every_s=60.0,
+    )  # fmt: skip
+    with Lock(Store(tmp_path).child(study.name)) as lock:
+        try:
+            run_inline(plan, results=str(tmp_path), token=lock.token, display=display)
+        finally:
+            tracemalloc.stop()
+    growth = held[0] / (len(plan.todo) - WARM)
+    assert growth < BYTES_PER_CELL, f"{growth:.0f} bytes a cell"
