@@ -1,47 +1,86 @@
-"""Planning and resuming a large study: arms × seeds, minus what the ledger holds."""
+"""Planning and resuming 100,000 cells: arms × seeds, minus what the ledger holds."""
 
 import math
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import replace
 
+import numpy as np
+import pyarrow as pa
+from bench_ledger_read import finished_rows
 from timing import Figure
 
 from sweeps.ablation_controller import STUDY
-from sweeps.engine.plan import make_plan
-from sweeps.engine.study import Request
+from sweeps.engine.plan import Plan, make_plan, manifest_of
+from sweeps.engine.study import Request, Study
+from sweeps.ledger.cells import quarantine_damaged, write_compact
+from sweeps.ledger.compact import BATCH
 from sweeps.ledger.files import Store
-from sweeps.ledger.read import committed_keys
+from sweeps.ledger.schema import CELL_SCHEMA
 
-CELLS = 6_000
+CELLS = 100_000
+RUNS = 5
 
 
-def figures() -> list[Figure]:
-    """6 arms × 1,000 seeds planned; 6,000 committed cells found by their names."""
-    found = []
-    with tempfile.TemporaryDirectory() as results:
-        request = Request(seeds=str(CELLS // 6))
-        seconds = []
-        for _ in range(5):
-            began = time.process_time()
-            plan = make_plan(STUDY, request, results=results, retry_failed=False)
-            seconds.append(time.process_time() - began)
-        found.append(_alone(f"planning {CELLS:,} cells", seconds, "2 s for 100,000"))
-        store = Store(results).child("controller_ablation")
-        folder = store.path("cells")
-        store.write("cells/.folder", b"")
-        for cell in plan.cells:
-            open(f"{folder}/{cell.key}.parquet", "wb").close()
-        seconds = []
-        for _ in range(5):
-            began = time.process_time()
-            assert len(committed_keys(store)) == CELLS
-            seconds.append(time.process_time() - began)
-        found.append(_alone(f"finding {CELLS:,} committed cells", seconds, "5 s for 100,000"))
+def wide(arms: int) -> Study:
+    """The controller ablation with learning rates for a third factor: `arms` different arms."""
+    factors = {
+        "controller": ("gru", "transformer"),
+        "policy_gradient": ("reinforce", "ppo"),
+        "learning_rate": tuple(1e-5 * (1 + i / 1000) for i in range(arms // 4)),
+    }
+    return replace(STUDY, factors=factors, baseline={})
+
+
+def plan(arms: int, results: str) -> Plan:
+    """All CELLS cells of `wide(arms)`."""
+    request = Request(seeds=str(CELLS // arms))
+    found = make_plan(wide(arms), request, results=results, retry_failed=False)
+    assert len(found.keys) == CELLS
     return found
 
 
-def _alone(what: str, seconds: list[float], limit: str) -> Figure:
+def figures() -> list[Figure]:
+    """Two shapes of 100,000 cells planned; the same, committed, in files of their own and not."""
+    found = []
+    with tempfile.TemporaryDirectory() as results:
+        for arms in (1_000, 20_000):
+            what = f"planning {arms:,} arms × {CELLS // arms} seeds, none there"
+            found.append(_alone(what, lambda arms=arms: plan(arms, results), "≤ 2"))
+    with tempfile.TemporaryDirectory() as results:
+        store = Store(results).child(STUDY.name)
+        cells = manifest_of(plan(1_000, results), {}).cells
+        store.write("cells/.folder", b"")
+        for cell in cells:
+            open(store.path(f"cells/{cell.key}.parquet"), "wb").close()
+        what = f"resuming: what of {CELLS:,} committed cells is missing, a file each"
+        found.append(_alone(what, lambda: _resume(results), "≤ 5"))
+    with tempfile.TemporaryDirectory() as results:
+        store, rng = Store(results).child(STUDY.name), np.random.default_rng(0)
+        for first in range(0, CELLS, BATCH):
+            rows = finished_rows(cells[first : first + BATCH], rng)
+            write_compact(store, pa.Table.from_pylist(rows, schema=CELL_SCHEMA))
+        what = f"the same, compacted, and the check that {CELLS:,} cells are undamaged"
+        found.append(_alone(what, lambda: _resume(results, check=True), "≤ 5"))
+    return found
+
+
+def _resume(results: str, *, check: bool = False) -> None:
+    left = plan(1_000, results)
+    assert not left.todo
+    if check:
+        assert not quarantine_damaged(Store(results).child(STUDY.name), set(left.done))
+
+
+def _alone(what: str, call: Callable[[], object], limit: str) -> Figure:
+    call()
+    seconds = []
+    for _ in range(RUNS):
+        began = time.process_time()
+        call()
+        seconds.append(time.process_time() - began)
     return Figure(
         what=what,
         ours_s=statistics.median(seconds),

@@ -1,62 +1,158 @@
-"""A reward's classifier training against a plain loop with a DataLoader, same batches and steps."""
+"""One reward of the demo preset against the same training written as a plain PyTorch loop.
 
+The rivals train `torch.nn`'s own layers with torch's default AdamW and OneCycleLR and score the
+validation images after every epoch: once as such loops are commonly written (a Dataset that
+standardises an image when it is asked for, DataLoaders), once with everything standardised
+beforehand and resident, batches taken by index. The third figure is the floor: the forward and
+backward passes of the same batches, and forward passes of the validation images where the reward
+reads their score.
+"""
+
+import copy
+import math
+
+import numpy as np
 import torch
 from timing import Figure, paired
+from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
 from imaging_core.classifiers import build_classifier
 from imaging_core.datasets import load
-from imaging_core.fitting import FitConfig, fit, standardise
-from imaging_core.seeding import torch_generator
+from imaging_core.datasets.base import Split
+from imaging_core.fitting import epochs_read, last_epochs_reward
+from imaging_core.seeding import numpy_generator, torch_generator
+from imaging_core.splits import k_shot, k_shot_index
+from selection_core.config import PRESETS, SelectionConfig
+from selection_core.controller_selection import reward_fit
+from selection_core.environment import ClassifierReward
+from selection_core.stages import labelled
 
-EPOCHS, BATCH = 5, 64
+
+class Patches(Dataset):
+    """Labelled images, standardised one at a time."""
+
+    def __init__(self, part: Split, mean: np.ndarray, std: np.ndarray) -> None:
+        self.part = part
+        self.mean = torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1)
+        self.std = torch.tensor(std, dtype=torch.float32).view(-1, 1, 1)
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image = torch.from_numpy(self.part.images[index]).float() / 255
+        return (image - self.mean) / self.std, int(self.part.labels[index])
+
+
+def plain(network: nn.Module) -> nn.Module:
+    """A copy whose convolutions are torch's own."""
+    copied = copy.deepcopy(network)
+    for layer in copied.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.__class__ = nn.Conv2d
+    return copied
 
 
 def figures() -> list[Figure]:
-    """One reward: 160 images, five epochs, scored on 256 images after each."""
+    """32 real images, half of 256 candidates, 20 steps of 32, 256 validation images."""
     torch.set_num_threads(1)
+    config = SelectionConfig(**PRESETS["demo"])
+    how = reward_fit(config)
     data = load("ihc-colon")
-    mean, std = data.train.mean_std
-    images = standardise(data.train.images[:160], mean, std, "cpu")
-    labels = torch.as_tensor(data.train.labels[:160])
-    seen = standardise(data.validation.images[:256], mean, std, "cpu")
-    truth = torch.as_tensor(data.validation.labels[:256])
-    config = FitConfig(
-        epochs=EPOCHS, batch_size=BATCH, learning_rate=2e-3, optimiser="adamw",
-        schedule="constant", weight_decay=0.0, patience=0, min_steps=0, augment="none",
+    part = k_shot(data.train, config.k_shot, 0)
+    watched = data.validation.take(k_shot_index(data.validation, config.validation_per_class, 0))
+    pool = data.train.take(k_shot_index(data.train, config.pool_per_class, 1))
+    keep = numpy_generator(0, "benchmark").permutation(len(pool)) < len(pool) // 2
+    initial = build_classifier(
+        config.reward_classifier, channels=data.channels, classes=len(data.classes),
+        size=data.size, generator=torch_generator(0, "reward/weights"),
     )  # fmt: skip
-
-    def model() -> torch.nn.Module:
-        return build_classifier(
-            "tiny-resnet", channels=1, classes=2, size=(32, 32), generator=torch_generator(0, "m")
-        )
+    for layer in initial.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = config.reward_norm_momentum
+    real, candidates, validation = (labelled(x, part, "cpu") for x in (part, pool, watched))
+    environment = ClassifierReward(
+        initial, real=real, pool=candidates, validation=validation, fit_config=how,
+        statistic=config.reward_statistic, metric=config.reward_metric, seed=0,
+    )  # fmt: skip
+    torchs_own = plain(initial)
+    count = len(part) + int(keep.sum())
+    per_epoch = math.ceil(count / how.batch_size)
+    epochs = max(how.epochs, math.ceil(how.min_steps / per_epoch))
 
     def ours() -> None:
-        fit(
-            model(), images, labels, config=config, generator=torch_generator(0, "order"),
-            validation=(seen, truth), keep_best=False,
-        )  # fmt: skip
+        environment.reward(keep)
 
-    def plain() -> None:
-        network = model()
-        optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=0.0)
-        loader = DataLoader(
-            TensorDataset(images, labels), batch_size=BATCH, shuffle=True,
-            generator=torch_generator(0, "order"),
-        )  # fmt: skip
-        scoring = DataLoader(TensorDataset(seen, truth), batch_size=BATCH)
-        for _ in range(EPOCHS):
-            network.train()
-            for x, y in loader:
+    def loop(batches, scoring) -> None:
+        """`batches()` and `scoring()`: (images, labels) of one epoch, one after the other."""
+        model = copy.deepcopy(torchs_own)
+        optimiser = torch.optim.AdamW(
+            model.parameters(), lr=how.learning_rate, weight_decay=how.weight_decay
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, how.learning_rate, total_steps=epochs * per_epoch, cycle_momentum=False
+        )
+        scores = []
+        for _ in range(epochs):
+            model.train()
+            for x, y in batches():
                 optimiser.zero_grad()
-                loss = functional.cross_entropy(network(x), y)
-                loss.backward()
+                functional.cross_entropy(model(x), y).backward()
                 optimiser.step()
-                loss.item()
-            network.eval()
+                schedule.step()
+            model.eval()
             with torch.no_grad():
-                sum((network(x).argmax(1) == y).sum().item() for x, y in scoring)
+                right = sum((model(x).argmax(1) == y).sum().item() for x, y in scoring())
+            scores.append(right / len(watched))
+        last_epochs_reward(tuple(scores), config.reward_statistic)
 
-    what = "one reward training (tiny-resnet, 160 images, 5 epochs) against a DataLoader loop"
-    return [paired(what, ours, plain, limit="≥ 2")]
+    def with_loaders() -> None:
+        chosen = Subset(Patches(pool, *part.mean_std), np.flatnonzero(keep).tolist())
+        training = DataLoader(
+            ConcatDataset([Patches(part, *part.mean_std), chosen]),
+            batch_size=how.batch_size, shuffle=True, generator=torch_generator(0, "order"),
+        )  # fmt: skip
+        scoring = DataLoader(Patches(watched, *part.mean_std), batch_size=how.batch_size)
+        loop(lambda: training, lambda: scoring)
+
+    rows = torch.from_numpy(np.flatnonzero(keep))
+    images = torch.cat([real[0], candidates[0][rows]])
+    labels = torch.cat([real[1], candidates[1][rows]])
+    order = torch_generator(0, "order")
+
+    def shuffled():
+        for rows in torch.randperm(count, generator=order).split(how.batch_size):
+            yield images[rows], labels[rows]
+
+    def resident() -> None:
+        loop(shuffled, lambda: [validation])
+
+    bare = copy.deepcopy(initial).to(memory_format=torch.channels_last)
+    inputs = [x.contiguous(memory_format=torch.channels_last) for x, _ in shuffled()]
+    upstream = torch.full((how.batch_size, len(data.classes)), 0.1)
+
+    def passes() -> None:
+        for epoch in range(epochs):
+            bare.train()
+            for x in inputs:
+                bare(x).backward(upstream[: len(x)])
+            if epoch >= epochs - epochs_read(epochs):
+                bare.eval()
+                with torch.inference_mode():
+                    bare(validation[0])
+
+    what = f"one reward training of the demo preset ({count} images, {epochs * per_epoch} steps)"
+    return [
+        paired(f"{what} against a loop with Dataset and DataLoader", ours, with_loaders,
+               limit="≥ 2"),
+        paired(f"{what} against that loop with resident tensors", ours, resident, limit="above 1"),
+        paired(f"{what} against its bare forward and backward passes", ours, passes,
+               limit="at most 1"),
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    for figure in figures():
+        print(figure)

@@ -1,0 +1,122 @@
+"""Full slots: how much of the wall time is not work.
+
+The toy core's cells wait instead of computing, so these figures are of scheduling, start-up and
+shutdown, not of processors that get in each other's way.
+
+python tests/benchmarks/bench_slots.py            # the three figures of ours
+python tests/benchmarks/bench_slots.py --rivals   # 2 s cells against the other ways, too
+"""
+
+import math
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from our_runs import TOY, StudyRun, run_study
+from rivals import Recipe, job_per_cell, optuna_and_joblib, plain_tune
+from timing import Figure
+
+SLOTS = os.cpu_count() or 1
+CELL_S = 10.0
+ARMS = 1_000
+RIVAL_CELL_S = 2.0
+RIVAL_CELLS = 8
+
+
+def _toy(*arguments: object) -> StudyRun:
+    with tempfile.TemporaryDirectory() as results:
+        return run_study(TOY, Path(results), *arguments)
+
+
+def long_cells() -> list[Figure]:
+    """12 cells of 10 s: wall against (compute ÷ slots) + one start-up."""
+    run = _toy("--set", f"wait_s={CELL_S}")
+    ideal = run.compute_s / SLOTS
+    busy = run.wall_s - run.start_s - run.end_s
+    cells = len(run.cells_s)
+    return [
+        _against(
+            f"{cells} cells of {CELL_S:g} s on {SLOTS} slots: wall against compute ÷ slots + one "
+            "start-up and shutdown",
+            run.wall_s,
+            ideal + run.start_s + run.end_s,
+            "wall ≤ 1.15 ×",
+        ),
+        _alone("start-up of a study, until its first stage begins", run.start_s, "15 s for both"),
+        _alone("shutdown, from the last commit to the prompt", run.end_s, "15 s for both"),
+        _alone(
+            "what a cell costs beside its own work, in a warm fleet",
+            (busy - ideal) * SLOTS / cells,
+            "0.3 s",
+        ),
+    ]
+
+
+def many_arms() -> list[Figure]:
+    """1,000 arms of one trivial cell each: wall beyond start-up and shutdown, per arm."""
+    levels = ",".join(f"{0.1 + i / 1000:.3f}" for i in range(ARMS))
+    run = _toy("--seeds", 1, "--set", f"ridge={levels}", "--set", "pooling=8")
+    return [
+        _alone(
+            f"{ARMS:,} arms of one trivial cell, per arm",
+            (run.wall_s - run.start_s) / ARMS,
+            "0.2 s",
+        )
+    ]
+
+
+def rivals() -> list[Figure]:
+    """8 cells of 2 s each way, whole runs with their start and end."""
+    seeds = RIVAL_CELLS // 2
+    ours = _toy(
+        "--set", f"wait_s={RIVAL_CELL_S}", "--set", "ridge=1,10", "--set", "pooling=8",
+        "--seeds", seeds,
+    )  # fmt: skip
+    recipes = [
+        Recipe(
+            core="toy_core",
+            fields={"ridge": ridge, "pooling": 8, "wait_s": RIVAL_CELL_S},
+            data="ihc-colon",
+            seed=seed,
+        )
+        for ridge in (1.0, 10.0)
+        for seed in range(seeds)
+    ]
+    found = []
+    for name, way in (
+        ("Ray Tune, a function trial per cell", plain_tune),
+        ("one Ray Train job per cell", job_per_cell),
+        ("Optuna and joblib", optuna_and_joblib),
+    ):
+        with tempfile.TemporaryDirectory() as storage:
+            rival = way(recipes, storage)
+        found.append(
+            _against(
+                f"{RIVAL_CELLS} cells of {RIVAL_CELL_S:g} s, whole run, against {name}",
+                ours.wall_s,
+                rival.wall_s,
+                "—",
+            )
+        )
+    return found
+
+
+def figures() -> list[Figure]:
+    return [*long_cells(), *many_arms(), *rivals()]
+
+
+def _against(what: str, ours_s: float, rival_s: float, limit: str) -> Figure:
+    return Figure(what=what, ours_s=ours_s, rival_s=rival_s, ratio=rival_s / ours_s, limit=limit)
+
+
+def _alone(what: str, ours_s: float, limit: str) -> Figure:
+    return Figure(what=what, ours_s=ours_s, rival_s=math.nan, ratio=math.nan, limit=limit)
+
+
+if __name__ == "__main__":
+    parts = {"--long": long_cells, "--arms": many_arms, "--rivals": rivals}
+    chosen = [parts[a] for a in sys.argv[1:]] or [long_cells, many_arms]
+    for part in chosen:
+        for figure in part():
+            print(figure, flush=True)
