@@ -25,11 +25,16 @@ class Verdict:
 
 
 def more_seeds(found: Paired) -> str:
-    """`"about 7 more seeds"`; at least one where the power says that the seeds there suffice."""
+    """`"about 7 more seeds"`, or why there is no number.
+
+    At least one where the power says that the seeds there suffice.
+    """
     if found.n == 0:
         return "not run here"
     if found.n < 2:
         return "too few common seeds to say how many more"
+    if found.mean == found.std == 0:
+        return "equal on every seed"
     if found.seeds_needed is None:
         return f"more than {MOST_SEEDS} seeds in all"
     more = max(found.seeds_needed - found.n, 1)

@@ -65,7 +65,9 @@ class Broker:
     def _know(self, key: str, items: Sequence[WorkItem]) -> None:
         self.arms[key] = tuple(items)
         for item in items:
-            self._arms_of.setdefault(item.id, []).append(key)
+            holders = self._arms_of.setdefault(item.id, [])
+            if key not in holders:  # a search registers an arm again after a node's loss
+                holders.append(key)
         self._results[key] = [self._over[item.id] for item in items if item.id in self._over]
 
     async def register(self, shared: list[WorkItem], arms: dict[str, list[WorkItem]]) -> None:

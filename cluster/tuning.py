@@ -5,6 +5,8 @@ propose a point twice, and it has one sampler for all groups. Here Tune asks the
 builds Optuna's study from the ledger for each proposal.
 """
 
+import math
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,8 @@ class _Stopping(FIFOScheduler):
 
     def _hear(self, trial: Any, result: Mapping[str, Any]) -> str:
         proposal = self._proposal(trial)
+        if proposal.state != OPEN:  # Tune hands a stopped trial's last result over once more
+            return self.STOP
         if not result["ok"]:
             self._campaign.fail(proposal)
             return self.STOP
@@ -109,12 +113,11 @@ class _Stopping(FIFOScheduler):
         return self._hear(trial, result)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        # Tune hands the last result here alone, and a stopped trial's once more.
-        if self._proposal(trial).state == OPEN:
-            self._hear(trial, result)
+        self._hear(trial, result)  # Tune hands the last result here alone
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        if self._proposal(trial).state == OPEN:
+        # Tune says so too of a trial that went with its node and starts again.
+        if self._proposal(trial).state == OPEN and not trial.should_recover():
             self._campaign.fail(self._proposal(trial))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -129,15 +132,27 @@ def run_search(
     storage_path: str,
     database: Path | None,
 ) -> list[str]:
-    """Every arm that `problem` still lacks, as trials of one Tune experiment; blocks until done.
+    """Every arm that `problem` still lacks, as trials of a Tune experiment; blocks until done.
 
     Returns:
         The errors of trials that Tune lost, one line each.
     """
     broker = ray.get_actor(broker_name, namespace=NAMESPACE)
-    campaign = Campaign(problem, work, database=database)
-    if not campaign.left:
-        return []
+    errors: list[str] = []
+    before: float = math.inf
+    while True:
+        campaign = Campaign(problem, work, database=database)
+        if not campaign.left or campaign.unfinished >= before:
+            return errors
+        before = campaign.unfinished
+        errors = _fit(campaign, broker, broker_name, storage_path)
+        if not campaign.unfinished:
+            return errors
+        # An arm whose node went before its trial had begun: Tune gives it up, the campaign not.
+
+
+def _fit(campaign: Campaign, broker: Any, broker_name: str, storage_path: str) -> list[str]:
+    """The campaign's arms as one Tune experiment; the errors of trials that Tune lost."""
     trainable = ray.tune.with_resources(
         ProposalTrial, ray.tune.PlacementGroupFactory([{"CPU": TRIAL_CPU}])
     )
@@ -151,7 +166,7 @@ def run_search(
             reuse_actors=True,
         ),
         run_config=ray.tune.RunConfig(
-            name="search",
+            name=f"search-{uuid.uuid4().hex[:8]}",
             storage_path=storage_path,
             verbose=0,
             # A trial that went with its node starts again and hears what its arm has so far.

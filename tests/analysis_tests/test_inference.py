@@ -189,6 +189,7 @@ def test_verdict_rules() -> None:
     assert text(p_holm=0.051, seeds_needed=17) == "undecided (n = 10; about 7 more seeds)"
     assert text(p_holm=0.2, n=5, seeds_needed=6) == "undecided (n = 5; about 1 more seed)"
     assert text(p_holm=0.2, n=10, seeds_needed=8) == "undecided (n = 10; about 1 more seed)"
+    assert text(p_holm=1.0, mean=0.0, std=0.0) == "undecided (n = 10; equal on every seed)"
     assert text(p_holm=1.0, seeds_needed=None) == "undecided (n = 10; more than 1000 seeds in all)"
     assert text(p_holm=math.nan, n=1, seeds_needed=None) == (
         "undecided (n = 1; too few common seeds to say how many more)"

@@ -1,5 +1,6 @@
 """What a kill costs: lost, repeated and interrupted cells, and the extra wall time.
 
+export PYTHONPATH=tests/support                          # the toy study's
 python tests/benchmarks/bench_faults.py                  # all three kinds, about 6 minutes
 python tests/benchmarks/bench_faults.py driver --kills 5 # one kind
 
@@ -16,7 +17,6 @@ import random
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -24,14 +24,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SUPPORT = Path(__file__).resolve().parents[1] / "support"
-sys.path.insert(0, str(SUPPORT))
+from own_disks import nodes
+from studies import ROOT, command, study_environment
 
-from studies import ROOT, command, study_environment  # noqa: E402
-
-from sweeps.ledger.files import Store  # noqa: E402
-from sweeps.ledger.progress import progress_of  # noqa: E402
-from sweeps.ledger.read import read_ledger  # noqa: E402
+from sweeps.ledger.files import Store
+from sweeps.ledger.progress import progress_of
+from sweeps.ledger.read import read_ledger
 
 CELLS = 24
 STUDY = ("--seeds", 4, "--set", "wait_s=1.5", "--quiet")
@@ -175,12 +173,9 @@ class Nodes:
     """Two nodes of one CPU each on this machine, and a head without any."""
 
     def __init__(self, stack: ExitStack) -> None:
-        from ray.cluster_utils import Cluster
-
         os.environ["PYTHONPATH"] = study_environment()["PYTHONPATH"]
-        self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-        stack.callback(self._cluster.shutdown)
-        self._nodes = [self._cluster.add_node(num_cpus=1) for _ in range(2)]
+        self._cluster = stack.enter_context(nodes())
+        self._nodes = [self._cluster.add() for _ in range(2)]
         self.address = self._cluster.address
 
     def kill(self, results: Path, toll: Toll, chance: random.Random, *arguments: object) -> None:
@@ -189,9 +184,9 @@ class Nodes:
         for after in moments(toll.kills, chance):
             wait(process, lambda after=after: len(stamps(results)) > after)
             victim = self._nodes.pop(chance.randrange(2))
-            self._cluster.remove_node(victim, allow_graceful=False)
+            self._cluster.kill(victim)
             toll.look(results)
-            self._nodes.append(self._cluster.add_node(num_cpus=1))
+            self._nodes.append(self._cluster.add())
         toll.interrupted = finish(process)
 
 

@@ -76,3 +76,25 @@ def test_a_stage_that_fails_fails_the_arms_that_need_it_before_their_trials_star
         return found
 
     assert asyncio.run(run()) == ["failed", "failed"]
+
+
+def test_an_arm_that_is_registered_again_hears_each_result_once():
+    async def run() -> list[str]:
+        broker = Broker(max_attempts=3)
+        steps = [[cell] for cell in cells("arm", 3)]
+        await broker.register_steps("proposal 0", steps)
+        await broker.start_step("proposal 0", 0)
+        assert await taken(broker, "w0") == "arm-0"
+        await broker.finish("w0", "1", "arm-0", {"objective": 0.0})
+        await broker.start_step("proposal 0", 1)
+        assert await taken(broker, "w0") == "arm-1"
+        # Its trial's node is lost: the ledger has the first seed, the others are asked for again.
+        await broker.register_steps("proposal 0", steps[1:])
+        await broker.start_step("proposal 0", 0)
+        await broker.finish("w0", "1", "arm-1", {"objective": 1.0})
+        await broker.start_step("proposal 0", 1)
+        assert await taken(broker, "w0") == "arm-2"
+        await broker.finish("w0", "1", "arm-2", {"objective": 2.0})
+        return [(await broker.result_of_arm("proposal 0", i))["item"] for i in (0, 1)]
+
+    assert asyncio.run(run()) == ["arm-1", "arm-2"]

@@ -146,29 +146,18 @@ def test_two_controllers_on_one_ledger_the_second_names_the_first(tmp_path):
     assert process.returncode == 0
 
 
-@pytest.fixture
-def cluster(monkeypatch):
-    """Nodes on this machine: a head without a CPU, to which the tests add nodes of one."""
-    from ray.cluster_utils import Cluster
-
-    monkeypatch.setenv("PYTHONPATH", study_environment()["PYTHONPATH"])  # the nodes' toy core
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    yield nodes
-    nodes.shutdown()
-
-
 def test_a_study_spreads_over_the_nodes_and_survives_the_loss_of_one(cluster, reference, tmp_path):
     process = start(tmp_path, "--set", "wait_s=3", "--address", cluster.address)
     while "waiting up to 20 min for nodes to come" not in process.stdout.readline():
         assert process.poll() is None
     # The driver sits on the head by now: no other node takes it with it.
-    victim, _ = cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)
+    victim, _ = cluster.add(), cluster.add()
     deadline = time.monotonic() + 150
     while len(stamps(tmp_path)) < 2 or nodes_of(tmp_path) < 2:
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    cluster.remove_node(victim, allow_graceful=False)
+    cluster.kill(victim)
     kept = stamps(tmp_path)
     out = process.stdout.read()
     assert process.wait(timeout=60) == 0, out
@@ -179,10 +168,10 @@ def test_a_study_spreads_over_the_nodes_and_survives_the_loss_of_one(cluster, re
 
 
 def test_a_node_that_comes_later_joins_the_running_study(cluster, reference, tmp_path):
-    cluster.add_node(num_cpus=1)
+    cluster.add()
     process = start(tmp_path, "--set", "wait_s=6", "--address", cluster.address)
     wait_for_cells(process, tmp_path, 1)
-    cluster.add_node(num_cpus=1)
+    cluster.add()
     out, _ = process.communicate(timeout=400)
     assert process.returncode == 0, out
     assert numbers(tmp_path) == reference
@@ -190,14 +179,14 @@ def test_a_node_that_comes_later_joins_the_running_study(cluster, reference, tmp
 
 
 def test_a_late_node_with_another_torch_is_named_and_not_used(cluster, reference, tmp_path):
-    cluster.add_node(num_cpus=1)
+    cluster.add()
     other = tmp_path / "other" / "torch-0.0.1.dist-info"
     other.mkdir(parents=True)
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 0.0.1\n")
     path = os.pathsep.join([str(other.parent), os.environ["PYTHONPATH"]])
     process = start(tmp_path, "--set", "wait_s=2", "--address", cluster.address)
     wait_for_cells(process, tmp_path, 1)
-    cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": path})
+    cluster.add(env_vars={"PYTHONPATH": path})
     out, _ = process.communicate(timeout=400)
     assert process.returncode == 0, out
     assert re.search(r"node \S+ \(\w+\) is not used: it has torch 0\.0\.1, the driver has", out), (

@@ -1,10 +1,15 @@
 """The same search on a real cluster, undisturbed and killed."""
 
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
-from studies import elsewhere
+from heads import ray_head
+from studies import ROOT, command, elsewhere, study_environment
 from test_search import SCRIPT, assert_whole, kill_after, proposals, trials
+
+from sweeps.ledger.read import read_ledger
 
 pytestmark = pytest.mark.ray
 
@@ -17,6 +22,18 @@ def test_a_search_on_ray_ends_with_the_trials_asked_for_and_the_winners_rerun(tm
     rows = trials(tmp_path)
     assert [row["ridge"] for row in rows[:2]] == ["1.0", "1.0"]
     assert (tmp_path / "toy_search" / "study.json").exists()
+
+
+def committed(results: Path) -> set[tuple]:
+    """Arm, seed, node and moment of each committed tuning cell."""
+    if not (results / "toy_search_tuning" / "cells").exists():
+        return set()
+    cells = read_ledger(str(results / "toy_search_tuning")).cells
+    return set(cells[["arm", "seed", "node", "started"]].itertuples(index=False, name=None))
+
+
+def nodes_of(results: Path) -> int:
+    return len({node for _, _, node, _ in committed(results)})
 
 
 @pytest.mark.slow
@@ -34,3 +51,45 @@ def test_killed_three_times_on_ray_it_proposes_nothing_twice_and_loses_nothing(t
     assert last.returncode == 0, last.stdout + last.stderr
     assert seen.items() <= proposals(tmp_path).items()
     assert_whole(tmp_path, asked=12)
+
+
+@pytest.mark.slow
+def test_a_search_begins_on_a_cluster_without_nodes(tmp_path):
+    with ray_head(cpus=0, grows_to=2) as head:
+        arguments = ("--results", tmp_path, "--trials", 4, "--set", "wait_s=1", "--seeds", 1)
+        answer = subprocess.run(
+            command(*arguments, "--address", head.address, script=SCRIPT),
+            cwd=ROOT,
+            env=head.environment,
+            capture_output=True,
+            text=True,
+            timeout=280,
+        )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "waiting up to 20 min for nodes to come: no node has room" in answer.stdout
+    assert_whole(tmp_path, asked=8)
+    assert nodes_of(tmp_path) == 2
+
+
+@pytest.mark.slow
+def test_a_search_goes_on_when_a_node_is_lost(cluster, tmp_path):
+    arguments = ("--results", tmp_path, "--trials", 4, "--set", "wait_s=1", "--seeds", 1)
+    process = subprocess.Popen(
+        command(*arguments, "--address", cluster.address, script=SCRIPT),
+        cwd=ROOT,
+        env=study_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    while "waiting up to 20 min for nodes to come" not in process.stdout.readline():
+        assert process.poll() is None
+    victim, _ = cluster.add(), cluster.add()
+    while nodes_of(tmp_path) < 2:
+        assert process.poll() is None
+        time.sleep(0.2)
+    cluster.kill(victim)
+    kept = committed(tmp_path)
+    out = process.stdout.read()
+    assert process.wait(timeout=60) == 0, out
+    assert_whole(tmp_path, asked=8)
+    assert kept <= committed(tmp_path)

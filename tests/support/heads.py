@@ -79,9 +79,8 @@ def _fake_cloud(folder: Path, port: int, nodes: int) -> tuple[Path, dict[str, st
         "idle_timeout_minutes": IDLE_MINUTES,
         "upscaling_speed": 10.0,
         "provider": {
-            # By its class: Ray's wheel lacks the file of defaults that "fake_multinode" reads.
             "type": "external",
-            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+            "module": "own_disks.Cloud",
             "gcs_address": f"127.0.0.1:{port}",
             "head_node_id": HEAD_NODE,
             "launch_multiple": True,
@@ -108,6 +107,7 @@ def _fake_cloud(folder: Path, port: int, nodes: int) -> tuple[Path, dict[str, st
         "RAY_enable_autoscaler_v2": "1",
         "RAY_CLOUD_INSTANCE_ID": HEAD_NODE,
         "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_NODE,
+        "PYTHONPATH": study_environment()["PYTHONPATH"],  # where own_disks is
     }
 
 
