@@ -79,7 +79,9 @@ def curve_figures(ledger: Ledger, cells: pd.DataFrame) -> Drawn:
         if curves != [name]:
             text = f"{label} per {step}, mean, 95 % t-interval"
             panels = plots.part_panels(cells, curves, ylabel=label, xlabel=step)
-            panels[0].figure.suptitle(f"{ledger.manifest.study}: {text}", fontsize=10)
+            panels[0].figure.suptitle(
+                f"{ledger.manifest.study}: {text}", fontsize=10, x=0.01, ha="left"
+            )
             yield f"curve_{name}", panels[0].figure
             continue
         text = f"{label} per {step}, mean, 95 % t-interval"

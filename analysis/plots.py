@@ -158,7 +158,7 @@ def part_panels(
             ax.set_ylabel(ylabel)
         if number >= len(curves) - across:
             ax.set_xlabel(xlabel)
-    figure.legend(handles, labels, loc="outside right upper", title="arm (seeds)", fontsize=8)
+    figure.legend(handles, labels, loc="outside right center", title="arm (seeds)", fontsize=8)
     return panels[: len(curves)]
 
 

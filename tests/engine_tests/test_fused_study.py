@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import toy_study
-from studies import here
+from studies import elsewhere, here
 
 from cluster.queue import WorkItem
 from sweeps import ablation_controller, apga_methods
@@ -55,6 +55,22 @@ def test_a_failure_in_a_group_is_its_own(tmp_path):
     apart = read_ledger(str(tmp_path / "apart" / "toy")).cells.set_index(where)
     found = ok.set_index(where)["metric.accuracy"]
     assert found.equals(apart.loc[found.index, "metric.accuracy"])
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_groups_on_ray_commit_the_cells_of_an_inline_run_and_a_failure_is_its_own(tmp_path):
+    settings = ("--fuse", 2, "--seeds", 3, "--set", "raise_at_seed=1")
+    answer = elsewhere("--results", tmp_path / "ray", *settings)
+    assert answer.returncode == 3, answer.stdout + answer.stderr
+    assert "12 of 18 cells are committed" in answer.stdout
+    here(toy_study, "--results", tmp_path / "inline", "--inline", *settings)
+    columns = ["arm", "seed", "status", "error_type", "metric.accuracy", "fused", "attempts"]
+    on_ray, inline = (
+        read_ledger(str(tmp_path / name / "toy")).cells[columns] for name in ("ray", "inline")
+    )
+    assert on_ray.equals(inline)
+    assert on_ray["status"].value_counts().to_dict() == {"ok": 12, "failed": 6}
 
 
 def both(script, study: str, folder: Path, *settings: str):

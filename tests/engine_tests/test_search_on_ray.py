@@ -29,6 +29,7 @@ def committed(results: Path) -> set[tuple]:
     if not (results / "toy_search_tuning" / "cells").exists():
         return set()
     cells = read_ledger(str(results / "toy_search_tuning")).cells
+    cells = cells[cells["status"] == "ok"]
     return set(cells[["arm", "seed", "node", "started"]].itertuples(index=False, name=None))
 
 
