@@ -5,7 +5,8 @@ validation images after every epoch: once as such loops are commonly written (a 
 standardises an image when it is asked for, DataLoaders), once with everything standardised
 beforehand and resident, batches taken by index. The third figure is the floor: the forward and
 backward passes of the same batches, and forward passes of the validation images where the reward
-reads their score.
+reads their score. The last is an iteration's antithetic pair trained as one network, whose rewards
+are those of two up to rounding.
 """
 
 import copy
@@ -22,6 +23,7 @@ from imaging_core.classifiers import build_classifier
 from imaging_core.datasets import load
 from imaging_core.datasets.base import Split
 from imaging_core.fitting import epochs_read, last_epochs_reward
+from imaging_core.rendezvous import together
 from imaging_core.seeding import numpy_generator, torch_generator
 from imaging_core.splits import k_shot, k_shot_index
 from selection_core.config import PRESETS, SelectionConfig
@@ -85,6 +87,11 @@ def figures() -> list[Figure]:
     def ours() -> None:
         environment.reward(keep)
 
+    mirrored = ~keep  # about as many: the antithetic draw
+
+    def pair_fused() -> None:
+        together([lambda: environment.reward(keep), lambda: environment.reward(mirrored)], width=2)
+
     def loop(batches, scoring) -> None:
         """`batches()` and `scoring()`: (images, labels) of one epoch, one after the other."""
         model = copy.deepcopy(torchs_own)
@@ -144,12 +151,19 @@ def figures() -> list[Figure]:
                     bare(validation[0])
 
     what = f"one reward training of the demo preset ({count} images, {epochs * per_epoch} steps)"
+
+    def twice_with_loaders() -> None:
+        with_loaders()
+        with_loaders()
+
     return [
         paired(f"{what} against a loop with Dataset and DataLoader", ours, with_loaders,
                limit="≥ 2"),
         paired(f"{what} against that loop with resident tensors", ours, resident, limit="above 1"),
         paired(f"{what} against its bare forward and backward passes", ours, passes,
                limit="at most 1"),
+        paired("an iteration's two rewards with --fuse 2 against two of the loop with DataLoader",
+               pair_fused, twice_with_loaders, limit="≥ 2"),
     ]  # fmt: skip
 
 
