@@ -41,7 +41,7 @@ test-slow: $(STAMP)  ## the fault tests that kill real runs
 	$(BIN)/python -m pytest -m slow
 
 bench: $(STAMP)  ## every benchmark, as a table in docs/benchmarks.md
-	$(BIN)/python tests/benchmarks/run_all.py
+	PYTHONPATH=tests/support $(BIN)/python tests/benchmarks/run_all.py
 
 clean:  ## remove .venv and caches; results stay
 	rm -rf $(VENV) *.egg-info build .pytest_cache .ruff_cache .import_linter_cache

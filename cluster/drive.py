@@ -120,18 +120,14 @@ def drive(
     on_slots(fleet.slots)
     broker.set_slots.remote(fleet.slots)
     ray.get(registered)  # before a trial can ask for its arm
-    # A search's arms come from Tune. A study's do not need it, so the workers start first: on two
-    # cores every process that imports beside them delays them.
-    arms = _start(load, name) if load.search else None
+    arms = _start(load, name)
     left = len(load.shared) + sum(len(items) for items in cells.values())
     seen = 0
     looked = time.monotonic()
     over = False
     while not over:
-        ended = arms is not None and bool(ray.wait([arms], timeout=0)[0])
+        ended = bool(ray.wait([arms], timeout=0)[0])
         events, _ = ray.get(broker.events_since.remote(seen, POLL_S))
-        if events and arms is None:
-            arms = _start(load, name)
         seen += len(events)
         for event in events:
             left -= event.kind in ("finished", "failed")
@@ -149,8 +145,7 @@ def drive(
             ray.get(arms)  # raises Tune's own error, if it has one
         if not over:
             fleet.must_live()
-    if arms is not None:
-        _let_tune_end(arms, broker)
+    _let_tune_end(arms, broker)
     ray.get(broker.close.remote())
     if stays:
         fleet.want(0)

@@ -3,6 +3,7 @@
 The toy core's cells wait instead of computing, so these figures are of scheduling, start-up and
 shutdown, not of processors that get in each other's way.
 
+export PYTHONPATH=tests/support                   # the toy core
 python tests/benchmarks/bench_slots.py            # the three figures of ours
 python tests/benchmarks/bench_slots.py --rivals   # 2 s cells against the other ways, too
 """
