@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from own_disks import nodes
 from studies import ROOT, command, study_environment
@@ -170,21 +171,29 @@ def ancestors(process: int, parents: Mapping[int, int]) -> list[int]:
 
 
 class Nodes:
-    """Two nodes of one CPU each on this machine, and a head without any."""
+    """A head without a CPU, and two nodes of one CPU each while a study runs."""
 
     def __init__(self, stack: ExitStack) -> None:
         os.environ["PYTHONPATH"] = study_environment()["PYTHONPATH"]
         self._cluster = stack.enter_context(nodes())
-        self._nodes = [self._cluster.add() for _ in range(2)]
+        self._nodes: list[Any] = []
         self.address = self._cluster.address
+
+    def start(self, results: Path, *arguments: object) -> subprocess.Popen:
+        """The study first, then its nodes: so the driver sits on the head, which stays."""
+        for node in self._nodes:
+            self._cluster.kill(node)
+        process = start(results, *arguments)
+        wait(process, (results / "toy" / "running.json").exists)
+        self._nodes = [self._cluster.add() for _ in range(2)]
+        return process
 
     def kill(self, results: Path, toll: Toll, chance: random.Random, *arguments: object) -> None:
         """`kill -9` of a node's raylet; another node comes in its place."""
-        process = start(results, *arguments)
+        process = self.start(results, *arguments)
         for after in moments(toll.kills, chance):
             wait(process, lambda after=after: len(stamps(results)) > after)
-            victim = self._nodes.pop(chance.randrange(2))
-            self._cluster.kill(victim)
+            self._cluster.kill(self._nodes.pop(chance.randrange(2)))
             toll.look(results)
             self._nodes.append(self._cluster.add())
         toll.interrupted = finish(process)
@@ -194,12 +203,12 @@ def measure(kind: str, kills: int, folder: Path, chance: random.Random) -> Toll:
     """Run the study undisturbed and killed, and compare."""
     toll = Toll(kind=kind, kills=kills)
     with ExitStack() as stack:
-        how, arguments = {"driver": kill_driver, "worker": kill_worker}.get(kind), ()
+        begin, how, arguments = start, {"driver": kill_driver, "worker": kill_worker}.get(kind), ()
         if how is None:
-            nodes = Nodes(stack)
-            how, arguments = nodes.kill, ("--address", nodes.address)
+            cluster = Nodes(stack)
+            begin, how, arguments = cluster.start, cluster.kill, ("--address", cluster.address)
         began = time.monotonic()
-        finish(start(folder / "calm", *arguments))
+        finish(begin(folder / "calm", *arguments))
         toll.undisturbed_s = time.monotonic() - began
         began = time.monotonic()
         how(folder / "killed", toll, chance, *arguments)
