@@ -15,8 +15,15 @@ from selection_core.config import PRESETS, SelectionConfig
 from selection_core.controller_selection import build_environment
 from selection_core.methods import choose
 from selection_core.task import TASK
+from selection_core.training import train_cell
 
 SEEDS = range(5)
+AS_IN_THE_STUDY = {
+    "final_selection": "drawn",
+    "reward_metric": "accuracy",
+    "iterations": 18,
+    "classifier_augment": "none",
+}
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +47,8 @@ def stages_of(data):
         function = load_function(stage.compute)
         return function(stage.inputs, data, needs, device="cpu", progress=no_progress)
 
-    def stages(kind, seed, method="controller"):
-        recipes = TASK.stages(_config(pool=kind, method=method), seed)
+    def stages(kind, seed, method="controller", **fields):
+        recipes = TASK.stages(_config(pool=kind, method=method, **fields), seed)
         if "base" not in kept:
             kept["base"] = compute(recipes["base"], {})
         found = {"base": kept["base"]}
@@ -103,19 +110,23 @@ def test_copies_are_worth_less_than_fresh_images(data, stages_of):
 
 @pytest.mark.slow
 def test_the_centroid_keeps_the_collapsed_mode_and_loses_to_the_controller(data, stages_of):
+    """In test accuracy, as the studies report it: 0.14 on each of five seeds (README).
+
+    Not in one validation reward each, whose noise is as large as what choices differ by there.
+    """
     gaps = []
     for seed in SEEDS:
-        found = {}
+        accuracy = {}
         for method in ("controller", "centroid_distance"):
-            stages = stages_of("collapsed", seed, method)
-            choice = choose(_config(pool="collapsed", method=method), data, seed, stages)
-            found[method] = choice.masks[0]
-        assert np.array_equal(found["centroid_distance"], ~stages["pool"]["good"])
-        gaps.append(
-            _reward(data, stages, "collapsed", seed, found["controller"])
-            - _reward(data, stages, "collapsed", seed, found["centroid_distance"])
-        )
+            stages = stages_of("collapsed", seed, method, **AS_IN_THE_STUDY)
+            config = _config(pool="collapsed", method=method, **AS_IN_THE_STUDY)
+            outcome = train_cell(config, data, seed, stages, device="cpu", progress=no_progress)
+            accuracy[method] = outcome.metrics["accuracy"]
+        keep = choose(config, data, seed, stages).masks[0]
+        assert np.array_equal(keep, ~stages["pool"]["good"])
+        gaps.append(accuracy["controller"] - accuracy["centroid_distance"])
     print(gaps)
+    assert np.mean(gaps) > 0.05
     assert np.mean(gaps) > 2 * np.std(gaps, ddof=1) / len(gaps) ** 0.5
 
 
