@@ -11,7 +11,7 @@ import operator
 import types
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pydantic
 from pydantic import Field
@@ -71,6 +71,21 @@ def build(config_type: type, values: Mapping[str, Any]) -> Any:
         return config_type(**values)
     except pydantic.ValidationError as error:
         raise ConfigError("; ".join(_explain(config_type, e) for e in error.errors())) from None
+
+
+def as_typed(config_type: type, name: str, value: Any) -> Any:
+    """`value` as the field `name` has it ("4" → 4), whatever the other fields are.
+
+    Raises:
+        ConfigError: as `build`, of this field alone.
+    """
+    field = config_type.__pydantic_fields__[name]
+    try:
+        rule = Annotated[field.annotation, "", *field.metadata]  # at least one; "" says nothing
+        return pydantic.TypeAdapter(rule).validate_python(value)
+    except pydantic.ValidationError as error:
+        located = ({**e, "loc": (name, *e["loc"])} for e in error.errors())
+        raise ConfigError("; ".join(_explain(config_type, e) for e in located)) from None
 
 
 def _explain(config_type: type, error: Mapping[str, Any]) -> str:

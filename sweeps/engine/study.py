@@ -10,6 +10,7 @@ from typing import Any
 from imaging_core.fields import (
     ConfigError,
     as_dict,
+    as_typed,
     build,
     did_you_mean,
     field_names,
@@ -130,13 +131,6 @@ def _parse_setting(text: str) -> tuple[str, list[str]]:
     return name.strip(), parts
 
 
-def _typed(task: Task, preset: Mapping[str, Any], name: str, value: Any) -> Any:
-    """`value` as the field's own type (a string from the command line becomes a number)."""
-    if name == DATA:
-        return value
-    return getattr(build(task.config, {**preset, name: value}), name)
-
-
 def apply(study: Study, request: Request) -> tuple[Study, dict[str, Any]]:
     """The study with `--set` applied, and the fields that every arm shares.
 
@@ -160,7 +154,10 @@ def apply(study: Study, request: Request) -> tuple[Study, dict[str, Any]]:
                 f"(factors of {study.name}: {', '.join(study.factors)}; fields: "
                 f"{', '.join(field_names(task.config))})"
             )
-        typed = tuple(_typed(task, shared, name, value) for value in values)
+        # Each by itself: what fits together is known once every --set has been read.
+        typed = tuple(
+            value if name == DATA else as_typed(task.config, name, value) for value in values
+        )
         if len(set(typed)) < len(typed):
             raise ConfigError(f"--set {name} lists a level more than once: {', '.join(values)}")
         if name in factors or len(typed) > 1:

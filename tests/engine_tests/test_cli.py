@@ -8,7 +8,7 @@ import pytest
 import toy_study
 from studies import ROOT, elsewhere, here, study_environment
 
-from sweeps import ablation_controller
+from sweeps import ablation_controller, apga_methods
 
 CASES = {
     "unknown controller": (
@@ -96,3 +96,16 @@ def test_the_plan_says_what_a_sixth_seed_would_cost_and_starts_nothing(tmp_path)
     assert answer.returncode == 0
     assert "30 committed, 0 failed, 6 to compute" in answer.stdout
     assert "Ray" not in answer.stdout
+
+
+def test_fields_that_only_fit_together_can_be_set_together_in_any_order(tmp_path):
+    settings = ["sampling=greedy", "samples=1", "reward_baseline=ema-before"]
+    for order in (settings, settings[::-1]):
+        chosen = [part for setting in order for part in ("--set", setting)]
+        chosen += ["--set", "method=apga"]
+        answer = here(apga_methods, "--plan", "--results", tmp_path, *chosen)
+        assert answer.returncode == 0, answer.stderr
+        assert "× 5 seeds = 5 cells" in answer.stdout
+    alone = here(apga_methods, "--plan", "--results", tmp_path, "--set", "sampling=greedy")
+    assert alone.returncode == 2
+    assert "samples must be 1 with sampling=greedy" in alone.stderr
