@@ -79,13 +79,16 @@ def as_typed(config_type: type, name: str, value: Any) -> Any:
     Raises:
         ConfigError: as `build`, of this field alone.
     """
-    field = config_type.__pydantic_fields__[name]
     try:
-        rule = Annotated[field.annotation, "", *field.metadata]  # at least one; "" says nothing
-        return pydantic.TypeAdapter(rule).validate_python(value)
+        return getattr(config_type(**{name: value}), name)
     except pydantic.ValidationError as error:
-        located = ({**e, "loc": (name, *e["loc"])} for e in error.errors())
-        raise ConfigError("; ".join(_explain(config_type, e) for e in located)) from None
+        own = [e for e in error.errors() if e["loc"][:1] == (name,)]
+        if own:
+            raise ConfigError("; ".join(_explain(config_type, e) for e in own)) from None
+    # It fits the field, and not the defaults of others: as its type has it.
+    field = config_type.__pydantic_fields__[name]
+    rule = Annotated[field.annotation, "", *field.metadata]  # at least one; "" says nothing
+    return pydantic.TypeAdapter(rule).validate_python(value)
 
 
 def _explain(config_type: type, error: Mapping[str, Any]) -> str:
