@@ -39,6 +39,7 @@ class Broker:
         self._waiting: deque[str] = deque()  # arms whose trial has not started, in planned order
         self._arms_of: dict[str, list[str]] = {}  # item → the arms that hold it
         self._over: dict[str, dict[str, Any]] = {}  # item → its result
+        self._reserved: dict[str, Any] = {}  # run → the placement group of its workers
         self._results: dict[str, list[dict[str, Any]]] = {}  # arm → its results so far
         self._trials_started = 0
         self._read = 0  # events that `_notify` has sorted into the above
@@ -138,9 +139,18 @@ class Broker:
         self.queue.fail(worker, incarnation, identity, error)
         await self._notify()
 
-    async def lose_run(self, run: str) -> None:
+    async def say_reserved(self, run: str, group: Any) -> None:
+        """A run's workers say where they are: the placement group that holds their resources."""
+        self._reserved[run] = group
+
+    async def lose_run(self, run: str) -> Any:
+        """Every worker of `run` is gone; returns the placement group it had, None if it had none.
+
+        Ray keeps a group for the length of the job, though the run that asked for it may be dead.
+        """
         self.queue.lose_run(run)
         await self._notify()
+        return self._reserved.pop(run, None)
 
     async def events_since(self, position: int, timeout_s: float) -> tuple[list[Event], int]:
         """Events from `position` on, and how many items are still open."""

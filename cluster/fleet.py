@@ -84,14 +84,16 @@ def serve(config: Mapping[str, Any]) -> None:
     out fails the item.
     """
     import ray.train  # here, as the driver imports this module and needs neither it nor torch
-    from ray.train.torch import get_device
 
     module, _, name = config["execute"].partition(":")
     execute = getattr(importlib.import_module(module), name)
     broker = ray.get_actor(config["broker"], namespace=NAMESPACE)
-    worker = f"{config['run']}/{ray.train.get_context().get_world_rank()}"
+    rank = ray.train.get_context().get_world_rank()
+    worker = f"{config['run']}/{rank}"
+    if rank == 0:
+        broker.say_reserved.remote(config["run"], ray.util.get_current_placement_group())
     incarnation = uuid.uuid4().hex
-    device = str(get_device()) if config["gpu"] else "cpu"
+    device = _gpu() if config["gpu"] else "cpu"
     node = ray.get_runtime_context().get_node_id()
     while True:
         answer = ray.get(broker.take.remote(worker, incarnation))
@@ -125,6 +127,13 @@ def serve(config: Mapping[str, Any]) -> None:
             faulthandler.cancel_dump_traceback_later()
 
 
+def _gpu() -> str:
+    """The GPU that Train gave this worker."""
+    from ray.train.torch import get_device
+
+    return str(get_device())
+
+
 class Supervisor:
     """Keeps one Train run per node alive, from an actor of its own.
 
@@ -149,22 +158,24 @@ class Supervisor:
         while fruitless < 2:
             before = ray.get(broker.items_over.remote())
             reason = self._fit(node, cpus, gpus)
-            ray.get(broker.lose_run.remote(node.run))
+            reserved = ray.get(broker.lose_run.remote(node.run))
             if not reason:
                 return ""
+            if reserved is not None:
+                # Train's controller gives its workers' room back, but not one that was killed.
+                ray.util.remove_placement_group(reserved)
             fruitless = 0 if ray.get(broker.items_over.remote()) > before else fruitless + 1
         return f"{node.address}: {reason}"
 
     def _fit(self, node: Node, cpus: float, gpus: float) -> str:
         import ray.train
-        from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+        from cluster.trainer import FleetTrainer
 
         resources = {"CPU": _worker_cpus(cpus)}
         if gpus:
             resources["GPU"] = gpus
-        # Not its child TorchTrainer: that one joins the workers in a process group, which none of
-        # them uses, and has this process and Train's controller import torch, one after the other.
-        trainer = DataParallelTrainer(
+        trainer = FleetTrainer(
             serve,
             train_loop_config={**self._loop_config, "run": node.run},
             scaling_config=ray.train.ScalingConfig(

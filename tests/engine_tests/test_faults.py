@@ -136,6 +136,41 @@ def test_a_second_ctrl_c_does_no_harm(reference, tmp_path):
     assert numbers(tmp_path) == reference
 
 
+def parent(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def offspring(ancestor: int, title: str) -> list[int]:
+    """The processes below `ancestor` whose title begins with `title`."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            above = int(entry.name)
+            if not (entry / "cmdline").read_text().startswith(title):
+                continue
+            while above not in (0, ancestor):
+                above = parent(above)
+        except FileNotFoundError:  # it has ended meanwhile
+            continue
+        if above == ancestor:
+            found.append(int(entry.name))
+    return found
+
+
+def test_killing_trains_controller_costs_only_the_cells_in_flight(reference, tmp_path):
+    # Its workers end with it, but Ray keeps their room reserved for the length of the job.
+    process = start(tmp_path, "--set", "wait_s=2")
+    wait_for_cells(process, tmp_path, 1)
+    (controller,) = offspring(process.pid, "ray::TrainController")
+    os.kill(controller, signal.SIGKILL)
+    kept = stamps(tmp_path)
+    out, _ = process.communicate(timeout=150)
+    assert process.returncode == 0, out
+    after = stamps(tmp_path)
+    assert {name: after[name] for name in kept} == kept
+    assert numbers(tmp_path) == reference
+
+
 def test_two_controllers_on_one_ledger_the_second_names_the_first(tmp_path):
     process = start(tmp_path, "--set", "wait_s=1")
     wait_for_cells(process, tmp_path, 1)
