@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 TIDY_TIMEOUT_S = 20.0
 POLL_S = 0.5
-TRIALS_AT_ONCE = 2  # no slot waits for one (see the broker), and each is a process
+TRIALS_AT_ONCE = 1  # no slot waits for one (see the broker), and each is a process
 NODES_EVERY_S = 2.0
 NODES_WAIT_S = 1_200.0  # a spot node that installs the packages takes 8 minutes
 

@@ -68,7 +68,9 @@ def prepare_process() -> None:
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # The same as use_deterministic_algorithms(True, warn_only=True), but for the compiler, whose
+    # import takes as long as torch's own.
+    torch.set_deterministic_debug_mode("warn")
     torch.backends.cudnn.benchmark = False
     _threads_set = True
 
