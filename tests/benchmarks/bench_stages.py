@@ -4,7 +4,7 @@ The study is `sweeps/apga_regularisation.py`, 4 × 3 arms × 5 seeds. Its 60 cel
 take a quarter of an hour here, so it is measured in two parts: the whole structure at a budget of
 one step, where the ledger counts the stages; and at the demo's budget the stages and cells of one
 arm at 5 seeds, from which the 60 follow, because an arm's levels change no number of steps. Each
-rival computes two of the same cells.
+rival computes five of the same cells.
 
 python tests/benchmarks/bench_stages.py          # everything
 python tests/benchmarks/bench_stages.py --count  # one part (or --measure)
@@ -27,7 +27,7 @@ from sweeps.apga_regularisation import STUDY
 
 SCRIPT = ROOT / "sweeps" / "apga_regularisation.py"
 ARMS, SEEDS = 12, 5
-RIVAL_SEEDS = 2
+RIVAL_SEEDS = 5
 ONE_STEP = {"base_epochs": 1, "epochs": 1, "min_steps": 1, "policy_warmup_steps": 0}
 HIPPO = 4.81  # GPU-hours without ÷ with stage trees, at best (Hippo, Shin et al.)
 

@@ -1,6 +1,6 @@
 """Every benchmark, as a table on the terminal and in docs/benchmarks.{md,csv}.
 
-make bench                                                # all of them, about 20 minutes
+make bench                                                # all of them, about 45 minutes
 export PYTHONPATH=tests/support                           # the toy core of bench_slots
 python tests/benchmarks/run_all.py bench_masking          # this one; the other rows stay
 """
@@ -71,7 +71,7 @@ def write(found: pd.DataFrame) -> str:
         "`make bench` runs all of them, `python tests/benchmarks/run_all.py NAME …` some. One "
         "thread. Medians of processor seconds, ours and the rival's in turn; the ratio is the "
         "median over pairs. Stages, slots and arms are wall seconds of whole runs on every core, "
-        "once each.\n\n"
+        "medians of five.\n\n"
         f"| {head} |\n{rule}|\n{body}\n"
     )
     (DOCS / "benchmarks.md").write_text(text)
