@@ -19,13 +19,15 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from own_disks import nodes
+from processes import below
 from studies import ROOT, command, study_environment
 
 from sweeps.ledger.files import Store
@@ -34,7 +36,7 @@ from sweeps.ledger.read import read_ledger
 
 CELLS = 24
 STUDY = ("--seeds", 4, "--set", "wait_s=1.5", "--quiet")
-WORKER = "RayTrainWorker"
+workers = partial(below, title="RayTrainWorker")
 MOST_S = 600.0
 
 
@@ -141,33 +143,11 @@ def kill_worker(results: Path, toll: Toll, chance: random.Random, *arguments: ob
     """`kill -9` of a worker process; the study goes on."""
     process = start(results, *arguments)
     for after in moments(toll.kills, chance):
-        wait(process, lambda after=after: len(stamps(results)) >= after and workers(process))
-        os.kill(chance.choice(workers(process)), signal.SIGKILL)
+        wait(process, lambda after=after: len(stamps(results)) >= after and workers(process.pid))
+        os.kill(chance.choice(workers(process.pid)), signal.SIGKILL)
         toll.look(results)
         time.sleep(3)
     toll.interrupted = finish(process)
-
-
-def workers(driver: subprocess.Popen) -> list[int]:
-    """The Train workers that the driver's own Ray started."""
-    parents, named = {}, []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit():
-                status = (entry / "stat").read_text().rpartition(") ")[2]
-                parents[int(entry.name)] = int(status.split()[1])
-                if WORKER in (entry / "cmdline").read_text():
-                    named.append(int(entry.name))
-        except OSError:
-            continue  # it has ended meanwhile
-    return [process for process in named if driver.pid in ancestors(process, parents)]
-
-
-def ancestors(process: int, parents: Mapping[int, int]) -> list[int]:
-    found = []
-    while (process := parents.get(process, 0)) > 1:
-        found.append(process)
-    return found
 
 
 class Nodes:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import toy_study
+from processes import below
 from studies import ROOT, command, elsewhere, here, study_environment
 
 from sweeps.ledger.read import read_ledger
@@ -136,35 +137,14 @@ def test_a_second_ctrl_c_does_no_harm(reference, tmp_path):
     assert numbers(tmp_path) == reference
 
 
-def parent(process: int) -> int:
-    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def offspring(ancestor: int, title: str) -> list[int]:
-    """The processes below `ancestor` whose title begins with `title`."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            above = int(entry.name)
-            if not (entry / "cmdline").read_text().startswith(title):
-                continue
-            while above not in (0, ancestor):
-                above = parent(above)
-        except FileNotFoundError:  # it has ended meanwhile
-            continue
-        if above == ancestor:
-            found.append(int(entry.name))
-    return found
-
-
 def test_killing_trains_controller_costs_only_the_cells_in_flight(reference, tmp_path):
     # Its workers end with it, but Ray keeps their room reserved for the length of the job.
     process = start(tmp_path, "--set", "wait_s=2")
     wait_for_cells(process, tmp_path, 1)
-    (controller,) = offspring(process.pid, "ray::TrainController")
+    (controller,) = below(process.pid, "ray::TrainController")
     os.kill(controller, signal.SIGKILL)
     kept = stamps(tmp_path)
-    out, _ = process.communicate(timeout=150)
+    out, _ = process.communicate(timeout=240)  # without it: 8 minutes
     assert process.returncode == 0, out
     after = stamps(tmp_path)
     assert {name: after[name] for name in kept} == kept

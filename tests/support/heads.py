@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from processes import named
 from studies import study_environment
 
 START_TIMEOUT_S = 120.0
@@ -50,24 +51,12 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def _processes_of(folder: Path) -> list[int]:
-    """The processes whose command line names `folder`."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and str(folder).encode() in (entry / "cmdline").read_bytes():
-                found.append(int(entry.name))
-        except OSError:
-            continue  # it has ended meanwhile
-    return found
-
-
 def _wait_until_gone(folder: Path) -> None:
     """The head's daemons end by themselves soon after it; what has not by then is killed."""
     deadline = time.monotonic() + 20
-    while _processes_of(folder) and time.monotonic() < deadline:
+    while named(str(folder)) and time.monotonic() < deadline:
         time.sleep(0.2)
-    for process in _processes_of(folder):
+    for process in named(str(folder)):
         os.kill(process, signal.SIGKILL)
 
 
