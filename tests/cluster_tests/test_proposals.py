@@ -2,6 +2,8 @@
 
 import random
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 from optuna.trial import FrozenTrial
@@ -111,6 +113,11 @@ def states(database) -> dict[str, int]:
     with sqlite3.connect(database) as connection:
         rows = connection.execute("select state, count(*) from trials group by state").fetchall()
     return dict(rows)
+
+
+def test_a_search_without_ray_does_not_wait_for_it_to_be_imported():
+    code = "import sys, cluster.campaign; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_the_default_comes_first_and_every_group_gets_its_trials_in_turn():
