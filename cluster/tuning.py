@@ -53,37 +53,39 @@ def optuna_search(study: GroupStudy) -> OptunaSearch:
 class ByGroup(Searcher):
     """Tune's search algorithm: hands each trial to the `OptunaSearch` of its group.
 
-    The campaign's searches must be `OptunaSearch` (`optuna_search`).
-
     Args:
+        database: where Optuna's studies go; None keeps them in memory.
         announce: told of each arm before it is suggested, with its missing seeds' stages and cells.
         say_left: told how many arms are not over, when that may have changed.
     """
 
     def __init__(
         self,
-        campaign: Campaign,
+        problem: Problem,
+        work: Work,
+        database: Path | None,
         announce: Callable[[Proposal, list[list[WorkItem]]], None],
         say_left: Callable[[int], None],
     ) -> None:
-        super().__init__(metric=OBJECTIVE, mode="max" if campaign.problem.maximize else "min")
-        self._campaign, self._announce, self._say_left = campaign, announce, say_left
+        super().__init__(metric=OBJECTIVE, mode="max" if problem.maximize else "min")
+        self.campaign = Campaign(problem, work, database=database, search=optuna_search)
+        self._announce, self._say_left = announce, say_left
         self._proposals: dict[str, Proposal] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """An arm of the group whose turn it is, and which of its seeds are missing."""
-        proposal = self._campaign.next()
-        self._say_left(self._campaign.unfinished)
+        proposal = self.campaign.next()
+        self._say_left(self.campaign.unfinished)
         if proposal is None:
-            return None if self._campaign.left else Searcher.FINISHED
-        steps = self._campaign.work.steps(proposal)
+            return None if self.campaign.left else Searcher.FINISHED
+        steps = self.campaign.work.steps(proposal)
         self._announce(proposal, [items for _, items in steps])
         self._proposals[trial_id] = proposal
         return {PROPOSAL_FIELD: proposal.number, SEEDS_FIELD: [seed for seed, _ in steps]}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """The result is one seed's; the group's search hears the mean so far."""
-        self._campaign.tell(self._proposals[trial_id])
+        self.campaign.tell(self._proposals[trial_id])
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -92,8 +94,8 @@ class ByGroup(Searcher):
 
         One that is not (its node went before it had begun) stays open.
         """
-        self._campaign.tell(self._proposals[trial_id])
-        self._say_left(self._campaign.unfinished)
+        self.campaign.tell(self._proposals[trial_id])
+        self._say_left(self.campaign.unfinished)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the search's state is the ledger."""
@@ -170,26 +172,26 @@ def run_search(
         The errors of trials that Tune lost, one line each.
     """
     broker = ray.get_actor(broker_name, namespace=NAMESPACE)
+
+    def announce(proposal: Proposal, steps: list[list[WorkItem]]) -> None:
+        ray.get(broker.register_steps.remote(key_of(proposal.number), steps))
+
     errors: list[str] = []
     before: float = math.inf
     while True:
-        campaign = Campaign(problem, work, database=database, search=optuna_search)
+        search = ByGroup(problem, work, database, announce, broker.set_arms_left.remote)
+        campaign = search.campaign
         if not campaign.left or campaign.unfinished >= before:
             return errors
         before = campaign.unfinished
-        errors = _fit(campaign, broker, broker_name, storage_path)
+        errors = _fit(search, broker, broker_name, storage_path)
         if not campaign.unfinished:
             return errors
         # An arm whose node went before its trial had begun: Tune gives it up, the campaign not.
 
 
-def _fit(campaign: Campaign, broker: Any, broker_name: str, storage_path: str) -> list[str]:
+def _fit(search: ByGroup, broker: Any, broker_name: str, storage_path: str) -> list[str]:
     """The campaign's arms as one Tune experiment; the errors of trials that Tune lost."""
-
-    def announce(proposal: Proposal, steps: list[list[WorkItem]]) -> None:
-        ray.get(broker.register_steps.remote(key_of(proposal.number), steps))
-
-    search = ByGroup(campaign, announce, say_left=broker.set_arms_left.remote)
     trainable = ray.tune.with_resources(
         ProposalTrial, ray.tune.PlacementGroupFactory([{"CPU": TRIAL_CPU}])
     )
@@ -198,8 +200,8 @@ def _fit(campaign: Campaign, broker: Any, broker_name: str, storage_path: str) -
         param_space={BROKER_FIELD: broker_name},
         tune_config=ray.tune.TuneConfig(
             search_alg=_AsFleetGrows(search, broker),
-            scheduler=Stopping(campaign),
-            num_samples=campaign.left,
+            scheduler=Stopping(search.campaign),
+            num_samples=search.campaign.left,
             reuse_actors=True,
         ),
         run_config=ray.tune.RunConfig(

@@ -132,15 +132,18 @@ class Tune:
     where the trial goes on, and of the end after the scheduler has.
     """
 
-    def __init__(self, campaign: Campaign) -> None:
-        self.announced, self.left = [], []
+    def __init__(self, asked: Problem, book: Book, database: Path | None) -> None:
+        self.announced: list[int] = []
+        self.left: list[int] = []
         self.search = ByGroup(
-            campaign,
-            lambda proposal, steps: self.announced.append(proposal.number),
-            self.left.append,
+            asked,
+            book,
+            database,
+            announce=lambda proposal, steps: self.announced.append(proposal.number),
+            say_left=self.left.append,
         )
-        self.scheduler = Stopping(campaign)
-        self.campaign = campaign
+        self.campaign = self.search.campaign
+        self.scheduler = Stopping(self.campaign)
 
     def start(self, trial_id: str) -> SimpleNamespace | None:
         config = self.search.suggest(trial_id)
@@ -150,11 +153,12 @@ class Tune:
             trial_id=trial_id, config=config, seeds=list(config[SEEDS_FIELD]), should_recover=bool
         )
 
-    def step(self, trial: SimpleNamespace) -> bool:
+    def step(self, trial: SimpleNamespace, *, ok: bool = True) -> bool:
         """One seed; whether the trial goes on."""
         seed = trial.seeds.pop(0)
         point = self.campaign.proposals[trial.config[PROPOSAL_FIELD]].point
-        result = {"ok": True, "seed": seed, "objective": objective(point, seed)}
+        value = objective(point, seed) if ok else None
+        result = {"ok": ok, "seed": seed, "objective": value}
         if trial.seeds:
             goes_on = self.scheduler.on_trial_result(None, trial, result) == TrialScheduler.CONTINUE
             if goes_on:
@@ -180,14 +184,16 @@ def test_tunes_search_algorithm_hands_everything_to_the_optuna_search_of_the_gro
 
     monkeypatch.setattr("cluster.tuning.OptunaSearch", hearing)
     book, asked = Book(), problem(trials=6)
-    campaign = Campaign(asked, book, database=tmp_path / "optuna.db", search=optuna_search)
+    tune, number = Tune(asked, book, tmp_path / "optuna.db"), 0
+    campaign = tune.campaign
     assert [search.name for search in heard] == ["toy: one", "toy: two"]
-    tune, number = Tune(campaign), 0
     while (trial := tune.start(f"t{number}")) is not None:
         assert book.recorded[-1][0] == number, "suggested before it was on record"
         assert tune.announced[-1] == number
+        steps = 0
         while tune.step(trial):
-            pass
+            steps += 1
+            assert heard[number % 2].log[-1] == ("result", str(number), steps)
         number += 1
     assert tune.search.suggest("more") == Searcher.FINISHED
     assert tune.left[0] == 12
@@ -209,8 +215,7 @@ def test_tunes_search_algorithm_hands_everything_to_the_optuna_search_of_the_gro
 
 def test_a_lost_trial_fails_and_one_whose_node_went_before_it_began_stays_open(tmp_path):
     book, database = Book(), tmp_path / "optuna.db"
-    campaign = Campaign(problem(trials=1), book, database=database, search=optuna_search)
-    tune = Tune(campaign)
+    tune = Tune(problem(trials=1), book, database)
     first, second = tune.start("a"), tune.start("b")
     tune.step(first)
     tune.lose(first)
@@ -218,16 +223,30 @@ def test_a_lost_trial_fails_and_one_whose_node_went_before_it_began_stays_open(t
     tune.lose(second)
     (failed,), (waits,) = trials_in(database).values()
     assert (failed["state"], failed["value"], list(failed["steps"])) == ("FAIL", None, [1])
-    assert (waits["state"], campaign.proposals[1].state) == ("RUNNING", OPEN)
-    again = Campaign(problem(trials=1), book, database=database, search=optuna_search)
-    assert again.left == 2  # this book has no failures on file: both go on
-    tune = Tune(again)
+    assert (waits["state"], tune.campaign.proposals[1].state) == ("RUNNING", OPEN)
+    tune = Tune(problem(trials=1), book, database)
+    assert tune.campaign.left == 2  # this book has no failures on file: both go on
     for name in "cd":
         trial = tune.start(name)
         while tune.step(trial):
             pass
-    assert trials_in(database) == expected(again)
+    assert trials_in(database) == expected(tune.campaign)
     assert len(book.recorded) == 2
+
+
+def test_a_failed_cell_ends_its_trial_as_fail_with_the_seeds_it_had(tmp_path):
+    tune = Tune(problem(trials=1), Book(), tmp_path / "optuna.db")
+    early, late = tune.start("a"), tune.start("b")
+    assert tune.step(early)
+    assert not tune.step(early, ok=False)
+    assert [tune.step(late) for _ in range(3)] == [True] * 3
+    assert not tune.step(late, ok=False)
+    assert tune.search.suggest("c") == Searcher.FINISHED
+    found = [trial for (trial,) in trials_in(tmp_path / "optuna.db").values()]
+    assert [(t["state"], t["value"], len(t["steps"])) for t in found] == [
+        ("FAIL", None, 1),
+        ("FAIL", None, 3),
+    ]
 
 
 def arms_of(asked: Problem, book: Book) -> dict[str, list[tuple]]:
@@ -244,16 +263,15 @@ def run_with(asked: Problem, workers: int, patience: int, database: Path | None)
     book, chance, kills = Book(), random.Random(workers), 0
     names = (f"t{k}" for k in itertools.count())
     while True:
-        campaign = Campaign(asked, book, database=database, search=optuna_search)
-        tune, running = Tune(campaign), []
+        tune, running = Tune(asked, book, database), []
         for _ in range(patience):
             while len(running) < workers and (trial := tune.start(next(names))):
                 running.append(trial)
             if not running:
-                return book, campaign, kills
+                return book, tune.campaign, kills
             trial = running.pop(chance.randrange(len(running)))
             number, seed = trial.config[PROPOSAL_FIELD], trial.seeds[0]
-            book.cells[number, seed] = objective(campaign.proposals[number].point, seed)
+            book.cells[number, seed] = objective(tune.campaign.proposals[number].point, seed)
             if tune.step(trial):
                 running.append(trial)
         kills += 1
