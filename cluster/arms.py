@@ -14,18 +14,11 @@ import ray.tune
 from optuna.trial import TrialState
 from ray.tune.search.optuna import OptunaSearch
 
+from cluster.studies import fresh_storage
 from cluster.trials import BROKER_FIELD, OBJECTIVE, TRIAL_CPU, ArmTrial
 
 # Tune's own records are thrown away: no log files per trial, no snapshots of the experiment.
 TUNE_SETTINGS = {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_GLOBAL_CHECKPOINT_S": "86400"}
-
-
-def fresh_storage(path: Path | None) -> optuna.storages.BaseStorage:
-    """An empty Optuna storage: sqlite where there is a local folder for it, else in memory."""
-    if path is None:
-        return optuna.storages.InMemoryStorage()
-    path.unlink(missing_ok=True)
-    return optuna.storages.RDBStorage(f"sqlite:///{path}")
 
 
 class View(ray.tune.Callback):

@@ -1,17 +1,19 @@
 """The course of one search: which arm next, which one goes on, which one is over. No Ray.
 
-The same object drives a search in this process and one on a cluster (`cluster.tuning`).
+The same object drives a search in this process and one on a cluster (`cluster.tuning`). It decides
+whose turn it is and when an arm is over; the points come from the groups' searches, which are told
+what came of them.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from cluster.proposals import COMPLETE, FAILED, OPEN, STOPPED, Proposal, View, best_of, propose
+from cluster.proposals import COMPLETE, FAILED, OBJECTIVE, OPEN, STOPPED, Proposal, best_of
 from cluster.queue import WorkItem
 from cluster.space import Problem
 from cluster.stopping import hopeless
+from cluster.studies import STEP, GroupStudy, PlainSearch, build
 
 
 class Work(Protocol):
@@ -33,18 +35,43 @@ class Work(Protocol):
         """(seed, its missing stages and its cell) of every seed that is not there."""
 
 
+class Search(Protocol):
+    """Who proposes for one group: Ray's `OptunaSearch`, or what stands for it without Ray."""
+
+    def suggest(self, trial_id: str) -> Mapping[str, Any]:
+        """The trial's point."""
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """One more step of the trial."""
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """The trial is over: complete with a result, else failed after an error, else pruned."""
+
+
 class Campaign:
     """Proposes until every group has its trials; resumes what an earlier run left open.
 
     Args:
         work: reads and writes the ledger.
-        database: where the view for optuna-dashboard goes; None keeps it in memory.
+        database: where Optuna's studies go; None keeps them in memory.
+        search: makes a group's search.
     """
 
-    def __init__(self, problem: Problem, work: Work, *, database: Path | None) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        work: Work,
+        *,
+        database: Path | None,
+        search: Callable[[GroupStudy], Search] = PlainSearch,
+    ) -> None:
         self.problem, self.work = problem, work
         self.proposals = work.known()
-        self._view = View(problem, self.proposals, database)
+        self._studies = build(problem, self.proposals, database)
+        self._searches = {group: search(study) for group, study in self._studies.items()}
+        self._told: dict[int, int] = {}  # proposal → steps that its search has heard of
         self._resume = [p for p in self.proposals if p.state == OPEN]
 
     @property
@@ -70,64 +97,88 @@ class Campaign:
         its round to end. The groups take turns. An arm that a killed run left open is judged on the
         seeds it has, as that run would have done, and goes on where it stopped.
         """
-        while (proposal := self._resume.pop(0) if self._resume else self._new()) is not None:
-            if not self._over(proposal):
+        while (proposal := self._resumed() or self._new()) is not None:
+            over = self._over(proposal)
+            self.tell(proposal)
+            if not over:
                 return proposal
         return None
+
+    def _resumed(self) -> Proposal | None:
+        if not self._resume:
+            return None
+        proposal = self._resume.pop(0)
+        self._suggest(proposal.group, proposal.number)  # it waits in the study, in this order
+        return proposal
 
     def _new(self) -> Proposal | None:
         ready = [group for group in self.problem.groups if self._ready(group)]
         if not ready:
             return None
-        group = min(ready, key=self._count)
-        point = propose(self.problem, group, self._seen_by(group, self._count(group)))
-        proposal = Proposal(number=len(self.proposals), group=group, point=point)
+        group, number = min(ready, key=self._count), len(self.proposals)
+        point = self._suggest(group, number)
+        self._studies[group].mark(number)
+        proposal = Proposal(number=number, group=group, point=point)
         self.work.record(proposal)
         proposal.values = self.work.values(proposal)
         self.proposals.append(proposal)
-        self._view.add(proposal)
         return proposal
+
+    def _suggest(self, group: str, number: int) -> dict[str, Any]:
+        self._told[number] = 0
+        return dict(self._searches[group].suggest(str(number)))
 
     def _ready(self, group: str) -> bool:
         count = self._count(group)
         if count >= self.problem.trials:
             return False
-        earlier = self._seen_by(group, count)[: self._round_start(count)]
+        earlier = self._known_to(group, count)
         return not self.problem.round or all(p.state != OPEN for p in earlier)
 
-    def _round_start(self, position: int) -> int:
-        return position - position % (self.problem.round or 1)
+    def _known_to(self, group: str, position: int) -> Sequence[Proposal]:
+        """The group's proposals whose end the one at `position` among them may know.
 
-    def _seen_by(self, group: str, position: int) -> Sequence[Proposal]:
-        """The group's proposals as the one at `position` among them may know them.
-
-        In rounds: how the earlier rounds ended, and of its own round only where the others are.
+        In rounds, those of earlier rounds (the sampler keeps to the same rule).
         """
         ours = [p for p in self.proposals if p.group == group]
-        if not self.problem.round:
-            return ours
-        start = self._round_start(position)
-        return ours[:start] + [replace(p, state=OPEN, values={}) for p in ours[start:position]]
+        return ours[: self.problem.round_start(position)] if self.problem.round else ours
 
     def report(self, proposal: Proposal, seed: int, value: float) -> bool:
         """A seed has finished; returns whether the arm goes on to its next seed."""
         proposal.values[seed] = value
-        self._view.report(proposal)
         return not self._over(proposal)
 
     def fail(self, proposal: Proposal) -> None:
         """A cell of the arm failed: the arm is over, and has no objective."""
-        self._close(proposal, FAILED)
+        proposal.state = FAILED
+
+    def tell(self, proposal: Proposal) -> None:
+        """Tell its search what is new of the arm since it was last told; where nothing is, nothing.
+
+        A step is one more seed, its value the mean so far; a complete arm ends with its mean.
+        """
+        if (told := self._told.get(proposal.number)) is None:
+            return  # the search knows how it ended
+        search, trial = self._searches[proposal.group], str(proposal.number)
+        means = proposal.running_means
+        for step, mean in enumerate(means[told:], start=told + 1):
+            search.on_trial_result(trial, {OBJECTIVE: mean, STEP: step})
+        self._told[proposal.number] = len(means)
+        if proposal.state == OPEN:
+            return
+        ended = {OBJECTIVE: proposal.mean} if proposal.state == COMPLETE else None
+        search.on_trial_complete(trial, ended, error=proposal.state == FAILED)
+        del self._told[proposal.number]
 
     def _over(self, proposal: Proposal) -> bool:
         if len(proposal.values) == len(self.problem.seeds):
-            self._close(proposal, COMPLETE)
+            proposal.state = COMPLETE
             return True
         position = sum(
             p.group == proposal.group and p.number < proposal.number for p in self.proposals
         )
-        seen = self._seen_by(proposal.group, position)
-        best = best_of(self.problem, proposal.group, seen)
+        known = self._known_to(proposal.group, position)
+        best = best_of(self.problem, proposal.group, known)
         if best is None or not hopeless(
             proposal.values,
             best.values,
@@ -136,9 +187,5 @@ class Campaign:
         ):
             return False
         self.work.record_stop(proposal, best)
-        self._close(proposal, STOPPED)
+        proposal.state = STOPPED
         return True
-
-    def _close(self, proposal: Proposal, state: str) -> None:
-        proposal.state = state
-        self._view.close(proposal)

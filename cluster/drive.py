@@ -42,7 +42,7 @@ class Load:
         arms: (levels of the arm, its missing cells), in the order to run them.
         finished: (levels, objective) of the arms that miss nothing.
         scratch: a folder or URI that every node can reach, for Ray's own bookkeeping.
-        database: where the view for optuna-dashboard goes; None keeps it in memory.
+        database: where the database for optuna-dashboard goes; None keeps it in memory.
         search: proposes arms as results come, instead of `arms`.
     """
 
@@ -153,7 +153,7 @@ def drive(
 
 
 def _let_tune_end(arms: Any, broker: Any) -> None:
-    """Wait for its last reports while it makes some: nothing but the Optuna view needs them."""
+    """Wait for its last reports while it makes some: nothing but Optuna's database needs them."""
     before = -1
     while (now := ray.get(broker.trials_started.remote())) > before:
         before = now

@@ -86,6 +86,10 @@ class Problem:
     seed: int
     round: int = 0
 
+    def round_start(self, position: int) -> int:
+        """How many of a group's proposals the one at `position` among them may know the end of."""
+        return position - position % (self.round or 1)
+
 
 def active(axis: Range | Choice, known: Point) -> bool:
     """Whether the fields known so far meet the axis' conditions."""

@@ -10,8 +10,8 @@ import ray.tune
 
 from cluster.broker import point_key
 from cluster.connect import NAMESPACE
+from cluster.proposals import OBJECTIVE
 
-OBJECTIVE = "objective"
 BROKER_FIELD = "__broker__"
 PROPOSAL_FIELD = "proposal"
 SEEDS_FIELD = "seeds"

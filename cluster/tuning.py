@@ -1,13 +1,14 @@
-"""A search as a Ray Tune experiment: the campaign proposes, one trial is one arm, seed by seed.
+"""A search as a Ray Tune experiment: `OptunaSearch` proposes, one trial is one arm, seed by seed.
 
-Why not `OptunaSearch`: its proposals depend on what its process has seen since it started, it may
-propose a point twice, and it has one sampler for all groups. Here Tune asks the campaign, which
-builds Optuna's study from the ledger for each proposal.
+Each group has an `OptunaSearch` of its own: a sampler and a budget per compared level. To Tune they
+are one search algorithm, `ByGroup`, which passes on to them what Tune says. The campaign stands in
+between: it says whose turn it is and when an arm is over, and has a proposal on record before its
+first cell.
 """
 
 import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,16 @@ import ray
 import ray.tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import ConcurrencyLimiter, Searcher
+from ray.tune.search.optuna import OptunaSearch
 
 from cluster.campaign import Campaign, Work
 from cluster.connect import NAMESPACE
-from cluster.proposals import OPEN, Proposal
+from cluster.proposals import OBJECTIVE, OPEN, Proposal
+from cluster.queue import WorkItem
 from cluster.space import Problem
+from cluster.studies import GroupStudy
 from cluster.trials import (
     BROKER_FIELD,
-    OBJECTIVE,
     PROPOSAL_FIELD,
     SEEDS_FIELD,
     TRIAL_CPU,
@@ -34,34 +37,65 @@ NODES_LOST = 100  # under one trial, before its arm counts as failed
 MOST_ARMS = 1_000  # at once; Tune reads it once, `_AsFleetGrows` holds back what is too many
 
 
-class _Asking(Searcher):
-    """Tune's side of `Campaign.next`."""
+def optuna_search(study: GroupStudy) -> OptunaSearch:
+    """Ray's search algorithm on the group's study."""
+    return OptunaSearch(
+        space=study.axes,
+        metric=OBJECTIVE,
+        mode="max" if study.problem.maximize else "min",
+        points_to_evaluate=[dict(point) for point in study.first],
+        sampler=study.sampler,
+        study_name=study.name,
+        storage=study.storage,
+    )
 
-    def __init__(self, campaign: Campaign, broker: Any) -> None:
-        super().__init__(metric=OBJECTIVE, mode="max" if campaign.problem.maximize else "min")
-        self._campaign, self._broker = campaign, broker
+
+class ByGroup(Searcher):
+    """Tune's search algorithm: hands each trial to the `OptunaSearch` of its group.
+
+    Args:
+        database: where Optuna's studies go; None keeps them in memory.
+        announce: told of each arm before it is suggested, with its missing seeds' stages and cells.
+        say_left: told how many arms are not over, when that may have changed.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        work: Work,
+        database: Path | None,
+        announce: Callable[[Proposal, list[list[WorkItem]]], None],
+        say_left: Callable[[int], None],
+    ) -> None:
+        super().__init__(metric=OBJECTIVE, mode="max" if problem.maximize else "min")
+        self.campaign = Campaign(problem, work, database=database, search=optuna_search)
+        self._announce, self._say_left = announce, say_left
+        self._proposals: dict[str, Proposal] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        proposal = self._campaign.next()
-        self._say_what_is_left()
+        """An arm of the group whose turn it is, and which of its seeds are missing."""
+        proposal = self.campaign.next()
+        self._say_left(self.campaign.unfinished)
         if proposal is None:
-            return None if self._campaign.left else Searcher.FINISHED
-        steps = self._campaign.work.steps(proposal)
-        ray.get(
-            self._broker.register_steps.remote(
-                key_of(proposal.number), [items for _, items in steps]
-            )
-        )
+            return None if self.campaign.left else Searcher.FINISHED
+        steps = self.campaign.work.steps(proposal)
+        self._announce(proposal, [items for _, items in steps])
+        self._proposals[trial_id] = proposal
         return {PROPOSAL_FIELD: proposal.number, SEEDS_FIELD: [seed for seed, _ in steps]}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """The result is one seed's; the group's search hears the mean so far."""
+        self.campaign.tell(self._proposals[trial_id])
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """`_Stopping` has told the campaign already."""
-        self._say_what_is_left()
+        """`Stopping`, which Tune tells first, has judged whether the arm is over, and how it ended.
 
-    def _say_what_is_left(self) -> None:
-        self._broker.set_arms_left.remote(self._campaign.unfinished)
+        One that is not (its node went before it had begun) stays open.
+        """
+        self.campaign.tell(self._proposals[trial_id])
+        self._say_left(self.campaign.unfinished)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the search's state is the ledger."""
@@ -89,7 +123,7 @@ class _AsFleetGrows(ConcurrencyLimiter):
         return {}
 
 
-class _Stopping(FIFOScheduler):
+class Stopping(FIFOScheduler):
     """Tune's side of `Campaign.report`: a hopeless arm, or one with a failed cell, is stopped."""
 
     def __init__(self, campaign: Campaign) -> None:
@@ -138,20 +172,25 @@ def run_search(
         The errors of trials that Tune lost, one line each.
     """
     broker = ray.get_actor(broker_name, namespace=NAMESPACE)
+
+    def announce(proposal: Proposal, steps: list[list[WorkItem]]) -> None:
+        ray.get(broker.register_steps.remote(key_of(proposal.number), steps))
+
     errors: list[str] = []
     before: float = math.inf
     while True:
-        campaign = Campaign(problem, work, database=database)
+        search = ByGroup(problem, work, database, announce, broker.set_arms_left.remote)
+        campaign = search.campaign
         if not campaign.left or campaign.unfinished >= before:
             return errors
         before = campaign.unfinished
-        errors = _fit(campaign, broker, broker_name, storage_path)
+        errors = _fit(search, broker, broker_name, storage_path)
         if not campaign.unfinished:
             return errors
         # An arm whose node went before its trial had begun: Tune gives it up, the campaign not.
 
 
-def _fit(campaign: Campaign, broker: Any, broker_name: str, storage_path: str) -> list[str]:
+def _fit(search: ByGroup, broker: Any, broker_name: str, storage_path: str) -> list[str]:
     """The campaign's arms as one Tune experiment; the errors of trials that Tune lost."""
     trainable = ray.tune.with_resources(
         ProposalTrial, ray.tune.PlacementGroupFactory([{"CPU": TRIAL_CPU}])
@@ -160,9 +199,9 @@ def _fit(campaign: Campaign, broker: Any, broker_name: str, storage_path: str) -
         trainable,
         param_space={BROKER_FIELD: broker_name},
         tune_config=ray.tune.TuneConfig(
-            search_alg=_AsFleetGrows(_Asking(campaign, broker), broker),
-            scheduler=_Stopping(campaign),
-            num_samples=campaign.left,
+            search_alg=_AsFleetGrows(search, broker),
+            scheduler=Stopping(search.campaign),
+            num_samples=search.campaign.left,
             reuse_actors=True,
         ),
         run_config=ray.tune.RunConfig(

@@ -200,7 +200,7 @@ def scratch(ledger: Store) -> str:
 
 
 def database(ledger: Store) -> Path | None:
-    """Where the view for optuna-dashboard is; None on an object store."""
+    """Where the database for optuna-dashboard is; None on an object store."""
     return Path(ledger.path("optuna.db")) if ledger.local else None
 
 

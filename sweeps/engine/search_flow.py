@@ -120,7 +120,7 @@ def _tune(work: TuningWork, where: Where, *, quiet: bool) -> None:
         LedgerError: no cluster as asked for, or the ledger was taken over.
     """
     problem, ledger = work.tuning.problem, work.store
-    # Rebuilds the view too, so that a run that was killed at its very end leaves none running.
+    # Builds the database too, so that a run that was killed at its very end leaves none running.
     campaign = Campaign(problem, work, database=database(work.store))
     if not campaign.left:
         return

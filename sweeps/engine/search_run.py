@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cluster.campaign import Campaign
-from cluster.proposals import COMPLETE, Proposal, best_of, importances
+from cluster.proposals import COMPLETE, Proposal, best_of
+from cluster.studies import importances
 from sweeps.engine.display import Display
 from sweeps.engine.plan import stage_store
 from sweeps.engine.run import (
@@ -62,10 +63,13 @@ def _compute(
             summary.compute_s += seconds
             ok = report is not None
             over(summary, display, item.id, is_stage=is_stage, ok=ok, seconds=seconds)
+        goes_on = report is not None
         if report is None:
             campaign.fail(proposal)
-            return
-        if not campaign.report(proposal, seed, float(report["objective"])):
+        else:
+            goes_on = campaign.report(proposal, seed, float(report["objective"]))
+        campaign.tell(proposal)
+        if not goes_on:
             return
 
 

@@ -4,7 +4,7 @@
       proposals/<space>/00007.json           one proposal, immutable
       proposals/<space>/00007.stopped.json   it was hopeless, and against which one
       cells/, failures/, …                  as in every ledger
-      optuna.db                             a view, rebuilt at each start
+      optuna.db                             Optuna's studies, built anew at each start
 
 `<space>` is a hash of all that gives a proposal its meaning: another preset, dataset, range, set of
 compared levels or size of a round starts another sequence. Seeds and the number of trials are not

@@ -2,21 +2,17 @@
 
 import random
 import sqlite3
+import subprocess
+import sys
 
 import pytest
+from optuna.trial import FrozenTrial
 
 from cluster.campaign import Campaign
-from cluster.proposals import (
-    COMPLETE,
-    FAILED,
-    OPEN,
-    STOPPED,
-    Proposal,
-    best_of,
-    importances,
-    propose,
-)
+from cluster.proposals import COMPLETE, FAILED, OPEN, STOPPED, Proposal, best_of
+from cluster.sampler import propose
 from cluster.space import Choice, Problem, Range, points, restrict
+from cluster.studies import PlainSearch, frozen, importances
 
 SPACE = {
     "rate": Range(1e-4, 1.0, log=True),
@@ -93,23 +89,35 @@ class Book:
     def steps(self, proposal):
         return [(seed, []) for seed in problem().seeds if seed not in proposal.values]
 
-    def run(self, asked: Problem, database=None) -> Campaign:
-        campaign = Campaign(asked, self, database=database)
+    def run(self, asked: Problem, database=None, search=PlainSearch) -> Campaign:
+        campaign = Campaign(asked, self, database=database, search=search)
         while (proposal := campaign.next()) is not None:
             for seed, _ in self.steps(proposal):
                 self._tick()
                 assert (proposal.number, seed) not in self.cells, "a cell was computed twice"
                 value = objective(proposal.point, seed)
                 self.cells[proposal.number, seed] = value
-                if not campaign.report(proposal, seed, value):
+                goes_on = campaign.report(proposal, seed, value)
+                campaign.tell(proposal)
+                if not goes_on:
                     break
         return campaign
+
+
+def complete(asked: Problem, number: int, point, value: float) -> FrozenTrial:
+    proposal = Proposal(number=number, group="", point=point, state=COMPLETE, values={0: value})
+    return frozen(asked.space, proposal)
 
 
 def states(database) -> dict[str, int]:
     with sqlite3.connect(database) as connection:
         rows = connection.execute("select state, count(*) from trials group by state").fetchall()
     return dict(rows)
+
+
+def test_a_search_without_ray_does_not_wait_for_it_to_be_imported():
+    code = "import sys, cluster.campaign; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_the_default_comes_first_and_every_group_gets_its_trials_in_turn():
@@ -167,6 +175,7 @@ def with_workers(asked: Problem, workers: int, chance: random.Random) -> dict[st
         seed = seeds.pop(0)
         if campaign.report(proposal, seed, objective(proposal.point, seed)):
             running.append((proposal, seeds))
+        campaign.tell(proposal)
     return {
         group: [(p.point, p.state, p.values) for p in campaign.proposals if p.group == group]
         for group in asked.groups
@@ -204,13 +213,11 @@ def test_a_finite_space_is_proposed_once_each_and_then_refused():
     space = {"kind": Choice(("a", "b")), "depth": Range(1, 4, when={"kind": ("b",)})}
     assert len(list(points(space, {}))) == 5
     asked = problem(space=space, groups={"": {}}, defaults={"": {"kind": "a"}}, trials=5)
-    known: list[Proposal] = []
+    known: list[FrozenTrial] = []
     for number in range(5):
         point = propose(asked, "", known)
-        assert point not in [p.point for p in known]
-        known.append(
-            Proposal(number=number, group="", point=point, state=COMPLETE, values={0: 1.0})
-        )
+        assert point not in [trial.params for trial in known]
+        known.append(complete(asked, number, point, 1.0))
     with pytest.raises(ValueError, match=r"every point of toy has been proposed \(5\); ask for"):
         propose(asked, "", known)
 
@@ -226,6 +233,7 @@ def test_the_sampler_learns():
     while (proposal := campaign.next()) is not None:
         for seed in campaign.problem.seeds:
             campaign.report(proposal, seed, objective(proposal.point, seed))
+        campaign.tell(proposal)
     worse = [p.point for p in campaign.proposals[30:]]
     assert sum(point["kind"] == "b" for point in worse) < 0.5 * len(worse)
 
@@ -236,9 +244,11 @@ def test_a_failed_arm_is_over_and_never_the_best(tmp_path):
     first = campaign.next()
     campaign.report(first, 10, 9.0)
     campaign.fail(first)
+    campaign.tell(first)
     second = campaign.next()
     for seed in problem().seeds:
         campaign.report(second, seed, 0.0)
+    campaign.tell(second)
     assert campaign.next() is None
     assert first.state == FAILED
     assert best_of(problem(), "one", campaign.proposals) is None
@@ -265,11 +275,11 @@ def test_of_equals_the_earliest_wins_so_that_a_default_is_only_beaten():
 
 
 def test_importance_names_the_axis_that_matters():
-    known = []
+    known: list[Proposal] = []
     space = {"rate": Range(0.0, 1.0), "noise": Range(0.0, 1.0)}
     asked = problem(space=space, groups={"": {}}, defaults={"": {"rate": 0.5, "noise": 0.5}})
     for number in range(25):
-        point = propose(asked, "", known)
+        point = propose(asked, "", [frozen(space, proposal) for proposal in known])
         known.append(
             Proposal(
                 number=number, group="", point=point, state=COMPLETE, values={0: point["rate"]}

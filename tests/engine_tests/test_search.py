@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import optuna
 import pytest
 import toy_search
 from studies import ROOT, SUPPORT, command, elsewhere, step_of, study_environment
@@ -67,6 +68,24 @@ def assert_whole(results: Path, *, asked: int) -> None:
         mine = done[done["arm"] == f"{row['group']},trial={row['number']}"]
         assert len(mine) == int(row["seeds"])
         assert mine["metric.val_best"].mean() == pytest.approx(float(row["objective"]), abs=1e-12)
+        values = mine.sort_values("seed")["metric.val_best"]
+        assert_shown(results, written, row, values.expanding().mean().tolist())
+
+
+def assert_shown(results: Path, written: dict, row: dict[str, str], means: list[float]) -> None:
+    """Optuna's own reader finds the proposal, how it ended, and its mean after each seed."""
+    study = optuna.load_study(
+        study_name=f"toy_search: {row['group']}",
+        storage=f"sqlite:///{results / 'toy_search_tuning' / 'optuna.db'}",
+    )
+    (trial,) = (t for t in study.trials if t.user_attrs["proposal"] == int(row["number"]))
+    assert trial.params == next(
+        p["point"] for p in written.values() if p["number"] == int(row["number"])
+    )
+    assert trial.state.name == {"complete": "COMPLETE", "stopped": "PRUNED"}[row["state"]]
+    assert list(trial.intermediate_values) == list(range(1, len(means) + 1))
+    assert list(trial.intermediate_values.values()) == pytest.approx(means, abs=1e-12)
+    assert trial.value == pytest.approx(means[-1], abs=1e-12)
 
 
 @pytest.fixture(scope="module")

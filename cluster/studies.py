@@ -1,0 +1,174 @@
+"""A search as Optuna holds it: one study per group, built from the ledger at each start.
+
+The storage is asked and told while the search runs and is not read at the next start, so it may be
+lost at any time.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from cluster.axes import Axes, distribution
+from cluster.proposals import COMPLETE, FAILED, OBJECTIVE, OPEN, STOPPED, Proposal
+from cluster.sampler import SteadyTPE
+from cluster.space import Point, Problem, Space
+
+STEP = "training_iteration"  # as Tune's results name it; here, how many seeds are there
+NUMBER = "proposal"
+OVER = {
+    COMPLETE: TrialState.COMPLETE,
+    STOPPED: TrialState.PRUNED,
+    FAILED: TrialState.FAIL,
+}
+
+
+def fresh_storage(path: Path | None) -> optuna.storages.BaseStorage:
+    """An empty Optuna storage: sqlite where there is a local folder for it, else in memory."""
+    if path is None:
+        return optuna.storages.InMemoryStorage()
+    for leaf in (path, *(path.with_name(path.name + end) for end in ("-journal", "-wal"))):
+        leaf.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return optuna.storages.RDBStorage(f"sqlite:///{path}")
+
+
+def frozen(space: Space, proposal: Proposal) -> optuna.trial.FrozenTrial:
+    """A proposal that is over as Optuna has it: step k is the mean over the first k seeds."""
+    valued = proposal.values and proposal.state in (COMPLETE, STOPPED)
+    return optuna.trial.create_trial(
+        state=OVER[proposal.state],
+        value=proposal.mean if valued else None,
+        params=dict(proposal.point),
+        distributions={name: distribution(space[name]) for name in proposal.point},
+        intermediate_values=dict(enumerate(proposal.running_means, start=1)),
+        user_attrs={NUMBER: proposal.number},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupStudy:
+    """One group's study, as whoever asks it needs to know it.
+
+    Attributes:
+        storage: holds the study already, with every proposal on file.
+        first: points to evaluate before the sampler is asked: the default, where nothing is on
+            file. (Open proposals wait in the study, each in its place.)
+    """
+
+    problem: Problem
+    group: str
+    storage: optuna.storages.BaseStorage
+    first: tuple[Point, ...]
+
+    @property
+    def name(self) -> str:
+        """Of the study in its storage."""
+        return f"{self.problem.name}: {self.group}" if self.group else self.problem.name
+
+    @property
+    def direction(self) -> str:
+        """Optuna's word for it."""
+        return "maximize" if self.problem.maximize else "minimize"
+
+    @property
+    def axes(self) -> Axes:
+        """The space, as a define-by-run function."""
+        return Axes(self.problem.space, self.problem.groups[self.group])
+
+    @property
+    def sampler(self) -> SteadyTPE:
+        """TPE for this group."""
+        return SteadyTPE(self.problem, self.group)
+
+    def open(self) -> optuna.Study:
+        """The study; made where it is not there."""
+        return optuna.create_study(
+            study_name=self.name,
+            direction=self.direction,
+            sampler=self.sampler,
+            storage=self.storage,
+            load_if_exists=True,
+        )
+
+    def mark(self, number: int) -> None:
+        """Write the number of a new proposal beside the trial that was just asked for."""
+        running = self.open().get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        for trial in running:
+            if NUMBER not in trial.user_attrs:
+                self.storage.set_trial_user_attr(trial._trial_id, NUMBER, number)
+
+
+def build(
+    problem: Problem, proposals: Sequence[Proposal], path: Path | None
+) -> dict[str, GroupStudy]:
+    """Group → its study, in a fresh storage; an open proposal waits there to be asked for again.
+
+    Args:
+        path: of the sqlite database, for optuna-dashboard; None keeps the studies in memory.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = fresh_storage(path)
+    found = {}
+    for group in problem.groups:
+        ours = [p for p in proposals if p.group == group]
+        first = () if ours else (problem.defaults[group],)
+        found[group] = GroupStudy(problem=problem, group=group, storage=storage, first=first)
+        study = found[group].open()
+        for proposal in ours:
+            if proposal.state == OPEN:
+                study.enqueue_trial(dict(proposal.point), user_attrs={NUMBER: proposal.number})
+            else:
+                study.add_trial(frozen(problem.space, proposal))
+    return found
+
+
+class PlainSearch:
+    """What Ray's `OptunaSearch` does with a study, where there is no Ray: Tune takes 6 s to import.
+
+    `tests/cluster_tests/test_optuna_search.py` holds the two to the same trials.
+    """
+
+    def __init__(self, group: GroupStudy) -> None:
+        self._study, self._axes = group.open(), group.axes
+        self._trials: dict[str, optuna.Trial] = {}
+        for point in group.first:
+            self._study.enqueue_trial(dict(point))
+
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        """The next trial's point."""
+        self._trials[trial_id] = self._study.ask()
+        return self._axes(self._trials[trial_id])
+
+    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """One more step."""
+        self._trials[trial_id].report(result[OBJECTIVE], result[STEP])
+
+    def on_trial_complete(
+        self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """COMPLETE with a result; without one FAIL after an error, else PRUNED."""
+        value = result[OBJECTIVE] if result else None
+        without = TrialState.FAIL if error else TrialState.PRUNED
+        state = TrialState.COMPLETE if result else without
+        self._study.tell(self._trials.pop(trial_id), value, state=state)
+
+
+def importances(problem: Problem, proposals: Sequence[Proposal]) -> dict[str, dict[str, float]]:
+    """Group → axis → share of the objective's variance that it explains (fANOVA, Hutter 2014).
+
+    A group is left out where fewer than three proposals are complete or all are equally good.
+    """
+    complete = [p for p in proposals if p.state == COMPLETE]
+    found = {}
+    for group, study in build(problem, complete, None).items():
+        means = [p.mean for p in complete if p.group == group]
+        if len(means) >= 3 and len(set(means)) > 1:
+            evaluator = optuna.importance.FanovaImportanceEvaluator(seed=problem.seed)
+            found[group] = optuna.importance.get_param_importances(
+                study.open(), evaluator=evaluator
+            )
+    return found
