@@ -7,7 +7,7 @@ from typing import Any
 
 from apga_core.config import POLICY_METHODS, PRESETS, APGAConfig
 from imaging_core.datasets.base import ImageDataset
-from imaging_core.fields import ConfigError
+from imaging_core.fields import ConfigError, field_names, some_of
 from imaging_core.metric_table import METRICS
 from imaging_core.splits import check_k_shot
 from imaging_core.task import Metric, Stage, Task
@@ -171,7 +171,7 @@ def check(config: APGAConfig, data: ImageDataset) -> None:
 def stages(config: APGAConfig, seed: int) -> Mapping[str, Stage]:
     """The converged classifier, one per (data, k_shot, seed, classifier's settings); and, for arms
     with a policy, what the maps that it must beat score."""
-    inputs: dict[str, Any] = {name: getattr(config, name) for name in BASE_FIELDS} | {"seed": seed}
+    inputs: dict[str, Any] = {**some_of(config, BASE_FIELDS), "seed": seed}
     inputs["weights_path"] = config.weights_path
     if config.weights_path:
         # By content: another file under the same name is another classifier.
@@ -182,7 +182,7 @@ def stages(config: APGAConfig, seed: int) -> Mapping[str, Stage]:
         return {"base": base}
     controls = Stage(
         name="controls",
-        inputs={name: getattr(config, name) for name in CONTROL_FIELDS} | {"seed": seed},
+        inputs={**some_of(config, CONTROL_FIELDS), "seed": seed},
         compute="apga_core.stages:score_controls",
         needs={"base": base},
     )
@@ -214,4 +214,5 @@ TASK = Task(
         ),
         *APGA_METRICS,
     ),
+    passed_on=frozenset(field_names(APGAConfig)) - {"method", "weights_path"},
 )

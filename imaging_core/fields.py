@@ -5,6 +5,7 @@ with `paper(...)` (the value is printed in the paper, at the place named) or `ou
 is silent or unsound, for the reason given). This file imports no torch.
 """
 
+import copy
 import dataclasses
 import difflib
 import operator
@@ -73,6 +74,46 @@ def build(config_type: type, values: Mapping[str, Any]) -> Any:
         raise ConfigError("; ".join(_explain(config_type, e) for e in error.errors())) from None
 
 
+class Builder:
+    """`build` of many configurations of one class, most of them like the one before in all but one
+    field.
+
+    That field is then validated alone, and the whole by the class's own rules. What is refused is
+    built again in full, so that the message is `build`'s.
+    """
+
+    def __init__(self, config_type: type) -> None:
+        self._type = config_type
+        self._values: Mapping[str, Any] = {}
+        self._config: Any = None
+
+    def __call__(self, values: Mapping[str, Any]) -> Any:
+        """`build(config_type, values)`; no value may change later.
+
+        Raises:
+            ConfigError: as `build`.
+        """
+        self._config = self._in_one_field(values) or build(self._type, values)
+        self._values = values
+        return self._config
+
+    def _in_one_field(self, values: Mapping[str, Any]) -> Any:
+        """The configuration before with its one other value, or None."""
+        before = self._values
+        if values.keys() != before.keys():
+            return None
+        changed = [name for name, value in values.items() if value is not before[name]]
+        if len(changed) != 1:
+            return None
+        (name,) = changed
+        try:
+            return self._type.__pydantic_validator__.validate_assignment(
+                copy.copy(self._config), name, values[name]
+            )
+        except pydantic.ValidationError:
+            return None
+
+
 def as_typed(config_type: type, name: str, value: Any) -> Any:
     """`value` as the field `name` has it ("4" → 4), whatever the other fields are.
 
@@ -104,12 +145,21 @@ def _explain(config_type: type, error: Mapping[str, Any]) -> str:
 
 def as_dict(config: Any) -> dict[str, Any]:
     """The configuration as JSON-ready values, in the order of declaration."""
-    names = field_names(type(config))
-    return dict(zip(names, _values(names)(config), strict=True))
+    return some_of(config, field_names(type(config)))
+
+
+def some_of(config: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """The fields `names` of the configuration, in that order."""
+    return dict(zip(names, values_of(config, names), strict=True))
+
+
+def values_of(config: Any, names: tuple[str, ...]) -> tuple[Any, ...]:
+    """What the fields `names` hold."""
+    return _reader(names)(config)
 
 
 @cache
-def _values(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
+def _reader(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
     read = operator.attrgetter(*names)
     return read if len(names) > 1 else lambda config: (read(config),)
 

@@ -86,6 +86,9 @@ class Task:
             (k_shot above a class's size). No torch.
         stages: `stages(config, seed)` → name → `Stage`. No torch. The seed may stand among a
             stage's inputs, as it is; nothing else of a stage depends on it.
+        passed_on: fields that `stages` only hands on: where a stage's inputs hold one, they do so
+            under its own name and as it is; nothing else of a stage depends on them. May be left
+            empty: many arms that differ in such a field alone are planned faster.
         train: import path of
             `function(config, data, seed, stages: Mapping[str, Arrays], *, device, progress)
             -> Outcome`.
@@ -100,6 +103,7 @@ class Task:
     stages: Callable[[Any, int], Mapping[str, Stage]]
     train: str
     metrics: tuple["Metric", ...]
+    passed_on: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)

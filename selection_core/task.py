@@ -1,10 +1,9 @@
 """Synthetic sample selection as the engine sees it: recipes only, no torch."""
 
 from dataclasses import replace
-from typing import Any
 
 from imaging_core.datasets.base import ImageDataset
-from imaging_core.fields import ConfigError, as_dict
+from imaging_core.fields import ConfigError, field_names, some_of
 from imaging_core.metric_table import METRICS
 from imaging_core.splits import check_k_shot
 from imaging_core.task import Metric, Stage, Task
@@ -37,6 +36,19 @@ CLASSIFIER_FIELDS = (
 WITHOUT_POOL = ("baseline", "traditional_augmentation", "oracle")
 WITH_CONTROLLER = ("controller", "logistic_policy", "k_matched_random", "k_matched_centroid")
 METHOD_FIELDS = ("method", "keep_share", "matched_draws", "triplet_margin", "final_selection")
+DECIDING_FIELDS = (
+    "method",
+    "k_shot",
+    "pool",
+    "pool_quality",
+    "generator_seed",
+    "generator_steps",
+    "generator_checkpoints",
+    "controller",
+)
+"""What `stages` does not only hand on, but chooses by, or gives a stage otherwise than it is."""
+
+SELECTION_FIELDS = tuple(n for n in field_names(SelectionConfig) if n not in METHOD_FIELDS)
 OWN_METRICS = (
     Metric(
         name="pool_size",
@@ -121,10 +133,6 @@ METRIC_NAMES = (
 )
 
 
-def _fields(config: SelectionConfig, names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in names}
-
-
 def generator_stages(config: SelectionConfig) -> dict[str, Stage]:
     """The generator's training, cut into checkpoints, each a stage that needs the one before it.
 
@@ -138,7 +146,7 @@ def generator_stages(config: SelectionConfig) -> dict[str, Stage]:
         found[name] = Stage(
             name=name,
             inputs={
-                **_fields(config, GENERATOR_FIELDS),
+                **some_of(config, GENERATOR_FIELDS),
                 "until": config.generator_steps * part // parts,
             },
             compute="selection_core.stages:compute_generator",
@@ -159,7 +167,7 @@ def stages(config: SelectionConfig, seed: int) -> dict[str, Stage]:
         final = Stage(
             name="final",
             inputs={
-                **_fields(config, ("method", "k_shot", "validation_per_class", *CLASSIFIER_FIELDS)),
+                **some_of(config, ("method", "k_shot", "validation_per_class", *CLASSIFIER_FIELDS)),
                 "seed": seed,
             },
             compute="selection_core.training:compute_final",
@@ -167,23 +175,23 @@ def stages(config: SelectionConfig, seed: int) -> dict[str, Stage]:
         return {"final": final}
     base = Stage(
         name="base",
-        inputs={**_fields(config, ("k_shot", *CLASSIFIER_FIELDS)), "seed": seed},
+        inputs={**some_of(config, ("k_shot", *CLASSIFIER_FIELDS)), "seed": seed},
         compute="selection_core.stages:compute_base",
     )
     pool_fields = ("pool", "pool_per_class", "pool_label_noise")
     before: dict[str, Stage] = {}
     chain: dict[str, Stage] = {}
     if config.pool in PLANTED:
-        pool_inputs = {**_fields(config, (*pool_fields, "k_shot")), "seed": seed}
+        pool_inputs = {**some_of(config, (*pool_fields, "k_shot")), "seed": seed}
         if config.pool == "collapsed":
             before["base"] = base
             pool_inputs["classifier"] = config.classifier
     elif config.pool not in POOL_KINDS:
-        pool_inputs = _fields(config, (*pool_fields, "generator_seed"))
+        pool_inputs = some_of(config, (*pool_fields, "generator_seed"))
     else:
         chain = generator_stages(config)
         before["generator"] = chain["generator"]
-        pool_inputs = _fields(config, (*pool_fields, *GENERATOR_FIELDS))
+        pool_inputs = some_of(config, (*pool_fields, *GENERATOR_FIELDS))
     pool = Stage(
         name="pool",
         inputs=pool_inputs,
@@ -192,13 +200,13 @@ def stages(config: SelectionConfig, seed: int) -> dict[str, Stage]:
     )
     features = Stage(
         name="features",
-        inputs={**_fields(config, ("k_shot", "classifier")), "seed": seed},
+        inputs={**some_of(config, ("k_shot", "classifier")), "seed": seed},
         compute="selection_core.stages:compute_features",
         needs={"pool": pool, "base": base},
     )
     found = {**chain, **before, "pool": pool, "base": base, "features": features}
     if config.pool_quality == "on" and config.pool not in PLANTED:
-        of_extractor = {**_fields(config, CLASSIFIER_FIELDS), "seed": config.generator_seed}
+        of_extractor = {**some_of(config, CLASSIFIER_FIELDS), "seed": config.generator_seed}
         extractor = Stage(
             name="extractor",
             inputs={**of_extractor, "k_shot": 0},
@@ -214,13 +222,9 @@ def stages(config: SelectionConfig, seed: int) -> dict[str, Stage]:
     if config.method in WITH_CONTROLLER:
         if config.method == "logistic_policy":
             config = replace(config, controller="logistic")
-        values = as_dict(config)
         found["selection"] = Stage(
             name="selection",
-            inputs={
-                **{name: v for name, v in values.items() if name not in METHOD_FIELDS},
-                "seed": seed,
-            },
+            inputs={**some_of(config, SELECTION_FIELDS), "seed": seed},
             compute="selection_core.controller_selection:compute_selection",
             needs={"pool": pool, "features": features},
         )
@@ -289,4 +293,5 @@ TASK = Task(
     stages=stages,
     train="selection_core.training:train_cell",
     metrics=(*(METRICS[name] for name in METRIC_NAMES), *OWN_METRICS, *QUALITY_METRICS),
+    passed_on=frozenset(field_names(SelectionConfig)).difference(DECIDING_FIELDS),
 )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import groupby
 from typing import Any
 
 from imaging_core import datasets
@@ -179,22 +180,26 @@ def _missing_stages(
     of_arm: dict[int, list[StageTemplate]] = {}
     found: dict[str, tuple[Cell, StageTemplate]] = {}  # in order, with the first cell that needs it
     uses = 0
-    for cell in todo:
-        templates = of_arm.get(id(cell.arm))
-        if templates is None:
-            if cell.fingerprint not in of_data:
-                of_data[cell.fingerprint] = StageKeys(study.task, cell.fingerprint)
-            templates = of_data[cell.fingerprint](cell.arm.config, cell.seed)
-            of_arm[id(cell.arm)] = templates
-        uses += len(templates)
-        for template in templates:
-            key = template.key(cell.seed)
-            if key not in found:
-                found[key] = cell, template
+    for _, group in groupby(todo, key=lambda cell: id(cell.arm)):
+        cells = list(group)
+        first = cells[0]
+        if first.fingerprint not in of_data:
+            of_data[first.fingerprint] = StageKeys(study.task, first.fingerprint)
+        templates = of_data[first.fingerprint](first.arm.config, first.seed)
+        of_arm[id(first.arm)] = templates
+        uses += len(templates) * len(cells)
+        varying = [template for template in templates if template.varies]
+        for cell in cells:
+            # What is the same for every seed is found with the arm's first cell.
+            for template in templates if cell is first else varying:
+                key = template.key(cell.seed)
+                if key not in found:
+                    found[key] = cell, template
     there = store.which(found)
 
     def missing(cell: Cell, templates: Sequence[StageTemplate]) -> tuple[str, ...]:
-        keys = dict.fromkeys([template.key(cell.seed) for template in templates])
+        seed = cell.seed
+        keys = {template.key(seed): None for template in templates}
         return tuple([key for key in keys if key not in there])
 
     stages = tuple(

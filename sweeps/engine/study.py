@@ -8,10 +8,10 @@ from functools import cached_property
 from typing import Any
 
 from imaging_core.fields import (
+    Builder,
     ConfigError,
     as_dict,
     as_typed,
-    build,
     did_you_mean,
     field_names,
     levels_of,
@@ -181,7 +181,7 @@ def expand(study: Study, shared: Mapping[str, Any], data: str) -> list[Arm]:
     Raises:
         ConfigError: a level the core refuses.
     """
-    arms = []
+    arms, build = [], Builder(study.task.config)
     for combination in itertools.product(*study.factors.values()):
         levels = dict(zip(study.factors, combination, strict=True))
         if study.only and not any(
@@ -190,7 +190,7 @@ def expand(study: Study, shared: Mapping[str, Any], data: str) -> list[Arm]:
             continue
         fields = {n: level for n, level in levels.items() if n not in (DATA, SETTING)}
         bundle = study.bundles.get(arm_label(levels), {}) if study.bundles else {}
-        config = build(study.task.config, {**shared, **fields, **bundle})
+        config = build({**shared, **fields, **bundle})
         arms.append(Arm(levels=levels, config=config, data=str(levels.get(DATA, data))))
     return arms
 

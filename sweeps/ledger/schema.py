@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -100,6 +101,20 @@ def cell_keys(
     core: str, core_version: int, config: str, seeds: Iterable[int], data_fingerprint: str
 ) -> list[str]:
     """`cell_key` of each seed; `config` is the configuration as `canonical` text."""
+    before_seed, after_seed = _around_seed(core, core_version, data_fingerprint)
+    # The configuration sorts first, and is hashed once.
+    common = hashlib.sha256(f'{{"config":{config},{before_seed}'.encode())
+    keys = []
+    for seed in seeds:
+        digest = common.copy()
+        digest.update(f"{seed}{after_seed}".encode())
+        keys.append(digest.hexdigest()[:32])
+    return keys
+
+
+@cache
+def _around_seed(core: str, core_version: int, data_fingerprint: str) -> tuple[str, str]:
+    """What of a cell's identity stands between its configuration and its seed, and what after."""
     identity = {
         "core": core,
         "data": data_fingerprint,
@@ -107,15 +122,8 @@ def cell_keys(
         "seed": 0,
         "version": core_version,
     }
-    # The configuration sorts first, and is hashed once.
     head, seed_name, tail = canonical(identity)[1:].partition('"seed":')
-    common = hashlib.sha256(f'{{"config":{config},{head}{seed_name}'.encode())
-    keys = []
-    for seed in seeds:
-        digest = common.copy()
-        digest.update(f"{seed}{tail[1:]}".encode())
-        keys.append(digest.hexdigest()[:32])
-    return keys
+    return head + seed_name, tail[1:]
 
 
 @dataclass(frozen=True, kw_only=True)

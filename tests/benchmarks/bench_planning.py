@@ -49,26 +49,33 @@ def figures() -> list[Figure]:
         for arms in (1_000, 20_000):
             what = f"planning {arms:,} arms × {CELLS // arms} seeds, none there"
             found.append(_alone(what, lambda arms=arms: plan(arms, results), "≤ 2"))
+    for arms in (1_000, 20_000):
+        found += _resuming(arms)
+    return found
+
+
+def _resuming(arms: int) -> list[Figure]:
+    """`arms` × seeds that are all committed: in a file each, and compacted."""
+    of = f"{CELLS:,} committed cells ({arms:,} arms)"
     with tempfile.TemporaryDirectory() as results:
         store = Store(results).child(STUDY.name)
-        cells = manifest_of(plan(1_000, results), {}).cells
+        cells = manifest_of(plan(arms, results), {}).cells
         store.write("cells/.folder", b"")
         for cell in cells:
             open(store.path(f"cells/{cell.key}.parquet"), "wb").close()
-        what = f"resuming: what of {CELLS:,} committed cells is missing, a file each"
-        found.append(_alone(what, lambda: _resume(results), "≤ 5"))
+        what = f"resuming: what of {of} is missing, a file each"
+        apart = _alone(what, lambda: _resume(arms, results), "≤ 5")
     with tempfile.TemporaryDirectory() as results:
         store, rng = Store(results).child(STUDY.name), np.random.default_rng(0)
         for first in range(0, CELLS, BATCH):
             rows = finished_rows(cells[first : first + BATCH], rng)
             write_compact(store, pa.Table.from_pylist(rows, schema=CELL_SCHEMA))
-        what = f"the same, compacted, and the check that {CELLS:,} cells are undamaged"
-        found.append(_alone(what, lambda: _resume(results, check=True), "≤ 5"))
-    return found
+        what = f"the same, compacted, and the check that {of} are undamaged"
+        return [apart, _alone(what, lambda: _resume(arms, results, check=True), "≤ 5")]
 
 
-def _resume(results: str, *, check: bool = False) -> None:
-    left = plan(1_000, results)
+def _resume(arms: int, results: str, *, check: bool = False) -> None:
+    left = plan(arms, results)
     assert not left.todo
     if check:
         assert not quarantine_damaged(Store(results).child(STUDY.name), set(left.done))

@@ -9,7 +9,7 @@ import pytest
 import toy_study
 from toy_core.task import TASK
 
-from imaging_core.fields import as_dict, build
+from imaging_core.fields import Builder, ConfigError, as_dict, build, levels_of
 from imaging_core.task import Stage
 from sweeps.engine.keys import CellKeys, StageKeys
 from sweeps.engine.plan import Plan, plan_arms, stage_store
@@ -97,6 +97,78 @@ def test_a_core_that_hides_the_seed_in_a_stage_is_refused(tmp_path):
     keys = StageKeys(replace(TASK, stages=stages), DATA)
     with pytest.raises(ValueError, match="may hold the seed among its inputs as it is"):
         keys(build(TASK.config, {}), 3)
+
+
+def test_a_core_that_chooses_by_a_field_that_it_says_it_hands_on_is_refused():
+    def stages(config, seed):
+        return {"order": Stage(name="order", inputs={"big": config.ridge > 1}, compute="")}
+
+    keys = StageKeys(replace(TASK, stages=stages, passed_on=frozenset({"ridge"})), DATA)
+    keys(build(TASK.config, {"ridge": 0.5}), 3)
+    with pytest.raises(ValueError, match="may hold the seed or ridge among its inputs as it is"):
+        keys(build(TASK.config, {"ridge": 2.0}), 3)
+
+
+VARIANTS = [
+    ("selection_core", {"pool": pool, "k_shot": 16, "pool_quality": quality, "method": method})
+    for pool, quality in (("natural", "off"), ("mixed", "on"), ("collapsed", "on"))
+    for method in ("controller", "logistic_policy", "baseline", "use_all")
+] + [("apga_core", {"method": method}) for method in ("apga", "baseline", "end2end")]
+
+
+@pytest.mark.parametrize(("core", "fields"), VARIANTS)
+def test_fields_that_a_core_hands_on_give_the_keys_that_it_derives(core, fields):
+    task = importlib.import_module(f"{core}.task").TASK
+    config = build(task.config, fields)
+    tried = 0
+    for name in sorted(task.passed_on):
+        value = getattr(config, name)
+        others = levels_of(task.config, name)
+        if others is None:
+            # 512 and 8 times as much pass every rule of numbers that fit together.
+            others = ("x",) if isinstance(value, str) else (8 * value, value / 2, 1, 0.5, False)
+        for other in others:
+            try:
+                changed = build(task.config, {**fields, name: other})
+            except ConfigError:
+                continue
+            keys = StageKeys(task, DATA)
+            for first, seed in ((config, 0), (changed, 5)):
+                found = [template.key(seed) for template in keys(first, seed)]
+            assert found == list(flatten(task, task.stages(changed, 5), DATA)), (name, other)
+            tried += changed != config
+    assert tried > len(task.passed_on) / 2
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_arms_built_from_one_another_are_those_built_alone(name):
+    study = importlib.import_module(f"sweeps.{name}").STUDY
+    study, shared = apply(study, Request())
+    make = Builder(study.task.config)
+    for arm in expand(study, shared, study.data):
+        assert make(as_dict(arm.config)) == build(study.task.config, as_dict(arm.config))
+
+
+def test_a_refusal_is_the_same_whatever_was_built_before():
+    core = importlib.import_module("selection_core.task").TASK.config
+    fields = {"controller_width": 512, "learning_rate": 1e-3, "pool": "natural", "k_shot": "4"}
+    bad = (
+        {"controller_width": 513},
+        {"learning_rate": -1.0},
+        {"pool": "natrual"},
+        {"pool": "duplicates", "k_shot": 0},
+        {"kshot": 4},
+    )
+    make = Builder(core)
+    for change in bad:
+        assert make(fields) == build(core, fields)
+        with pytest.raises(ConfigError) as alone:
+            build(core, {**fields, **change})
+        with pytest.raises(ConfigError) as after:
+            make({**fields, **change})
+        assert str(after.value) == str(alone.value)
+    assert make({**fields, "k_shot": "8"}).k_shot == 8
+    assert make(fields).k_shot == 4
 
 
 @pytest.mark.parametrize("seeds", [(0, 1), tuple(range(40))])  # looked up one by one, and listed
