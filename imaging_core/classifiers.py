@@ -48,7 +48,8 @@ class PointwiseConv2d(nn.Conv2d):
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if x.device.type != "cpu":
             return super()._conv_forward(x, weight, bias)
-        read = x.permute(0, 2, 3, 1)[:, :: self.stride[0], :: self.stride[1]]
+        # The pixels a stride reads: as a pooling of one pixel, whose gradient is one pass.
+        read = functional.avg_pool2d(x, 1, self.stride).permute(0, 2, 3, 1)
         return functional.linear(read, weight.flatten(1), bias).permute(0, 3, 1, 2)
 
 

@@ -12,7 +12,7 @@ from apga_core import augmentations, localisation, objectives, saliency
 from apga_core.arms import AugmentArm, EndToEndArm, Pixels, PolicyArm, Trace, build_arm
 from apga_core.config import APGAConfig
 from apga_core.learner import Learner
-from apga_core.networks import build_policy
+from apga_core.networks import build_policy, joined
 from imaging_core.classifiers import build_classifier
 from imaging_core.fields import ConfigError
 from imaging_core.seeding import torch_generator
@@ -408,6 +408,30 @@ def test_an_images_mask_does_not_depend_on_its_batch(name, grid):
     side = grid or 32
     assert net(images).shape == (8, 1, side, side)
     torch.testing.assert_close(net(images)[:1], net(images[:1]), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_joined_is_upsampling_concatenation_and_the_block_with_their_gradients(layout):
+    generator = torch_generator(0, "joined")
+    shapes = (2, 5, 6, 4), (2, 3, 12, 8), (4, 8, 3, 3)
+    small, skip, weight = (
+        torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes
+    )
+    convolution = torch.nn.Conv2d(8, 4, 3, padding=1, bias=False, dtype=torch.float64)
+    convolution.weight.data.copy_(weight)
+    block = torch.nn.Sequential(convolution, torch.nn.ReLU()).to(memory_format=layout)
+    inputs = [x.contiguous(memory_format=layout).requires_grad_() for x in (small, skip)]
+    large = F.interpolate(inputs[0], scale_factor=2, mode="nearest")
+    plain = block(torch.cat([large, inputs[1]], dim=1))
+    ours = joined(block, *inputs)
+    torch.testing.assert_close(ours, plain)
+    leaves = [*inputs, convolution.weight]
+    for own, torchs in zip(
+        torch.autograd.grad(ours.square().sum(), leaves),
+        torch.autograd.grad(plain.square().sum(), leaves),
+        strict=True,
+    ):
+        torch.testing.assert_close(own, torchs)
 
 
 def test_initial_bias_sets_where_p_starts():

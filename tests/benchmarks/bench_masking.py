@@ -20,6 +20,7 @@ from apga_core.networks import Policy, build_policy
 from imaging_core.classifiers import build_classifier
 from imaging_core.fields import build
 from imaging_core.seeding import torch_generator
+from sweeps.engine.work import prepare_process
 
 BATCH, SIDE = 25, 64
 
@@ -39,8 +40,8 @@ SETTINGS = {"demo preset": {}, "pixel-wise and greedy": PIXEL_WISE}
 
 
 def figures() -> list[Figure]:
-    """25 images of 64 × 64, one thread."""
-    torch.set_num_threads(1)
+    """25 images of 64 × 64, in a process set up as a worker's (one thread) for both ways."""
+    prepare_process()
     found = []
     for name, changes in SETTINGS.items():
         arm, images, labels = _arm({**PRESETS["demo"], **changes})
@@ -130,3 +131,8 @@ def _step(name: str, arm: PolicyArm, images: Tensor, labels: Tensor) -> Figure:
 
     what = f"bare forwards and backwards against the whole APGA step ({name}, 25 images, 64 px)"
     return paired(what, step, bare, limit="≥ 0.91 (step ≤ 1.10 × bare)", runs=9)
+
+
+if __name__ == "__main__":
+    for figure in figures():
+        print(figure)

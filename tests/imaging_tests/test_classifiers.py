@@ -5,7 +5,13 @@ import torch
 from safetensors.torch import save_file
 from torchvision import models
 
-from imaging_core.classifiers import CLASSIFIERS, build_classifier, load_weights, parameter_count
+from imaging_core.classifiers import (
+    CLASSIFIERS,
+    PointwiseConv2d,
+    build_classifier,
+    load_weights,
+    parameter_count,
+)
 from imaging_core.fields import ConfigError
 from imaging_core.seeding import torch_generator
 
@@ -54,6 +60,22 @@ def test_above_64_pixels_it_is_torchvisions_network(name):
     x = torch.rand(2, 3, 96, 96, generator=torch_generator(0, "x"))
     with torch.no_grad():
         torch.testing.assert_close(net(x), reference(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_pointwise_convolution_is_torchs_with_its_gradients(stride, layout):
+    ours = PointwiseConv2d(3, 5, 1, stride, bias=False, dtype=torch.float64)
+    torchs = torch.nn.Conv2d(3, 5, 1, stride, bias=False, dtype=torch.float64)
+    torchs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 3, 7, 4, generator=torch_generator(0, "x"), dtype=torch.float64)
+    x = x.contiguous(memory_format=layout).requires_grad_()
+    torch.testing.assert_close(ours(x), torchs(x))
+    for convolution in (ours, torchs):
+        convolution(x).square().sum().backward()
+    torch.testing.assert_close(ours.weight.grad, torchs.weight.grad)
+    own = torch.autograd.grad(ours(x).square().sum(), x)
+    torch.testing.assert_close(own, torch.autograd.grad(torchs(x).square().sum(), x))
 
 
 @pytest.mark.parametrize("name", ["tiny-resnet", "small-resnet"])
