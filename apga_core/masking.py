@@ -5,6 +5,7 @@ the file is not 0 here: the fill of `zero` is passed in.
 """
 
 import math
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -48,18 +49,21 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
 
     Two matrix products: for kernels of a third of the side they cost less than convolutions.
     """
-    rows, columns = (_blur_matrix(side, sigma, images) for side in images.shape[-2:])
+    rows, columns = (
+        _blur_matrix(side, sigma, images.dtype, images.device) for side in images.shape[-2:]
+    )
     return rows.T @ images @ columns
 
 
-def _blur_matrix(side: int, sigma: float, like: Tensor) -> Tensor:
+@cache
+def _blur_matrix(side: int, sigma: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(side, side): row i is the blur of a line whose only 1 is at i."""
     # 2.5 sigma holds 98.8 % of the kernel; mirroring needs a radius below the image's side.
     radius = min(math.ceil(2.5 * sigma), side - 1)
-    at = torch.arange(-radius, radius + 1, dtype=like.dtype, device=like.device)
+    at = torch.arange(-radius, radius + 1, dtype=dtype, device=device)
     kernel = torch.exp(-0.5 * (at / sigma) ** 2)
     kernel = kernel / kernel.sum()
-    lines = torch.eye(side, dtype=like.dtype, device=like.device).unsqueeze(1)
+    lines = torch.eye(side, dtype=dtype, device=device).unsqueeze(1)
     return F.conv1d(F.pad(lines, (radius, radius), mode="reflect"), kernel.view(1, 1, -1))[:, 0]
 
 
