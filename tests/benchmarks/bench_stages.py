@@ -83,7 +83,7 @@ def measured() -> Iterator[Figure]:
             ours_s=ours,
             rival_s=theirs,
             ratio=theirs / ours,
-            limit="≥ 2",
+            limit="≥ 2" if way is plain_tune else "—",
         )
 
 
