@@ -1,6 +1,6 @@
 """What Tune asks is Ray's own `OptunaSearch`, and a search without Ray is the same search.
 
-`OptunaSearch` needs no cluster, so these tests start none (they import Ray Tune, which takes 6 s).
+`OptunaSearch` needs no cluster, so these tests start none; they import Ray Tune.
 """
 
 import itertools
@@ -23,6 +23,8 @@ from cluster.space import Problem
 from cluster.studies import STEP, PlainSearch
 from cluster.trials import PROPOSAL_FIELD, SEEDS_FIELD
 from cluster.tuning import ByGroup, Stopping, optuna_search
+
+pytestmark = pytest.mark.ray
 
 
 def trials_in(database: Path) -> dict[str, list[dict]]:
