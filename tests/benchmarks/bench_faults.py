@@ -36,7 +36,7 @@ from sweeps.ledger.read import read_ledger
 
 CELLS = 24
 STUDY = ("--seeds", 4, "--set", "wait_s=1.5", "--quiet")
-workers = partial(below, title="RayTrainWorker")
+workers = partial(below, text="RayTrainWorker")
 MOST_S = 600.0
 
 
