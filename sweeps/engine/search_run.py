@@ -63,9 +63,9 @@ def _compute(
             summary.compute_s += seconds
             ok = report is not None
             over(summary, display, item.id, is_stage=is_stage, ok=ok, seconds=seconds)
-        goes_on = report is not None
         if report is None:
             campaign.fail(proposal)
+            goes_on = False
         else:
             goes_on = campaign.report(proposal, seed, float(report["objective"]))
         campaign.tell(proposal)

@@ -98,3 +98,16 @@ def test_an_arm_that_is_registered_again_hears_each_result_once():
         return [(await broker.result_of_arm("proposal 0", i))["item"] for i in (0, 1)]
 
     assert asyncio.run(run()) == ["arm-1", "arm-2"]
+
+
+def test_a_lost_run_gives_back_its_room_once_and_its_items_to_the_queue():
+    async def run() -> list[object]:
+        broker = Broker(max_attempts=3)
+        await broker.register([], {"arm": cells("arm", 1)})
+        assert await taken(broker, "node0/0") == "arm-0"
+        await broker.say_reserved("node0", "its placement group")
+        found = [await broker.lose_run("node0"), await broker.lose_run("node0")]
+        assert await taken(broker, "node1/0") == "arm-0"
+        return found
+
+    assert asyncio.run(run()) == ["its placement group", None]
