@@ -11,7 +11,8 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 WITHOUT = (DatasetsCallback, PlacementGroupCleanerCallback)
 """Each starts a process beside the workers, just when these import what they need. A fleet reads no
-Ray dataset; Ray itself takes back a placement group whose creator has died."""
+Ray dataset. The cleaner gives back the room of a controller that was killed, but asks the State
+API, which a cluster without a dashboard has not: `cluster.fleet.Supervisor` does it instead."""
 
 
 class FleetTrainer(DataParallelTrainer):
