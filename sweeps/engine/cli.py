@@ -29,10 +29,12 @@ from sweeps.ledger.schema import LedgerError
 
 OK, USAGE, SOME_FAILED = 0, 2, 3
 TELL_EVERY_S = 3.0
+ROOM_BYTES = 1 << 20  # less than this free: the disk is full, whoever noticed it first
 
 EXIT_CODES = (
     "Exit codes: 0 every cell is there; 2 bad input (nothing was started); 3 some cells failed "
-    "(the table still comes, with its n); 130/143 interrupted (run the same command to resume)."
+    "(the table still comes, with its n), or the disk is full; 130/143 interrupted (run the same "
+    "command to resume)."
 )
 
 
@@ -158,6 +160,30 @@ def run_study(
             )
     except LedgerError as error:
         return refuse(str(error))
+    except Exception as error:
+        return explain_full_disk(error, results)
+
+
+def explain_full_disk(error: Exception, results: str) -> int:
+    """Say so where a run was ended by a full disk; the cells that lack can be had later.
+
+    Not only an `OSError` tells of it: Ray and sqlite keep their books there and have errors of
+    their own.
+
+    Raises:
+        Exception: `error` itself, where there is room or `results` is no local folder.
+    """
+    if "://" in results or shutil.disk_usage(results).free >= ROOM_BYTES:
+        raise error
+    again = resume_command()
+    if "--retry-failed" not in again:
+        again += " --retry-failed"
+    Console(stderr=True).print(
+        f"[bold red]error:[/] no space left in {escape(results)} ({escape(type(error).__name__)}). "
+        f"Nothing committed is lost. Make room, then: {escape(again)}",
+        soft_wrap=True,
+    )
+    return SOME_FAILED
 
 
 def absolute(results: str) -> str:

@@ -13,6 +13,7 @@ from sweeps.engine.cli import (
     SOME_FAILED,
     TELL_EVERY_S,
     LastStep,
+    explain_full_disk,
     refuse,
     resume_command,
     run_study,
@@ -91,6 +92,8 @@ def run_search(
             write_outcome(Store(results).child(tuning.search.name), tuning, proposals)
     except LedgerError as error:
         return refuse(str(error))
+    except Exception as error:
+        return explain_full_disk(error, results)
     best = winners(tuning, proposals)
     if lacking := [group for group in tuning.problem.groups if group not in best]:
         console.print(

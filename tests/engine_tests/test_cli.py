@@ -9,6 +9,7 @@ import toy_study
 from studies import ROOT, elsewhere, here, study_environment
 
 from sweeps import ablation_controller, apga_methods
+from sweeps.engine.cli import explain_full_disk
 
 CASES = {
     "unknown controller": (
@@ -109,3 +110,10 @@ def test_fields_that_only_fit_together_can_be_set_together_in_any_order(tmp_path
     alone = here(apga_methods, "--plan", "--results", tmp_path, "--set", "sampling=greedy")
     assert alone.returncode == 2
     assert "samples must be 1 with sampling=greedy" in alone.stderr
+
+
+@pytest.mark.parametrize("results", ["s3://bucket/results", "here"])
+def test_an_error_on_a_disk_that_has_room_is_not_blamed_on_it(results, tmp_path):
+    where = str(tmp_path) if results == "here" else results
+    with pytest.raises(RuntimeError, match="something else"):
+        explain_full_disk(RuntimeError("something else"), where)

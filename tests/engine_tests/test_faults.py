@@ -4,6 +4,7 @@ cell ran twice, and the numbers equal those of the undisturbed run."""
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -149,6 +150,55 @@ def test_killing_trains_controller_costs_only_the_cells_in_flight(reference, tmp
     after = stamps(tmp_path)
     assert {name: after[name] for name in kept} == kept
     assert numbers(tmp_path) == reference
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 MiB of its own."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this user may not mount a file system")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """A file that takes all the room there is."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as stream:
+        while shutil.disk_usage(disk).free:
+            stream.write(bytes(4096))
+    return filler
+
+
+def test_a_full_disk_loses_nothing_and_the_study_goes_on_once_there_is_room(reference, small_disk):
+    results = small_disk / "results"
+    waits = ("--set", "wait_s=2")
+    process = subprocess.Popen(
+        command("--results", results, *waits),
+        cwd=ROOT,
+        env=study_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    wait_for_cells(process, results, 2)
+    filler = fill(small_disk)
+    out, _ = process.communicate(timeout=200)
+    assert process.returncode == 3, out
+    assert f"no space left in {results}" in out, out
+    assert "Nothing committed is lost. Make room, then: python" in out
+    assert "wait_s=2 --retry-failed" in out
+    kept = stamps(results)
+    assert 2 <= len(kept) < len(reference)
+    filler.unlink()
+    answer = elsewhere("--results", results, *waits, "--retry-failed")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    after = stamps(results)
+    assert {name: after[name] for name in kept} == kept
+    assert numbers(results) == reference
 
 
 def test_two_controllers_on_one_ledger_the_second_names_the_first(tmp_path):
