@@ -18,6 +18,7 @@ from apga_core.learner import Learner
 from apga_core.networks import Policy
 from apga_core.saliency import discretise, grad_cam
 from imaging_core.classifiers import Classifier
+from imaging_core.descent import Descent
 
 RMS_DECAY = 0.9  # of the running mean square of the advantage: about ten steps
 
@@ -46,30 +47,31 @@ class Pixels:
 
 @dataclass(kw_only=True)
 class Trace:
-    """Sums over one epoch of what is logged per class; `mean()` empties them.
+    """What is logged per class over one epoch; `mean()` reduces it.
 
-    They stay on the device until `mean()`, so that a step waits for nothing.
+    A step only notes its tensors, so that it computes and waits for nothing.
     """
 
     classes: int
-    sums: dict[str, Tensor] = field(default_factory=dict)
+    noted: dict[str, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
 
     def add(self, name: str, values: Tensor, labels: Tensor) -> None:
-        """`values` (…, B) of images with `labels` (B,)."""
-        values = values.double().reshape(-1, len(labels)).mean(dim=0)
-        of_class = labels.unsqueeze(1) == torch.arange(self.classes, device=labels.device)
-        # A product, not a scatter: on a GPU scattered sums come in no fixed order.
-        added = torch.stack([values, torch.ones_like(values)]) @ of_class.double()
-        self.sums[name] = self.sums[name] + added if name in self.sums else added
+        """`values` (…, B) of images with `labels` (B,); the same … at every step."""
+        self.noted.setdefault(name, []).append((values.reshape(-1, len(labels)), labels))
 
     def mean(self) -> dict[str, float]:
         """Name → mean since the last call; a class that was not seen has no entry."""
         means = {}
-        for name, sums in self.sums.items():
+        for name, noted in self.noted.items():
+            values = torch.cat([values for values, _ in noted], dim=1).double().mean(dim=0)
+            labels = torch.cat([labels for _, labels in noted]).unsqueeze(1)
+            of_class = labels == torch.arange(self.classes, device=labels.device)
+            # A product, not a scatter: on a GPU scattered sums come in no fixed order.
+            sums = torch.stack([values, torch.ones_like(values)]) @ of_class.double()
             for label, (total, count) in enumerate(sums.T.tolist()):
                 if count:
                     means[f"{name}/class{label}"] = total / count
-        self.sums.clear()
+        self.noted.clear()
         return means
 
 
@@ -123,8 +125,8 @@ class PolicyArm:
         self.learner = learner
         self.pixels = pixels
         self.generator = generator
-        self.optimiser = torch.optim.Adam(
-            policy.parameters(), lr=config.policy_learning_rate, fused=True
+        self.optimiser = learner.runner.optimiser(
+            policy, Descent(kind="adam", learning_rate=config.policy_learning_rate)
         )
         self.trace = Trace(classes=classes)
         self.policy_steps = 0
@@ -189,11 +191,13 @@ class PolicyArm:
         Both in one forward pass, unless the `original` ones are given.
         """
         samples, batch = erased.shape[:2]
-        keep = masking.to_pixels(1.0 - erased.flatten(0, 1), images.shape[-2:])
-        shown = masking.erase(images, keep.unflatten(0, (samples, batch)), fill).flatten(0, 1)
-        if original is None:
-            shown = torch.cat([shown, images])
-        losses = self.learner.losses(shown, labels.repeat(len(shown) // batch)).view(-1, batch)
+        keep = 1.0 - erased
+        if original is None:  # as one more sample, that takes nothing
+            keep = torch.cat([keep, torch.ones_like(keep[:1])])
+        views = len(keep)
+        keep = masking.to_pixels(keep.flatten(0, 1), images.shape[-2:])
+        shown = masking.erase(images, keep.unflatten(0, (views, batch)), fill).flatten(0, 1)
+        losses = self.learner.losses(shown, labels.repeat(views)).view(views, batch)
         return losses[:samples], losses[-1] if original is None else original
 
     def _descend(self, logits: Tensor, erased: Tensor, reward: Tensor) -> None:
@@ -216,7 +220,7 @@ class PolicyArm:
             lambda_zeros=config.lambda_zeros * (ramp if config.lambda_ramp_steps else 1.0),
             lambda_ones=config.lambda_ones,
         )
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         self.learner.runner.backward(loss)
         self.optimiser.step()
         self.policy_steps += 1
@@ -301,7 +305,7 @@ class EndToEndArm(PolicyArm):
             ones=self.config.end2end_ones,
         )
         masked = masking.erase(images, keep, self.pixels.fill(self.config, images))
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         self.learner.update(masked, labels, penalty)
         self.optimiser.step()
         self.policy_steps += 1

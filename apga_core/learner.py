@@ -1,10 +1,13 @@
 """The classifier in the second phase: its updates, counted, and its losses, in either mode."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from imaging_core.classifiers import Classifier
+from imaging_core.descent import Descent
 from imaging_core.fused_steps import Solo
 
 
@@ -30,21 +33,23 @@ class Learner:
         learning_rate: float,
         weight_decay: float,
         precision: str,
+        runner: Solo | None = None,
     ) -> None:
         self.classifier = classifier
+        self.runner = runner or Solo()
         self.device = next(classifier.parameters()).device
-        self.optimiser = torch.optim.Adam(
-            classifier.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True
+        self.optimiser = self.runner.optimiser(
+            classifier,
+            Descent(kind="adam", learning_rate=learning_rate, weight_decay=weight_decay),
         )
         self.precision = precision
         self.steps = 0
-        self.runner = Solo()
 
-    def autocast(self) -> torch.autocast:
+    def autocast(self) -> AbstractContextManager[None]:
         """bfloat16 for the networks where it was asked for."""
-        return torch.autocast(
-            self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"
-        )
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def logits(self, images: Tensor) -> Tensor:
         """(B, classes) float32, in the mode and graph the caller set."""
@@ -62,7 +67,7 @@ class Learner:
             return self.losses(images, labels)
         losses = functional.cross_entropy(self.logits(images), labels, reduction="none")
         loss = losses.mean() if penalty is None else losses.mean() + penalty
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         self.runner.backward(loss)
         self.optimiser.step()
         self.steps += 1

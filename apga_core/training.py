@@ -47,14 +47,16 @@ def train_cell(
     pixels = pixels_of(train).to(device)
     base = converged(config.classifier, data, stages["base"], seed, device).eval()
     policy = _new_policy(config, data, seed, device)
+    classifier = converged(config.classifier, data, stages["base"], seed, device)
     learner = Learner(
-        converged(config.classifier, data, stages["base"], seed, device),
+        classifier,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         precision=config.precision,
+        runner=None
+        if config.method == "baseline"
+        else join([classifier, *([] if policy is None else [policy])]),
     )
-    if config.method != "baseline":
-        learner.runner = join([learner.classifier, *([] if policy is None else [policy])])
     arm = build_arm(
         config,
         learner,

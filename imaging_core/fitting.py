@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from imaging_core.augment import AUGMENTATIONS, Augmentation
+from imaging_core.descent import Descent, FlatOptimiser, Kind
 from imaging_core.task import Progress, no_progress
 
 EVALUATION_PIXELS = 512 * 64 * 64  # of one batch without gradients
-MOMENTUM = 0.9  # of SGD; Adam and AdamW keep torch's betas
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class FitConfig:
         learning_rate: the peak of the schedule.
         schedule: `onecycle` rises by a cosine over the first 30 % of the steps from a 25th of the
             peak and falls to nearly 0; `cosine` falls from the peak to 0.
-        weight_decay: decoupled for `adamw`, L2 in the gradient for `sgd` and `adam`.
+        optimiser, weight_decay: see `imaging_core.descent`.
         patience: epochs without a better validation accuracy before the fit stops; 0 = never.
         min_steps: `epochs` is raised until at least so many steps are made (small sets).
         augment: see `imaging_core.augment`.
@@ -37,12 +37,21 @@ class FitConfig:
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=2)
     learning_rate: float = Field(gt=0)
-    optimiser: Literal["sgd", "adam", "adamw"]
+    optimiser: Kind
     schedule: Literal["constant", "onecycle", "cosine"]
     weight_decay: float = Field(ge=0)
     patience: int = Field(ge=0)
     min_steps: int = Field(ge=0)
     augment: Augmentation
+
+    @property
+    def descent(self) -> Descent:
+        """The optimiser, at the schedule's peak."""
+        return Descent(
+            kind=self.optimiser,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,19 +111,10 @@ def _cosine_between(first: float, last: float, done: float) -> float:
     return last + (first - last) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _batches(count: int, batch_size: int) -> list[slice]:
+def batches_of(count: int, batch_size: int) -> list[slice]:
     """Slices of a permutation of `count` images; a last batch of one is dropped."""
     starts = range(0, count, batch_size)
     return [slice(s, min(s + batch_size, count)) for s in starts if count - s > 1]
-
-
-def _optimiser(model: nn.Module, config: FitConfig) -> torch.optim.Optimizer:
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    shared = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "fused": True}
-    if config.optimiser == "sgd":
-        return torch.optim.SGD(parameters, momentum=MOMENTUM, **shared)
-    kind = torch.optim.Adam if config.optimiser == "adam" else torch.optim.AdamW
-    return kind(parameters, **shared)
 
 
 def fit(
@@ -146,12 +146,12 @@ def fit(
         raise ValueError(f"fit needs at least 2 images (batch norm), got {len(images)}")
     if validation is None and (keep_best or config.patience):
         raise ValueError("keep_best and patience choose by validation accuracy: pass validation")
-    batches = _batches(len(images), config.batch_size)
+    batches = batches_of(len(images), config.batch_size)
     epochs = planned_epochs(config, len(images))
     total = epochs * len(batches)
     augment = AUGMENTATIONS[config.augment]
     model.to(memory_format=torch.channels_last)
-    optimiser = _optimiser(model, config)
+    optimiser = FlatOptimiser(model.parameters(), config.descent)
 
     accuracies: list[float] = []
     losses: list[float] = []
@@ -163,9 +163,10 @@ def fit(
         for index, batch in enumerate(batches):
             rows = order[batch]
             x = augment(images[rows], generator).contiguous(memory_format=torch.channels_last)
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate_at(step, total, config.schedule, config.learning_rate)
-            optimiser.zero_grad(set_to_none=True)
+            optimiser.learning_rate = learning_rate_at(
+                step, total, config.schedule, config.learning_rate
+            )
+            optimiser.zero_grad()
             loss = functional.cross_entropy(model(x), labels[rows])
             loss.backward()
             optimiser.step()
@@ -245,7 +246,7 @@ def accuracy(
 
 def planned_epochs(config: FitConfig, images: int) -> int:
     """The epochs that `fit` makes of so many images if nothing stops it."""
-    steps = len(_batches(images, config.batch_size))
+    steps = len(batches_of(images, config.batch_size))
     return max(config.epochs, math.ceil(config.min_steps / steps))
 
 

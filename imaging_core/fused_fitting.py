@@ -4,7 +4,6 @@ Every replica has its own images, batch order, schedule and stopping. A replica 
 its result; its place in the network is filled with another's batches until all are over.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,14 @@ from torch.nn import functional
 
 from imaging_core import fitting
 from imaging_core.augment import AUGMENTATIONS
-from imaging_core.fitting import MOMENTUM, FitConfig, FitResult, learning_rate_at, predict
+from imaging_core.fitting import (
+    FitConfig,
+    FitResult,
+    batches_of,
+    learning_rate_at,
+    planned_epochs,
+    predict,
+)
 from imaging_core.fusing import Fused, structure
 from imaging_core.rendezvous import Alone, meet, meeting
 from imaging_core.task import Progress, no_progress
@@ -150,11 +156,8 @@ class _Course:
                 "keep_best and patience choose by validation accuracy: pass validation"
             )
         self.job = job
-        starts = range(0, count, config.batch_size)
-        self.batches = [
-            slice(s, min(s + config.batch_size, count)) for s in starts if count - s > 1
-        ]
-        self.epochs = max(config.epochs, math.ceil(config.min_steps / len(self.batches)))
+        self.batches = batches_of(count, config.batch_size)
+        self.epochs = planned_epochs(config, count)
         self.total = self.epochs * len(self.batches)
         self.augment = AUGMENTATIONS[config.augment]
         self.step = 0
@@ -250,13 +253,7 @@ class _Optimiser:
                 view.grad = fused.own(parameter.grad, k)
                 views.append(view)
             groups.append(views)
-        shared = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "fused": True}
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}.get(config.optimiser)
-        listed = [{"params": group} for group in groups]
-        if kind is None:
-            self.inner = torch.optim.SGD(listed, momentum=MOMENTUM, **shared)
-        else:
-            self.inner = kind(listed, **shared)
+        self.inner = config.descent.listed([{"params": group} for group in groups])
 
     def zero(self) -> None:
         torch._foreach_zero_([p.grad for p in self.parameters])

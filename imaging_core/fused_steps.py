@@ -11,8 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from imaging_core.descent import Descent, FlatOptimiser
 from imaging_core.fusing import Fused, structure
 from imaging_core.rendezvous import Alone, meet, meeting
+
+Optimiser = torch.optim.Optimizer | FlatOptimiser
 
 
 class Solo:
@@ -23,8 +26,12 @@ class Solo:
         return network(x)
 
     def backward(self, loss: Tensor) -> None:
-        """The gradients of `loss`; those that are there must have been set to None before."""
+        """The gradients of `loss`, after the optimiser's `zero_grad`."""
         loss.backward()
+
+    def optimiser(self, network: nn.Module, descent: Descent) -> Optimiser:
+        """What moves `network`; it may not be moved to another device or format after this."""
+        return FlatOptimiser(network.parameters(), descent)
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,10 @@ class Replica(Solo):
             _Asked(self.k, x),
             lambda asked: self.crew.passes(*settings, asked),
         )
+
+    def optimiser(self, network: nn.Module, descent: Descent) -> Optimiser:
+        """Over the network's own parameters, which are views of the fused ones already."""
+        return descent.listed(list(network.parameters()))
 
     def backward(self, loss: Tensor) -> None:
         meet(("backward", id(self.crew)), (self.k, loss), self.crew.gradients)

@@ -23,8 +23,13 @@ def phase(seed: int, method: str, positives: int = 4):
     policy = None
     if method != "baseline_matched":
         policy = build_policy("coarse-unet", grid=4, initial_bias=0.0, weights_path="", **net)
-    learner = Learner(classifier, learning_rate=1e-3, weight_decay=1e-4, precision="float32")
-    learner.runner = join([classifier] if policy is None else [classifier, policy])
+    learner = Learner(
+        classifier,
+        learning_rate=1e-3,
+        weight_decay=1e-4,
+        precision="float32",
+        runner=join([classifier] if policy is None else [classifier, policy]),
+    )
     arm = build_arm(
         config,
         learner,
