@@ -1,8 +1,7 @@
 """Gradient descent: what kind, and its steps over a network's parameters as one tensor.
 
-A small network's step is mostly the calls it makes. An optimiser of `torch.optim` over its 28
-tensors takes some eight times as long as one update of the same numbers in one tensor; right
-after a backward pass, with nothing of it left in the cache, more.
+A backward pass leaves nothing of an optimiser in the cache: after one, `torch.optim` takes three
+times as long over the 28 tensors of a small network as one update of the same numbers does.
 """
 
 from collections.abc import Iterable, Sequence

@@ -130,7 +130,7 @@ def _step(name: str, arm: PolicyArm, images: Tensor, labels: Tensor) -> Figure:
             arm.policy(images)
 
     what = f"bare forwards and backwards against the whole APGA step ({name}, 25 images, 64 px)"
-    return paired(what, step, bare, limit="≥ 0.91 (step ≤ 1.10 × bare)", runs=9)
+    return paired(what, step, bare, limit="≥ 0.91 (step ≤ 1.10 × bare)", runs=25)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def write(found: pd.DataFrame) -> str:
         "`make bench` runs all of them, `python tests/benchmarks/run_all.py NAME …` some. One "
         "thread. Medians of processor seconds, ours and the rival's in turn; the ratio is the "
         "median over pairs. Stages, slots and arms are wall seconds of whole runs on every core, "
-        "medians of five.\n\n"
+        "medians of five (stages against Ray Tune: of three rounds of five cells, in turn).\n\n"
         f"| {head} |\n{rule}|\n{body}\n"
     )
     (DOCS / "benchmarks.md").write_text(text)
