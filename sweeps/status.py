@@ -29,9 +29,9 @@ def estimate(progress: Progress) -> str:
         return "nothing left"
     if progress.eta_s is not None:
         return f"about {duration(progress.eta_s)} left"
-    if progress.compute_left_s is None:
+    if progress.cells_left_s is None:
         return "unknown until the first cells are there"
-    return f"about {duration(progress.compute_left_s)} of compute ÷ slots"
+    return f"about {duration(progress.cells_left_s)} of compute ÷ slots, beside missing stages"
 
 
 def controller(progress: Progress) -> str:

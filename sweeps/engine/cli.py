@@ -4,6 +4,7 @@ import shlex
 import shutil
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Protocol
 
@@ -290,9 +291,9 @@ def _carry_out(
         total=len(plan.keys),
         committed=len(plan.done),
         todo=len(plan.todo),
-        stages=len(plan.stages),
+        stages=[work.key for work in plan.stages],
         quiet=quiet,
-        tell=lambda slots, started: say_running(ledger, token, slots, started),
+        tell=partial(say_running, ledger, token),
         # In this process nothing ticks between two cells, so each one is told as it starts.
         tell_every_s=0.0 if where.inline else TELL_EVERY_S,
     )

@@ -3,7 +3,8 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,14 +51,39 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+class Pace:
+    """Seconds that each kind of stage took in this run, and those of the cells."""
+
+    def __init__(self) -> None:
+        self._seconds: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
+
+    def note(self, kind: str, seconds: float) -> None:
+        self._seconds[kind] += seconds
+        self._counts[kind] += 1
+
+    @property
+    def total_s(self) -> float:
+        return self._seconds.total()
+
+    def mean_s(self, kind: str) -> float:
+        """Of a kind that was not seen: the mean over everything else; 0 before there is any."""
+        if self._counts[kind]:
+            return self._seconds[kind] / self._counts[kind]
+        return self.total_s / max(1, self._counts.total())
+
+
+CELL = "a cell"  # no stage's name: those have no spaces
+
+
 class Display:
     """Counts cells and stages as events arrive, and shows them.
 
     Args:
         total: cells planned; `committed` of them were there before this run.
-        stages: stages to compute.
-        tell: `tell(slots, started)` is called every `tell_every_s` seconds or so with what runs
-            and since when (time.time()), for whoever looks from elsewhere.
+        stages: keys of the stages to compute; None where nobody knows yet, as in a search.
+        tell: `tell(slots, started, left_s)` is called every `tell_every_s` seconds or so with what
+            runs, since when (time.time()), and `compute_left_s`, for whoever looks from elsewhere.
     """
 
     def __init__(
@@ -67,9 +93,9 @@ class Display:
         total: int,
         committed: int,
         todo: int,
-        stages: int,
+        stages: Iterable[str] | None,
         quiet: bool,
-        tell: Callable[[int, Mapping[str, float]], None],
+        tell: Callable[[int, Mapping[str, float], float | None], None],
         tell_every_s: float,
     ) -> None:
         self.console = console
@@ -79,9 +105,11 @@ class Display:
         self.todo = todo
         self.finished = 0
         self.failed = 0
-        self.stages, self.stages_done = stages, 0
+        self.stages_left = None if stages is None else Counter(map(_kind, stages))
+        self.stages = self.stages_left.total() if self.stages_left else 0
+        self.stages_done = 0
         self.running: dict[str, str] = {}
-        self.cell_seconds = 0.0  # of the finished cells together
+        self.pace = Pace()
         self.slots = 1
         self.note = "starting"
         self._began = time.monotonic()
@@ -103,17 +131,30 @@ class Display:
             self._live.stop()
 
     @property
-    def eta_s(self) -> float | None:
-        """Seconds left, from the mean of this run's cells; None before the first."""
+    def compute_left_s(self) -> float | None:
+        """Seconds of one worker that are left, from this run's own; None before its first cell.
+
+        Where the stages are not known a cell is taken to need what a finished one needed, and an
+        arm that a search will stop early to be computed to its end.
+        """
         if not self.finished:
             return None
         left = self.todo - self.finished - self.failed
-        return left * self.cell_seconds / self.finished / max(1, self.slots)
+        if self.stages_left is None:
+            return left * self.pace.total_s / self.finished
+        stages_s = sum(n * self.pace.mean_s(kind) for kind, n in self.stages_left.items())
+        return left * self.pace.mean_s(CELL) + stages_s
+
+    def _left(self) -> str:
+        seconds = self.compute_left_s
+        if seconds is None:
+            return self.note
+        how = "at most" if self.stages_left is None else "about"
+        return f"{how} {duration(seconds / max(1, self.slots))} left"
 
     def _text(self) -> Text:
         width = 24
         filled = round(width * (self.done + self.failed) / max(self.total, 1))
-        eta = f"about {duration(self.eta_s)} left" if self.eta_s is not None else self.note
         arms = ", ".join(sorted(set(self.running.values()))[:2])
         line = (
             f"cells {self.done}/{self.total} done, {len(self.running)} running, "
@@ -121,7 +162,7 @@ class Display:
         )
         if self.stages:
             line += f"; stages {self.stages_done}/{self.stages}"
-        line += f"; {duration(time.monotonic() - self._began)}, {eta}"
+        line += f"; {duration(time.monotonic() - self._began)}, {self._left()}"
         text = Text("━" * filled, style="green")
         text.append("━" * (width - filled), style="bright_black")
         text.append(f" {line}")
@@ -133,7 +174,7 @@ class Display:
         """Show the present state, and tell it to whoever looks from elsewhere."""
         if time.monotonic() - self._told >= self._tell_every_s:
             self._told = time.monotonic()
-            self._tell(self.slots, self._since)
+            self._tell(self.slots, self._since, self.compute_left_s)
         self._show()
 
     def _show(self) -> None:
@@ -156,10 +197,13 @@ class Display:
         self._since.pop(item, None)
         if stage:
             self.stages_done += ok
+            self.pace.note(_kind(item), seconds)
+            if self.stages_left is not None:
+                self.stages_left[_kind(item)] -= 1
         elif ok:
             self.done += 1
             self.finished += 1
-            self.cell_seconds += seconds
+            self.pace.note(CELL, seconds)
         else:
             self.failed += 1
         self._show()
@@ -169,3 +213,8 @@ class Display:
         self.running.pop(item, None)
         self._since.pop(item, None)
         self._show()
+
+
+def _kind(stage: str) -> str:
+    """Of a stage's key."""
+    return stage.rpartition("-")[0]

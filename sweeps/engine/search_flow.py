@@ -1,6 +1,7 @@
 """A search from start to end: tune, write what came of it, report as an ordinary study."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -137,9 +138,9 @@ def _tune(work: TuningWork, where: Where, *, quiet: bool) -> None:
             total=most,
             committed=committed,
             todo=most - committed,
-            stages=0,
+            stages=None,
             quiet=quiet,
-            tell=lambda slots, started: say_running(ledger, work.token, slots, started),
+            tell=partial(say_running, ledger, work.token),
             tell_every_s=0.0 if where.inline else TELL_EVERY_S,
         )
 

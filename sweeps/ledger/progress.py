@@ -27,12 +27,15 @@ class Holder:
         alive: whether it still holds the lock.
         running: (what, seconds so far) of each item it is computing; empty unless alive.
         slots: its workers; 0 where it has not said so yet.
+        left_s: seconds of one worker that it expects for all that is left, stages too; None
+            before its first cell.
     """
 
     process: str
     alive: bool
     running: tuple[tuple[str, float], ...]
     slots: int
+    left_s: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +61,8 @@ class Progress:
     Attributes:
         arms: in the order of the plan.
         failures: (arm, seed, error type, first line of the error) of each failed cell.
-        compute_left_s: seconds of one worker for the cells that are left; None before the first
-            cell is there.
+        cells_left_s: seconds of one worker for the cells that are left, without the stages under
+            them, which a ledger does not plan; None before the first cell is there.
         holder: the controller that the lock names, if any.
     """
 
@@ -67,7 +70,7 @@ class Progress:
     question: str
     arms: tuple[ArmProgress, ...]
     failures: tuple[tuple[str, int, str, str], ...]
-    compute_left_s: float | None
+    cells_left_s: float | None
     holder: Holder | None
 
     @property
@@ -89,13 +92,15 @@ class Progress:
 
     @property
     def eta_s(self) -> float | None:
-        """Wall seconds left at the running controller's slots; None where nothing runs."""
-        if self.holder is None or not self.holder.slots or self.compute_left_s is None:
+        """Wall seconds left as the running controller expects; None where nothing runs."""
+        if self.holder is None or not self.holder.slots or self.holder.left_s is None:
             return None
-        return self.compute_left_s / self.holder.slots
+        return self.holder.left_s / self.holder.slots
 
 
-def say_running(store: Store, token: str, slots: int, started: Mapping[str, float]) -> None:
+def say_running(
+    store: Store, token: str, slots: int, started: Mapping[str, float], left_s: float | None
+) -> None:
     """What the controller computes now.
 
     Args:
@@ -103,8 +108,9 @@ def say_running(store: Store, token: str, slots: int, started: Mapping[str, floa
         token: of the controller's lock.
         slots: its workers.
         started: item → time.time() when it was handed to a worker.
+        left_s: seconds of one worker that are left; None = it cannot tell yet.
     """
-    content = {"token": token, "slots": slots, "started": dict(started)}
+    content = {"token": token, "slots": slots, "started": dict(started), "left_s": left_s}
     with contextlib.suppress(OSError):  # a note for onlookers must not end the study
         store.write(RUNNING, json.dumps(content).encode())
 
@@ -132,6 +138,7 @@ def _holder(store: Store, planned: Mapping[str, PlannedCell], over: set[str]) ->
         alive=alive,
         running=tuple(running),
         slots=int(said.get("slots", 0)),
+        left_s=said.get("left_s"),
     )
 
 
@@ -182,9 +189,9 @@ def progress_of(store: Store) -> Progress:
         for arm in count
     )
     errors, _ = read_table(store, "failures", failed, ["arm", "seed", "error_type", "error"])
-    compute_left = None
+    cells_left_s = None
     if overall is not None:
-        compute_left = sum(arm.left * by_arm.get(arm.arm, overall) for arm in arms)
+        cells_left_s = sum(arm.left * by_arm.get(arm.arm, overall) for arm in arms)
     return Progress(
         study=manifest.study,
         question=manifest.question,
@@ -193,7 +200,7 @@ def progress_of(store: Store) -> Progress:
             (row["arm"], row["seed"], row["error_type"], (row["error"] or "").partition("\n")[0])
             for row in errors.to_pylist()
         ),
-        compute_left_s=compute_left,
+        cells_left_s=cells_left_s,
         holder=_holder(store, planned, done | failed),
     )
 

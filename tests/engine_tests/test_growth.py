@@ -36,7 +36,8 @@ def test_memory_is_flat_in_the_number_of_finished_cells(tmp_path):
 
     display = Watched(
         Console(file=io.StringIO()), total=len(plan.keys), committed=0, todo=len(plan.todo),
-        stages=len(plan.stages), quiet=True, tell=lambda slots, started: None, tell_every_s=60.0,
+        stages=[work.key for work in plan.stages], quiet=True, tell=lambda *_: None,
+        tell_every_s=60.0,
     )  # fmt: skip
     with Lock(Store(tmp_path).child(study.name)) as lock:
         try:

@@ -121,18 +121,18 @@ def test_counts_come_from_the_plan_and_the_files(store):
 def test_the_estimate_weighs_each_arm_with_its_own_time(store):
     make(store, done=(0, 1, 4))
     # 2 cells of 10 s and 3 of 40 s are left; the mean over all cells would say 5 × 20 s.
-    assert progress_of(store).compute_left_s == pytest.approx(2 * 10 + 3 * 40)
+    assert progress_of(store).cells_left_s == pytest.approx(2 * 10 + 3 * 40)
     assert progress_of(store).eta_s is None
 
 
 def test_an_arm_without_cells_is_taken_for_average(store):
     make(store, arms={"x=1": 10.0, "x=2": 40.0, "x=3": 99.0}, done=(0, 4))
-    assert progress_of(store).compute_left_s == pytest.approx(3 * 10 + 3 * 40 + 4 * 25)
+    assert progress_of(store).cells_left_s == pytest.approx(3 * 10 + 3 * 40 + 4 * 25)
 
 
 def test_before_the_first_cell_the_time_is_unknown(store):
     make(store)
-    assert progress_of(store).compute_left_s is None
+    assert progress_of(store).cells_left_s is None
     assert "unknown until the first cells are there" in ask(store.root).stdout
 
 
@@ -141,16 +141,16 @@ def test_a_running_controller_says_what_it_computes(store):
     began = time.time() - 5
     with Lock(store) as lock:
         started = {cells[2].key: began, cells[0].key: began, "pool-abc123": began}
-        say_running(store, lock.token, 4, started)
+        say_running(store, lock.token, 4, started, 300.0)
         progress = progress_of(store)
         shown = ask(store.root).stdout
     assert progress.holder.alive
     names = [name for name, _ in progress.holder.running]
     assert names == ["x=1, seed 2", "stage pool"]  # the committed cell runs no more
     assert progress.holder.running[0][1] == pytest.approx(5, abs=2)
-    assert progress.eta_s == pytest.approx((2 * 10 + 3 * 40) / 4)
+    assert progress.eta_s == pytest.approx(300 / 4)  # what it says, not 140 s of cells alone
     assert "2 running on 4 slots" in shown
-    assert "about 0:35 left" in shown
+    assert "about 1:15 left" in shown
     assert "x=1, seed 2, for 0:0" in shown
     after = progress_of(store)
     assert after.holder is None
@@ -159,7 +159,7 @@ def test_a_running_controller_says_what_it_computes(store):
 
 def test_what_an_earlier_controller_said_is_not_what_runs(store):
     cells = make(store, done=(0,))
-    say_running(store, "an-earlier-token", 4, {cells[2].key: time.time()})
+    say_running(store, "an-earlier-token", 4, {cells[2].key: time.time()}, 300.0)
     with Lock(store):
         holder = progress_of(store).holder
     assert holder.alive
@@ -170,7 +170,7 @@ def test_what_an_earlier_controller_said_is_not_what_runs(store):
 def test_a_controller_that_died_is_not_running(store):
     cells = make(store, done=(0,))
     with Lock(store) as lock:
-        say_running(store, lock.token, 4, {cells[2].key: time.time()})
+        say_running(store, lock.token, 4, {cells[2].key: time.time()}, 300.0)
         left_behind = store.read(LOCK)
     store.write(LOCK, left_behind)
     progress = progress_of(store)

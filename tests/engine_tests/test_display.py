@@ -1,0 +1,50 @@
+"""What a run says of the time that is left: cells and the stages under them."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from sweeps.engine.display import Display
+
+
+def display(*, todo: int, stages: list[str] | None, told: list | None = None) -> Display:
+    return Display(
+        Console(file=io.StringIO(), width=200), total=todo, committed=0, todo=todo, stages=stages,
+        quiet=False, tell_every_s=0.0,
+        tell=lambda *said: told is not None and told.append(said),
+    )  # fmt: skip
+
+
+def test_stages_that_are_left_count_with_their_own_kinds_time():
+    stages = ["pool-0", "pool-1", "features-0", "features-1", "selection-0"]
+    shown = display(todo=4, stages=stages)
+    shown.slots = 2
+    shown.over("pool-0", stage=True, ok=True, seconds=100.0)
+    shown.over("features-0", stage=True, ok=True, seconds=2.0)
+    assert shown.compute_left_s is None  # before the first cell nobody knows what one takes
+    shown.over("cell", stage=False, ok=True, seconds=6.0)
+    # 3 cells, a pool, features, and a selection: not seen yet, the mean of 100, 2 and 6 s.
+    assert shown.compute_left_s == pytest.approx(3 * 6 + 100 + 2 + 108 / 3)
+    assert "about 1:18 left" in shown._text().plain
+    shown.over("cell 2", stage=False, ok=False, seconds=1.0)  # failed: no cell any more
+    assert shown.compute_left_s == pytest.approx(2 * 6 + 100 + 2 + 108 / 3)
+
+
+def test_a_search_takes_the_stages_of_its_finished_cells():
+    shown = display(todo=10, stages=None)
+    shown.slots = 2
+    for number in range(2):
+        shown.over(f"selection-{number}", stage=True, ok=True, seconds=9.0)
+        shown.over(f"cell {number}", stage=False, ok=True, seconds=1.0)
+    assert shown.compute_left_s == pytest.approx(8 * 10)  # 8 cells, not 8 × 1 s
+    assert "at most 0:40 left" in shown._text().plain  # its rule may stop an arm early
+
+
+def test_what_is_left_is_told_to_onlookers():
+    told = []
+    shown = display(todo=2, stages=[], told=told)
+    shown.started("a", "arm")
+    shown.over("a", stage=False, ok=True, seconds=3.0)
+    shown.started("b", "arm")
+    assert [left for _, _, left in told] == [None, 3.0]
