@@ -142,15 +142,21 @@ class Display:
         left = self.todo - self.finished - self.failed
         if self.stages_left is None:
             return left * self.pace.total_s / self.finished
-        stages_s = sum(n * self.pace.mean_s(kind) for kind, n in self.stages_left.items())
-        return left * self.pace.mean_s(CELL) + stages_s
+        return left * self.pace.mean_s(CELL) + self._stages_left_s
+
+    @property
+    def _stages_left_s(self) -> float:
+        left = self.stages_left or {}
+        return sum(n * self.pace.mean_s(kind) for kind, n in left.items())
 
     def _left(self) -> str:
-        seconds = self.compute_left_s
-        if seconds is None:
-            return self.note
-        how = "at most" if self.stages_left is None else "about"
-        return f"{how} {duration(seconds / max(1, self.slots))} left"
+        slots, seconds = max(1, self.slots), self.compute_left_s
+        if seconds is not None:
+            how = "at most" if self.stages_left is None else "about"
+            return f"{how} {duration(seconds / slots)} left"
+        if self._stages_left_s:
+            return f"about {duration(self._stages_left_s / slots)} to the last stage"
+        return self.note
 
     def _text(self) -> Text:
         width = 24
@@ -188,7 +194,7 @@ class Display:
     def started(self, item: str, label: str) -> None:
         self.running[item] = label
         self._since[item] = time.time()
-        self.note = "first cells running"
+        self.note = "first ones running"
         self.refresh()
 
     def over(self, item: str, *, stage: bool, ok: bool, seconds: float) -> None:

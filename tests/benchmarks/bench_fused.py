@@ -9,13 +9,12 @@ On a GPU wall time counts, and a third way is timed: K processes that share it.
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 
 import torch
 import torch.multiprocessing
-from timing import Figure, machine, paired
+from timing import Figure, gpu_clock, machine, paired
 
 from imaging_core.classifiers import build_classifier
 from imaging_core.fitting import FitConfig
@@ -83,11 +82,9 @@ def _in_turn(ready: list[Job]) -> None:
 
 
 def _wall(call: Callable[[], object]) -> float:
-    torch.cuda.synchronize()
-    began = time.perf_counter()
+    began = gpu_clock()
     call()
-    torch.cuda.synchronize()
-    return time.perf_counter() - began
+    return gpu_clock() - began
 
 
 def _process(name: str, side: int, batch: int, seed: int, gate, seconds, runs: int) -> None:

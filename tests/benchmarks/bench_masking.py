@@ -1,5 +1,8 @@
 """APGA's masks for a whole batch against one image at a time, and its step against its bare passes.
 
+    python tests/benchmarks/bench_masking.py          # the networks for a CPU, on one thread
+    python tests/benchmarks/bench_masking.py --cuda   # the steps alone on a GPU, the paper's too
+
 The rival makes both masks of a step as the released script does (our own words): for every image
 and each mask a policy pass of its own, p and the image to numpy, a threshold, `np.where`, the
 channels stacked, back to a tensor, and the batch grown by concatenation. The script's gradient
@@ -7,14 +10,19 @@ pass over the batch comes on top; in ours the adversary's mask is read off that 
 masks of a step cost one more batched pass, for the aid mask.
 """
 
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+
 import numpy as np
 import torch
-from timing import Figure, paired
+from timing import Figure, gpu_clock, machine, paired
 from torch import Tensor
 
-from apga_core.arms import Pixels, PolicyArm
+from apga_core.arms import Pixels, PolicyArm, rewarded_rows
 from apga_core.config import PRESETS, APGAConfig
-from apga_core.learner import Learner
+from apga_core.learner import Learner, to_device
 from apga_core.masking import adversarial_keep, aid_keep, erase, fill_images, to_pixels
 from apga_core.networks import Policy, build_policy
 from imaging_core.classifiers import build_classifier
@@ -37,6 +45,7 @@ PIXEL_WISE = {
 """The paper's actions, on networks for a CPU."""
 
 SETTINGS = {"demo preset": {}, "pixel-wise and greedy": PIXEL_WISE}
+PAPER_SIDE = 224
 
 
 def figures() -> list[Figure]:
@@ -44,12 +53,26 @@ def figures() -> list[Figure]:
     prepare_process()
     found = []
     for name, changes in SETTINGS.items():
-        arm, images, labels = _arm({**PRESETS["demo"], **changes})
-        found += [_masks(name, arm.policy, images), _step(name, arm, images, labels)]
+        arm, images, labels = _arm({**PRESETS["demo"], **changes}, SIDE, "cpu")
+        found += [
+            _masks(name, arm.policy, images),
+            _step(name, arm, images, labels, clock=time.process_time),
+        ]
     return found
 
 
-def _arm(values: dict) -> tuple[PolicyArm, Tensor, Tensor]:
+def steps(device: str, clock: Callable[[], float]) -> Iterator[Figure]:
+    """The steps of both settings and of the paper's networks, in float32 and bfloat16."""
+    prepare_process()
+    every = {name: ({**PRESETS["demo"], **changes}, SIDE) for name, changes in SETTINGS.items()}
+    every["paper preset"] = (PRESETS["paper"], PAPER_SIDE)
+    for name, (values, side) in every.items():
+        for precision in ("float32", "bfloat16"):
+            arm, images, labels = _arm({**values, "precision": precision}, side, device)
+            yield _step(f"{name}, {precision}", arm, images, labels, clock=clock)
+
+
+def _arm(values: dict, side: int, device: str) -> tuple[PolicyArm, Tensor, Tensor]:
     config = build(APGAConfig, values)
     policy = build_policy(
         config.policy_network,
@@ -60,24 +83,24 @@ def _arm(values: dict) -> tuple[PolicyArm, Tensor, Tensor]:
         generator=torch_generator(0, "policy"),
     )
     classifier = build_classifier(
-        config.classifier, channels=1, classes=2, size=SIDE, generator=torch_generator(0, "net")
+        config.classifier, channels=1, classes=2, size=side, generator=torch_generator(0, "net")
     )
     learner = Learner(
-        classifier.to(memory_format=torch.channels_last),
+        classifier.to(device, memory_format=torch.channels_last),
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
-        precision="float32",
+        precision=config.precision,
     )
     arm = PolicyArm(
         config,
-        policy.to(memory_format=torch.channels_last),
+        policy.to(device, memory_format=torch.channels_last),
         learner,
-        pixels=Pixels(mean=torch.zeros(1), std=torch.ones(1)),
+        pixels=Pixels(mean=torch.zeros(1), std=torch.ones(1)).to(device),
         classes=2,
         generator=torch_generator(0, "arm"),
     )
-    images = torch.randn(BATCH, 1, SIDE, SIDE, generator=torch_generator(0, "images"))
-    return arm, images, torch.arange(BATCH) % 2
+    images = torch.randn(BATCH, 1, side, side, generator=torch_generator(0, "images"))
+    return arm, images.to(device), (torch.arange(BATCH) % 2).to(device)
 
 
 def _masks(name: str, policy: Policy, images: Tensor) -> Figure:
@@ -110,29 +133,47 @@ def _masks(name: str, policy: Policy, images: Tensor) -> Figure:
     return paired(what, batched, one_by_one, limit="≥ 3")
 
 
-def _step(name: str, arm: PolicyArm, images: Tensor, labels: Tensor) -> Figure:
+def _step(
+    name: str, arm: PolicyArm, images: Tensor, labels: Tensor, *, clock: Callable[[], float]
+) -> Figure:
     """`rival` is the forwards and backwards that the step cannot do without, and nothing else."""
-    config, classifier = arm.config, arm.learner.classifier
-    rewarded = images[labels > 0] if config.reward_images == "positives" else images
-    views = rewarded.repeat(config.samples + 1, 1, 1, 1)
+    config, classifier, on_host = arm.config, arm.learner.classifier, labels.cpu()
+    shown = images[labels > 0] if config.reward_images == "positives" else images
+    views = shown.repeat(config.samples + 1, 1, 1, 1)
 
     def step() -> None:
-        arm.second_step(images, labels, arm.learner.update(images, labels))
+        rewarded = rewarded_rows(config, on_host)
+        if rewarded is not None:
+            rewarded = to_device(rewarded, images.device)
+        arm.second_step(images, labels, arm.learner.update(images, labels), rewarded)
 
     def bare() -> None:
-        classifier.train()
-        for _ in range(2):
-            torch.autograd.grad(classifier(images).sum(), list(classifier.parameters()))
-        torch.autograd.grad(arm.policy(rewarded).sum(), list(arm.policy.parameters()))
-        classifier.eval()
-        with torch.no_grad():
-            classifier(views)
-            arm.policy(images)
+        with arm.learner.autocast():
+            classifier.train()
+            for _ in range(2):
+                torch.autograd.grad(classifier(images).sum(), list(classifier.parameters()))
+            torch.autograd.grad(arm.policy(shown).sum(), list(arm.policy.parameters()))
+            classifier.eval()
+            with torch.no_grad():
+                classifier(views)
+                arm.policy(images)
 
-    what = f"bare forwards and backwards against the whole APGA step ({name}, 25 images, 64 px)"
-    return paired(what, step, bare, limit="≥ 0.91 (step ≤ 1.10 × bare)", runs=25)
+    what = (
+        f"bare forwards and backwards against the whole APGA step ({name}, {BATCH} images, "
+        f"{images.shape[-1]} px)"
+    )
+    return paired(what, step, bare, limit="≥ 0.91 (step ≤ 1.10 × bare)", runs=25, clock=clock)
 
 
 if __name__ == "__main__":
-    for figure in figures():
-        print(figure)
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--cuda", action="store_true", help="the steps on a GPU, wall time")
+    if arguments.parse_args().cuda:
+        if not torch.cuda.is_available():
+            sys.exit("error: --cuda needs a GPU, and torch sees none")
+        print(f"{torch.cuda.get_device_name()}, {machine()}")
+        for figure in steps("cuda", gpu_clock):
+            print(f"{figure.what}: {figure.ours_s * 1e3:.3g} ms, {1 / figure.ratio:.2f} × bare")
+    else:
+        for figure in figures():
+            print(figure)

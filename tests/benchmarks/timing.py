@@ -26,19 +26,26 @@ class Figure:
 
 
 def paired(
-    what: str, ours: Callable[[], object], rival: Callable[[], object], *, limit: str, runs: int = 7
+    what: str,
+    ours: Callable[[], object],
+    rival: Callable[[], object],
+    *,
+    limit: str,
+    runs: int = 7,
+    clock: Callable[[], float] = time.process_time,
 ) -> Figure:
     """Time `ours` and `rival` in turn, after one warm-up of each.
 
-    Processor seconds of this process: on a shared machine wall time would measure the others.
+    By default processor seconds of this process: on a shared machine wall time would measure the
+    others.
     """
     ours(), rival()
     a, b = [], []
     for _ in range(runs):
         for call, seconds in ((ours, a), (rival, b)):
-            began = time.process_time()
+            began = clock()
             call()
-            seconds.append(time.process_time() - began)
+            seconds.append(clock() - began)
     return Figure(
         what=what,
         ours_s=statistics.median(a),
@@ -46,6 +53,14 @@ def paired(
         ratio=statistics.median(y / x for x, y in zip(a, b, strict=True)),
         limit=limit,
     )
+
+
+def gpu_clock() -> float:
+    """Wall seconds, once the GPU has done what it was asked for."""
+    import torch
+
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def machine() -> str:

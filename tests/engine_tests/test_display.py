@@ -23,6 +23,8 @@ def test_stages_that_are_left_count_with_their_own_kinds_time():
     shown.over("pool-0", stage=True, ok=True, seconds=100.0)
     shown.over("features-0", stage=True, ok=True, seconds=2.0)
     assert shown.compute_left_s is None  # before the first cell nobody knows what one takes
+    # A pool, features, and a selection for which nothing stands but their mean: 153 s on 2 slots.
+    assert "about 1:16 to the last stage" in shown._text().plain
     shown.over("cell", stage=False, ok=True, seconds=6.0)
     # 3 cells, a pool, features, and a selection: not seen yet, the mean of 100, 2 and 6 s.
     assert shown.compute_left_s == pytest.approx(3 * 6 + 100 + 2 + 108 / 3)
