@@ -1,6 +1,7 @@
 """What tests of whole runs share."""
 
 import pytest
+from small_disks import mounted
 from studies import study_environment
 
 
@@ -12,3 +13,10 @@ def cluster(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", study_environment()["PYTHONPATH"])  # the nodes' toy core
     with nodes() as cluster:
         yield cluster
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 MiB of its own."""
+    with mounted(tmp_path / "disk") as disk:
+        yield disk

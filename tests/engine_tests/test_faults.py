@@ -4,7 +4,6 @@ cell ran twice, and the numbers equal those of the undisturbed run."""
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 import toy_study
 from processes import below
+from small_disks import fill
 from studies import ROOT, command, elsewhere, here, study_environment
 
 from sweeps.ledger.read import read_ledger
@@ -150,27 +150,6 @@ def test_killing_trains_controller_costs_only_the_cells_in_flight(reference, tmp
     after = stamps(tmp_path)
     assert {name: after[name] for name in kept} == kept
     assert numbers(tmp_path) == reference
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 64 MiB of its own."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(disk)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("this user may not mount a file system")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """A file that takes all the room there is."""
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as stream:
-        while shutil.disk_usage(disk).free:
-            stream.write(bytes(4096))
-    return filler
 
 
 def test_a_full_disk_loses_nothing_and_the_study_goes_on_once_there_is_room(reference, small_disk):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from heads import ray_head
+from small_disks import fill
 from studies import ROOT, command, elsewhere, study_environment
 from test_search import SCRIPT, assert_whole, kill_after, proposals, trials
 
@@ -94,3 +95,32 @@ def test_a_search_goes_on_when_a_node_is_lost(cluster, tmp_path):
     assert process.wait(timeout=60) == 0, out
     assert_whole(tmp_path, asked=8)
     assert kept <= committed(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_full_disk_loses_nothing_and_the_search_goes_on_once_there_is_room(small_disk):
+    results = small_disk / "results"
+    arguments = ("--results", results, "--trials", 4, "--set", "wait_s=2", "--seeds", 1)
+    process = subprocess.Popen(
+        command(*arguments, script=SCRIPT),
+        cwd=ROOT,
+        env=study_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    while len(committed(results)) < 3:
+        assert process.poll() is None
+        time.sleep(0.2)
+    filler = fill(small_disk)
+    out, _ = process.communicate(timeout=200)
+    assert process.returncode == 3, out
+    assert f"no space left in {results}" in out, out
+    assert "Nothing committed is lost. Make room, then: python" in out
+    kept, made = committed(results), proposals(results)
+    filler.unlink()
+    answer = elsewhere(*arguments, "--retry-failed", script=SCRIPT)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert kept <= committed(results)
+    assert made.items() <= proposals(results).items()
+    assert_whole(results, asked=8)
