@@ -189,7 +189,8 @@ class Display:
             self._live.update(self._text())
         elif not self._quiet and time.monotonic() - self._said > PLAIN_EVERY_S:
             self._said = time.monotonic()
-            self.console.print(self._text().plain.partition(" ")[2].partition("\n")[0])
+            line = self._text().plain.partition(" ")[2].partition("\n")[0]
+            self.console.print(line, soft_wrap=True)  # a log's lines are whole
 
     def started(self, item: str, label: str) -> None:
         self.running[item] = label

@@ -43,6 +43,16 @@ def test_a_search_takes_the_stages_of_its_finished_cells():
     assert "at most 0:40 left" in shown._text().plain  # its rule may stop an arm early
 
 
+def test_a_line_in_a_log_is_not_broken():
+    log = io.StringIO()
+    shown = display(todo=1000, stages=[f"pool-{n}" for n in range(1000)])
+    shown.console = Console(file=log, width=60)
+    shown.over("pool-0", stage=True, ok=True, seconds=3.0)
+    (line,) = log.getvalue().splitlines()
+    assert line.startswith("cells 0/1000 done")
+    assert line.endswith("to the last stage")
+
+
 def test_what_is_left_is_told_to_onlookers():
     told = []
     shown = display(todo=2, stages=[], told=told)
