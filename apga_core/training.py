@@ -48,14 +48,15 @@ def train_cell(
     base = converged(config.classifier, data, stages["base"], seed, device).eval()
     policy = _new_policy(config, data, seed, device)
     classifier = converged(config.classifier, data, stages["base"], seed, device)
+    runner = None
+    if config.method != "baseline":
+        runner = join([classifier, *([] if policy is None else [policy])])
     learner = Learner(
         classifier,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         precision=config.precision,
-        runner=None
-        if config.method == "baseline"
-        else join([classifier, *([] if policy is None else [policy])]),
+        runner=runner,
     )
     arm = build_arm(
         config,

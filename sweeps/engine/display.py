@@ -195,7 +195,7 @@ class Display:
     def started(self, item: str, label: str) -> None:
         self.running[item] = label
         self._since[item] = time.time()
-        self.note = "first ones running"
+        self.note = "the first are running"
         self.refresh()
 
     def over(self, item: str, *, stage: bool, ok: bool, seconds: float) -> None:

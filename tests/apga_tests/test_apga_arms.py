@@ -264,11 +264,20 @@ def test_a_batch_of_one_makes_no_step():
     assert learner.steps == 0
 
 
-def test_trace_averages_per_class_and_leaves_out_the_unseen():
+def test_the_trace_is_the_mean_over_samples_and_over_the_images_of_a_class():
     trace = Trace(classes=3)
-    trace.add("area", torch.tensor([0.2, 0.4, 0.9]), torch.tensor([0, 0, 1]))
-    assert trace.mean() == {"area/class0": pytest.approx(0.3), "area/class1": pytest.approx(0.9)}
-    assert trace.mean() == {}
+    trace.add("reward", torch.tensor([[1.0, 2.0, 3.0], [3.0, 4.0, 7.0]]), torch.tensor([0, 2, 0]))
+    trace.add("reward", torch.tensor([[10.0], [20.0]]), torch.tensor([2]))
+    trace.add("empty", torch.tensor([True, False, True]), torch.tensor([0, 2, 0]))
+    # Over samples 2, 3, 5 and 15; of them class 0 has 2 and 5, class 2 has 3 and 15, class 1 none.
+    expected = {
+        "reward/class0": 3.5,
+        "reward/class2": 9.0,
+        "empty/class0": 1.0,
+        "empty/class2": 0.0,
+    }
+    assert trace.mean() == expected
+    assert trace.mean() == {}  # it begins anew
 
 
 # --- the rivals' masks ------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
     python tests/benchmarks/bench_masking.py          # the networks for a CPU, on one thread
     python tests/benchmarks/bench_masking.py --cuda   # the steps alone on a GPU, the paper's too
+    python tests/benchmarks/bench_masking.py --cpu    # the same on one thread, the paper's at 64 px
 
 The rival makes both masks of a step as the released script does (our own words): for every image
 and each mask a policy pass of its own, p and the image to numpy, a threshold, `np.where`, the
@@ -45,7 +46,7 @@ PIXEL_WISE = {
 """The paper's actions, on networks for a CPU."""
 
 SETTINGS = {"demo preset": {}, "pixel-wise and greedy": PIXEL_WISE}
-PAPER_SIDE = 224
+PAPER_SIDE = {"cuda": 224, "cpu": SIDE}
 
 
 def figures() -> list[Figure]:
@@ -65,7 +66,7 @@ def steps(device: str, clock: Callable[[], float]) -> Iterator[Figure]:
     """The steps of both settings and of the paper's networks, in float32 and bfloat16."""
     prepare_process()
     every = {name: ({**PRESETS["demo"], **changes}, SIDE) for name, changes in SETTINGS.items()}
-    every["paper preset"] = (PRESETS["paper"], PAPER_SIDE)
+    every["paper preset"] = (PRESETS["paper"], PAPER_SIDE[device])
     for name, (values, side) in every.items():
         for precision in ("float32", "bfloat16"):
             arm, images, labels = _arm({**values, "precision": precision}, side, device)
@@ -166,13 +167,16 @@ def _step(
 
 
 if __name__ == "__main__":
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--cuda", action="store_true", help="the steps on a GPU, wall time")
-    if arguments.parse_args().cuda:
-        if not torch.cuda.is_available():
-            sys.exit("error: --cuda needs a GPU, and torch sees none")
-        print(f"{torch.cuda.get_device_name()}, {machine()}")
-        for figure in steps("cuda", gpu_clock):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cuda", action="store_true", help="the steps on a GPU, wall time")
+    parser.add_argument("--cpu", action="store_true", help="the steps on one thread")
+    asked = parser.parse_args()
+    if asked.cuda and not torch.cuda.is_available():
+        sys.exit("error: --cuda needs a GPU, and torch sees none")
+    if asked.cuda or asked.cpu:
+        device = "cuda" if asked.cuda else "cpu"
+        print(f"{torch.cuda.get_device_name() if asked.cuda else 'one thread'}, {machine()}")
+        for figure in steps(device, gpu_clock if asked.cuda else time.process_time):
             print(f"{figure.what}: {figure.ours_s * 1e3:.3g} ms, {1 / figure.ratio:.2f} × bare")
     else:
         for figure in figures():
