@@ -66,6 +66,9 @@ class Pace:
     def total_s(self) -> float:
         return self._seconds.total()
 
+    def knows(self, kind: str) -> bool:
+        return self._counts[kind] > 0
+
     def mean_s(self, kind: str) -> float:
         """Of a kind that was not seen: the mean over everything else; 0 before there is any."""
         if self._counts[kind]:
@@ -154,7 +157,8 @@ class Display:
         if seconds is not None:
             how = "at most" if self.stages_left is None else "about"
             return f"{how} {duration(seconds / slots)} left"
-        if self._stages_left_s:
+        left = [kind for kind, n in (self.stages_left or {}).items() if n]
+        if left and all(self.pace.knows(kind) for kind in left):
             return f"about {duration(self._stages_left_s / slots)} to the last stage"
         return self.note
 

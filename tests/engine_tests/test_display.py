@@ -23,14 +23,21 @@ def test_stages_that_are_left_count_with_their_own_kinds_time():
     shown.over("pool-0", stage=True, ok=True, seconds=100.0)
     shown.over("features-0", stage=True, ok=True, seconds=2.0)
     assert shown.compute_left_s is None  # before the first cell nobody knows what one takes
-    # A pool, features, and a selection for which nothing stands but their mean: 153 s on 2 slots.
-    assert "about 1:16 to the last stage" in shown._text().plain
+    assert "last stage" not in shown._text().plain  # nor what a selection takes
     shown.over("cell", stage=False, ok=True, seconds=6.0)
     # 3 cells, a pool, features, and a selection: not seen yet, the mean of 100, 2 and 6 s.
     assert shown.compute_left_s == pytest.approx(3 * 6 + 100 + 2 + 108 / 3)
     assert "about 1:18 left" in shown._text().plain
     shown.over("cell 2", stage=False, ok=False, seconds=1.0)  # failed: no cell any more
     assert shown.compute_left_s == pytest.approx(2 * 6 + 100 + 2 + 108 / 3)
+
+
+def test_before_the_first_cell_the_stages_are_told():
+    shown = display(todo=4, stages=["pool-0", "pool-1", "pool-2", "selection-0"])
+    shown.slots = 2
+    shown.over("selection-0", stage=True, ok=True, seconds=9.0)
+    shown.over("pool-0", stage=True, ok=True, seconds=60.0)
+    assert "about 1:00 to the last stage" in shown._text().plain  # two pools on two slots
 
 
 def test_a_search_takes_the_stages_of_its_finished_cells():
