@@ -18,7 +18,7 @@ from apga_core.learner import Learner
 from apga_core.networks import Policy
 from apga_core.saliency import discretise, grad_cam
 from imaging_core.classifiers import Classifier
-from imaging_core.descent import Descent
+from imaging_core.descent import Descent, FlatOptimiser
 
 RMS_DECAY = 0.9  # of the running mean square of the advantage: about ten steps
 
@@ -125,8 +125,8 @@ class PolicyArm:
         self.learner = learner
         self.pixels = pixels
         self.generator = generator
-        self.optimiser = learner.runner.optimiser(
-            policy, Descent(kind="adam", learning_rate=config.policy_learning_rate)
+        self.optimiser = FlatOptimiser(
+            policy.parameters(), Descent(kind="adam", learning_rate=config.policy_learning_rate)
         )
         self.trace = Trace(classes=classes)
         self.policy_steps = 0
@@ -221,7 +221,7 @@ class PolicyArm:
             lambda_ones=config.lambda_ones,
         )
         self.optimiser.zero_grad()
-        self.learner.runner.backward(loss)
+        loss.backward()
         self.optimiser.step()
         self.policy_steps += 1
 
@@ -266,7 +266,7 @@ class PolicyArm:
     def _logits(self, images: Tensor) -> Tensor:
         with self.learner.autocast():
             x = images.contiguous(memory_format=torch.channels_last)
-            return self.learner.runner.forward(self.policy, x).float()
+            return self.policy(x).float()
 
 
 class EndToEndArm(PolicyArm):

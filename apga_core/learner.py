@@ -7,8 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from imaging_core.classifiers import Classifier
-from imaging_core.descent import Descent
-from imaging_core.fused_steps import Solo
+from imaging_core.descent import Descent, FlatOptimiser
 
 
 def to_device(x: Tensor, device: torch.device) -> Tensor:
@@ -23,7 +22,6 @@ class Learner:
 
     Attributes:
         steps: optimiser steps made on the classifier.
-        runner: asks the networks, alone or fused with those of other seeds.
     """
 
     def __init__(
@@ -33,13 +31,11 @@ class Learner:
         learning_rate: float,
         weight_decay: float,
         precision: str,
-        runner: Solo | None = None,
     ) -> None:
         self.classifier = classifier
-        self.runner = runner or Solo()
         self.device = next(classifier.parameters()).device
-        self.optimiser = self.runner.optimiser(
-            classifier,
+        self.optimiser = FlatOptimiser(
+            classifier.parameters(),
             Descent(kind="adam", learning_rate=learning_rate, weight_decay=weight_decay),
         )
         self.precision = precision
@@ -55,7 +51,7 @@ class Learner:
         """(B, classes) float32, in the mode and graph the caller set."""
         with self.autocast():
             x = images.contiguous(memory_format=torch.channels_last)
-            return self.runner.forward(self.classifier, x).float()
+            return self.classifier(x).float()
 
     def update(self, images: Tensor, labels: Tensor, penalty: Tensor | None = None) -> Tensor:
         """One gradient step on the mean cross-entropy (+ `penalty`): (B,) losses before it.
@@ -68,7 +64,7 @@ class Learner:
         losses = functional.cross_entropy(self.logits(images), labels, reduction="none")
         loss = losses.mean() if penalty is None else losses.mean() + penalty
         self.optimiser.zero_grad()
-        self.runner.backward(loss)
+        loss.backward()
         self.optimiser.step()
         self.steps += 1
         return losses.detach()

@@ -84,7 +84,7 @@ def joined(block: nn.Sequential, small: Tensor, skip: Tensor) -> Tensor:
     repeated pixels is a transposed 4 × 4 convolution of the small map, with 4 products for 9.
     """
     convolution, *rest = block
-    if small.device.type != "cpu" or not isinstance(convolution, nn.Conv2d):  # a fused one
+    if small.device.type != "cpu":
         return block(torch.cat([_double_size(small), skip], dim=1))
     of_small, of_skip = convolution.weight.split([small.shape[1], skip.shape[1]], dim=1)
     # Tap k of 4 is the sum of those of the 3 that fall on one small pixel.

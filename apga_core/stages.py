@@ -14,8 +14,7 @@ from apga_core.arms import Pixels
 from apga_core.controls import measure_controls
 from imaging_core.classifiers import Classifier, build_classifier, load_weights
 from imaging_core.datasets.base import ImageDataset, Split
-from imaging_core.fitting import FitConfig, standardise
-from imaging_core.fused_fitting import fit
+from imaging_core.fitting import FitConfig, fit, standardise
 from imaging_core.seeding import torch_generator
 from imaging_core.splits import k_shot
 from imaging_core.task import Arrays, Progress, no_progress

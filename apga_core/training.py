@@ -18,7 +18,6 @@ from apga_core.stages import converged, pixels_of, tensors
 from imaging_core.augment import AUGMENTATIONS
 from imaging_core.datasets.base import ImageDataset, Split
 from imaging_core.fitting import accuracy, predict
-from imaging_core.fused_steps import join
 from imaging_core.metrics import classification_metrics
 from imaging_core.seeding import torch_generator
 from imaging_core.splits import k_shot
@@ -48,15 +47,11 @@ def train_cell(
     base = converged(config.classifier, data, stages["base"], seed, device).eval()
     policy = _new_policy(config, data, seed, device)
     classifier = converged(config.classifier, data, stages["base"], seed, device)
-    runner = None
-    if config.method != "baseline":
-        runner = join([classifier, *([] if policy is None else [policy])])
     learner = Learner(
         classifier,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         precision=config.precision,
-        runner=runner,
     )
     arm = build_arm(
         config,

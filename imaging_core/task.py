@@ -6,6 +6,7 @@ functions are named by import path and loaded by the worker that runs them.
 """
 
 import importlib
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -116,6 +117,11 @@ class Metric:
     low: float
     high: float
     meaning: str  # for two and for many classes
+
+
+def clock() -> tuple[float, float]:
+    """Wall and processor seconds of this process, each from an arbitrary zero."""
+    return time.monotonic(), time.process_time()
 
 
 def load_function(path: str) -> Callable[..., Any]:

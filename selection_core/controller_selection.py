@@ -134,7 +134,6 @@ def select(
         reward,
         config=config,
         seed=seed,
-        independent=config.classifier_reset == "reset" and config.reward_sign != "random",
         progress=progress,
     )
     probability = np.empty(order.size, dtype=np.float32)

@@ -17,11 +17,11 @@ from imaging_core.classifiers import Classifier
 from imaging_core.fitting import (
     FitConfig,
     epochs_read,
+    fit,
     last_epochs_reward,
     planned_epochs,
     predict,
 )
-from imaging_core.fused_fitting import Job, Watch, fit_job
 from imaging_core.seeding import torch_generator
 
 
@@ -36,13 +36,10 @@ class Environment(Protocol):
         ...
 
 
-def validation_score(model: torch.nn.Module, images: Tensor, labels: Tensor, metric: str) -> float:
-    """`accuracy` in [0, 1], or `log_likelihood`: mean log p(label) ≤ 0, in nats."""
-    return score_of(predict(model, images), labels, metric)
-
-
 def score_of(probabilities: Tensor, labels: Tensor, metric: str) -> float:
-    """`validation_score` of (N, classes) probabilities on the CPU."""
+    """Of (N, classes) probabilities on the CPU: `accuracy` in [0, 1], or `log_likelihood`, the mean
+    log p(label) ≤ 0, in nats.
+    """
     if metric == "accuracy":
         return float((probabilities.argmax(1) == labels.cpu()).float().mean())
     own = probabilities.gather(1, labels.cpu().unsqueeze(1))
@@ -91,28 +88,32 @@ class ClassifierReward:
         scores = self._scores(keep, since=epochs - read)
         return last_epochs_reward((math.nan,) * (epochs - read) + scores, self.statistic)
 
-    def reward_trace(self, keep: np.ndarray) -> tuple[float, ...]:
-        """The validation score after every epoch of one training."""
-        return self._scores(keep, since=0)
-
     def _scores(self, keep: np.ndarray, since: int) -> tuple[float, ...]:
+        """The validation score after every epoch of one training but the first `since`."""
         images, labels = joined(self.real, self.pool, keep)
         model = self.initial if self.warm else copy.deepcopy(self.initial)
         seen, truth = self.validation
-        watch = Watch(images=seen, score=lambda p: score_of(p, truth, self.metric), since=since)
-        fitted = fit_job(
-            Job(
-                model=model,
-                images=images,
-                labels=labels,
-                config=self.fit_config,
-                generator=torch_generator(self.seed, "reward/fit"),
-                watch=watch,
-            )
+        scores: list[float] = []
+        made = 0
+
+        def after_epoch(_done: float, _note: str = "") -> None:
+            nonlocal made
+            made += 1
+            if made > since:
+                scores.append(score_of(predict(model, seen), truth, self.metric))
+
+        fitted = fit(
+            model,
+            images,
+            labels,
+            config=self.fit_config,
+            generator=torch_generator(self.seed, "reward/fit"),
+            keep_best=False,
+            progress=after_epoch,
         )
         self.trainings += 1
-        self.steps += fitted.result.steps
-        return fitted.watched
+        self.steps += fitted.steps
+        return tuple(scores)
 
 
 class LinearProbeReward:

@@ -2,13 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from imaging_core.rendezvous import each
 from imaging_core.seeding import torch_generator
 from imaging_core.task import Progress, no_progress
 from selection_core import objectives
@@ -40,12 +38,9 @@ def train_controller(
     *,
     config: SelectionConfig,
     seed: int,
-    independent: bool = True,
     progress: Progress = no_progress,
 ) -> PolicyResult:
     """Update `controller` in place for `config.iterations` iterations.
-
-    `independent` rewards, those that do not depend on one another's order, may be fused.
 
     The uniforms behind the draws come from (seed, "policy/draws"): arms with the same
     probabilities draw the same selections.
@@ -69,9 +64,7 @@ def train_controller(
             generator=draws,
         ).to(inputs.device)
         actions = objectives.draw_actions(probability, uniform)  # (E, S·L)
-        rewards = _rewards(
-            actions.view(-1, batches, length), reward, config.episode, independent
-        )  # (E, 1 | S)
+        rewards = _rewards(actions.view(-1, batches, length), reward, config.episode)  # (E, 1 | S)
 
         signal, smoothed = objectives.smoothed_return(
             rewards, smoothed, config.ema_alpha, config.reward_smoothing
@@ -108,9 +101,7 @@ def _optimiser(controller: Controller, config: SelectionConfig) -> torch.optim.O
     return torch.optim.Adam(groups, lr=config.learning_rate, eps=1e-5)
 
 
-def _rewards(
-    actions: Tensor, reward: Callable[[np.ndarray], float], episode: str, independent: bool
-) -> Tensor:
+def _rewards(actions: Tensor, reward: Callable[[np.ndarray], float], episode: str) -> Tensor:
     """(E, S, L) draws → (E, 1) for episode=pass, (E, S) for episode=batch.
 
     With `batch` the reward of batch s is that of everything kept in batches 0 … s: a kept
@@ -121,8 +112,7 @@ def _rewards(
     if episode == "batch":
         steps = np.arange(actions.shape[1])
         asked = [sel & (steps <= s)[:, None] for sel in drawn for s in steps]
-    calls = [partial(reward, selection) for selection in asked]
-    values = each(calls) if independent else [call() for call in calls]
+    values = [reward(selection) for selection in asked]
     return torch.tensor(values).view(len(drawn), -1)
 
 

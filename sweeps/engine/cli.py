@@ -84,7 +84,6 @@ def build_app(study: Study, last_step: LastStep, description: str) -> typer.Type
         gpus_per_worker: options.GpusPerWorker = None,
         cpus_per_worker: options.CpusPerWorker = 1.0,
         deadline: options.Deadline = options.DEADLINE_S,
-        fuse: options.Fuse = 1,
         inline: options.Inline = False,
         quiet: options.Quiet = False,
     ) -> None:
@@ -102,7 +101,6 @@ def build_app(study: Study, last_step: LastStep, description: str) -> typer.Type
             gpus_per_worker=gpus_per_worker,
             deadline_s=deadline,
             inline=inline,
-            fuse=fuse,
         )
         code = run_study(
             study,
@@ -299,9 +297,7 @@ def _carry_out(
     )
     with display:
         if where.inline:
-            summary = run_inline(
-                plan, results=results, token=token, display=display, fuse=where.fuse
-            )
+            summary = run_inline(plan, results=results, token=token, display=display)
         else:
             say(f"Ray's log: {log}")
             from cluster.connect import ClusterError

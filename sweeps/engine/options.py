@@ -38,15 +38,6 @@ Deadline = Annotated[
     ),
 ]
 DEADLINE_S = 6 * 3600.0
-Fuse = Annotated[
-    int,
-    typer.Option(
-        min=1,
-        metavar="K",
-        help="Train up to K replicas (seeds of an arm, rewards of an iteration) as one network; "
-        "the numbers change by rounding, and the rows say so.",
-    ),
-]
 Inline = Annotated[bool, typer.Option("--inline", help="No Ray, in this process, for a debugger.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="The last line and errors only.")]
 

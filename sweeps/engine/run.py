@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeps.engine.display import Display
-from sweeps.engine.fused import group_items, grouped, identity, members, reports
 from sweeps.engine.plan import Cell, Plan, StageWork
 from sweeps.engine.provenance import source
 from sweeps.engine.study import Arm
@@ -46,7 +45,6 @@ class Where:
         workers: at most so many; None takes every slot.
         deadline_s: a cell or stage that runs longer is ended and counts as failed.
         inline: no Ray at all, in this process.
-        fuse: at most so many trainings are computed as one network.
     """
 
     address: str = "local"
@@ -55,7 +53,6 @@ class Where:
     gpus_per_worker: float | None = None
     deadline_s: float | None = None
     inline: bool = False
-    fuse: int = 1
 
 
 @dataclass(kw_only=True)
@@ -135,31 +132,28 @@ class Recipes:
         return stage_recipe(self.cell(work.cell), work)
 
 
-def run_inline(plan: Plan, *, results: str, token: str, display: Display, fuse: int = 1) -> Summary:
-    """Every missing stage and cell, one after the other (or fused), in this process."""
+def run_inline(plan: Plan, *, results: str, token: str, display: Display) -> Summary:
+    """Every missing stage and cell, one after the other, in this process."""
     prepare_process()
     summary = Summary(slots=1, where="in this process")
     recipes = Recipes(plan, results=results, token=token)
     labels = {c.key: c.arm.label for c in plan.todo}
-    work = grouped([recipes.stage(w) for w in plan.stages], fuse)
-    work += grouped([recipes.cell(c) for c in plan.todo], fuse)
+    work = [(w.key, recipes.stage(w)) for w in plan.stages]
+    work += [(c.key, recipes.cell(c)) for c in plan.todo]
     with interruptible():
-        for payload in work:
-            keys = [identity(recipe) for recipe in members(payload)]
-            is_stage = keys[0] not in labels
-            for key in keys:
-                display.started(key, labels.get(key) or key.rpartition("-")[0])
-            began, report = time.monotonic(), {"ok": False}
+        for key, payload in work:
+            is_stage = key not in labels
+            display.started(key, labels.get(key) or key.rpartition("-")[0])
+            began, ok = time.monotonic(), True
             try:
-                report = {"ok": True} | execute(payload, device="cpu", node="inline", attempt=1)
+                execute(payload, device="cpu", node="inline", attempt=1)
             except Exception:
                 if is_stage:  # in a debugger's hands, not turned into many failed cells
                     raise
+                ok = False
             seconds = time.monotonic() - began
             summary.compute_s += seconds
-            for key, own in reports(payload, report):
-                share = seconds / len(keys)
-                over(summary, display, key, is_stage=is_stage, ok=own["ok"], seconds=share)
+            over(summary, display, key, is_stage=is_stage, ok=ok, seconds=seconds)
     return summary
 
 
@@ -329,42 +323,29 @@ def _serve_plan(
         summary.slots = display.slots = slots
 
     def on_event(event: Event) -> None:
-        for key, report in reports(payload_of[event.item], event.report):
-            is_stage = key not in labels
-            if event.kind == "started":
-                display.started(key, labels.get(key) or key.rpartition("-")[0])
-            elif event.kind == "lost":
-                lost(summary, display, key)
-            else:
-                ok = event.kind == "finished" and report.get("ok", True)
-                seconds = float(report.get("wall_s", 0.0))
-                summary.compute_s += seconds
-                over(summary, display, key, is_stage=is_stage, ok=ok, seconds=seconds)
-                # Of a group whose worker died some cells may be there.
-                there = is_stage or ledger.exists(f"cells/{key}.parquet")
-                if not ok and not there and key not in failed_keys(ledger):
-                    commit_failure(ledger, lost_row(payloads[key], report, event.attempt))
+        key, report = event.item, event.report
+        is_stage = key not in labels
+        if event.kind == "started":
+            display.started(key, labels.get(key) or key.rpartition("-")[0])
+        elif event.kind == "lost":
+            lost(summary, display, key)
+        else:
+            ok = event.kind == "finished"
+            seconds = float(report.get("wall_s", 0.0))
+            summary.compute_s += seconds
+            over(summary, display, key, is_stage=is_stage, ok=ok, seconds=seconds)
+            if not ok and not is_stage and key not in failed_keys(ledger):
+                commit_failure(ledger, lost_row(payloads[key], report, event.attempt))
 
-    renamed: dict[str, str] = {}
-    stages = group_items(
-        [
-            WorkItem(
-                id=w.key,
-                payload=recipes.stage(w),
-                needs=w.needs,
-                deadline_s=where.deadline_s,
-            )
-            for w in plan.stages
-        ],
-        where.fuse,
-        renamed,
-    )
+    stages = [
+        WorkItem(id=w.key, payload=recipes.stage(w), needs=w.needs, deadline_s=where.deadline_s)
+        for w in plan.stages
+    ]
     arms = [
-        (arm.levels, group_items(items, where.fuse, renamed))
+        (arm.levels, items)
         for arm in sorted(plan.arms, key=lambda arm: -expected[arm.label])
         if (items := items_of(arm))
     ]
-    payload_of = {i.id: i.payload for i in [*stages, *(i for _, items in arms for i in items)]}
     drive(
         Load(
             study=plan.study.name,

@@ -10,16 +10,15 @@ import hashlib
 import json
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from imaging_core.datasets import ImageDataset
-from imaging_core.rendezvous import spent, widest
-from imaging_core.task import Arrays, Stage, Task, load_function
+from imaging_core.task import Arrays, Stage, Task, clock, load_function
 from sweeps.ledger.files import Store
 from sweeps.ledger.schema import canonical
 
@@ -67,8 +66,6 @@ class StageStore:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._memory: OrderedDict[str, Arrays] = OrderedDict()
-        self._fused: dict[str, int] = {}
-        self._held: frozenset[str] = frozenset()
 
     def has(self, key: str) -> bool:
         """Whether the stage is stored, whole."""
@@ -96,14 +93,7 @@ class StageStore:
             self.store.delete(f"{key}.json")
             self.store.move(f"{key}.safetensors", f"quarantine/{key}.safetensors")
             return None
-        self._fused[key] = stated.get("fused", 1)
         return self._remember(key, load(content))
-
-    def fused(self, key: str) -> int:
-        """How many trainings were one network while the stage, or one that it needs, was computed;
-        1: none, or it has not been loaded here.
-        """
-        return self._fused.get(key, 1)
 
     def _remember(self, key: str, arrays: Arrays) -> Arrays:
         self._memory[key] = arrays
@@ -111,16 +101,13 @@ class StageStore:
             self._memory.popitem(last=False)
         return arrays
 
-    def save(self, key: str, arrays: Arrays, seconds: float, fused: int = 1) -> None:
+    def save(self, key: str, arrays: Arrays, seconds: float) -> None:
         """Store the arrays; the checksum goes last, and its presence means the stage is whole."""
         from safetensors.numpy import save
 
         # Not ascontiguousarray, which makes an array of one of a scalar.
         content = save({name: np.asarray(a, order="C") for name, a in arrays.items()})
         stated = {"sha256": hashlib.sha256(content).hexdigest(), "seconds": seconds}
-        if fused > 1:
-            stated["fused"] = fused
-        self._fused[key] = fused
         self.store.write(f"{key}.safetensors", content)
         self.store.write(f"{key}.json", json.dumps(stated).encode())
         self._remember(key, arrays)
@@ -128,9 +115,6 @@ class StageStore:
     @contextmanager
     def _single_flight(self, key: str) -> Iterator[None]:
         """Nobody else on this machine computes `key` meanwhile; freed by the kernel on death."""
-        if key in self._held:
-            yield
-            return
         if not self.store.local:
             yield  # on an object store the queue alone keeps a stage single-flight
             return
@@ -142,21 +126,6 @@ class StageStore:
             yield
         finally:
             os.close(handle)
-
-    @contextmanager
-    def hold(self, keys: Iterable[str]) -> Iterator[None]:
-        """Nobody else on this machine computes any of `keys` while the block runs and may obtain
-        them; in one order everywhere, so that two holders never wait for each other.
-        """
-        keys = sorted(set(keys))
-        with ExitStack() as stack:
-            for key in keys:
-                stack.enter_context(self._single_flight(key))
-            self._held = frozenset(keys)
-            try:
-                yield
-            finally:
-                self._held = frozenset()
 
     def obtain(
         self,
@@ -184,12 +153,10 @@ class StageStore:
             arrays = self.load(key)
             if arrays is not None:
                 return arrays, False
-            began, _ = spent()
+            began, _ = clock()
             compute = load_function(stage.compute)
             arrays = compute(stage.inputs, data, needs, device=device, progress=progress)
-            below = (stage_key(task, need, data.fingerprint) for need in stage.needs.values())
-            fused = max([widest(), *(self.fused(need) for need in below)])
-            self.save(key, arrays, spent()[0] - began, fused)
+            self.save(key, arrays, clock()[0] - began)
         return arrays, True
 
 

@@ -8,16 +8,12 @@ import datetime
 import os
 import socket
 import traceback
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 from imaging_core import datasets
 from imaging_core.fields import build
-from imaging_core.rendezvous import spent, widest
-from imaging_core.task import Outcome, Task, load_function, no_progress
-from sweeps.engine.fused import execute_group
+from imaging_core.task import Outcome, Task, clock, load_function, no_progress
 from sweeps.engine.plan import Cell, Plan, StageWork
 from sweeps.engine.provenance import device_name, versions
 from sweeps.engine.stages import StageStore, flatten
@@ -107,45 +103,6 @@ def _task(core: str) -> Task:
 
 
 def execute(payload: Mapping[str, Any], *, device: str, node: str, attempt: int) -> dict[str, Any]:
-    """Carry a recipe out, or a group of them whose trainings are fused; returns a small report.
-
-    Raises:
-        LedgerError: the controller that sent the recipe no longer holds the ledger.
-        Exception: what the recipe raised, or each of a group.
-    """
-    if payload.get("fuse", 1) == 1:
-        return _compute(payload, device=device, node=node, attempt=attempt)
-    prepare_process()
-    return execute_group(
-        payload,
-        attempt=attempt,
-        prepare=partial(_prepare, device=device),
-        hold=_hold,
-        compute=partial(_compute, device=device, node=node, attempt=attempt),
-    )
-
-
-def _prepare(payload: Mapping[str, Any], *, device: str) -> None:
-    """Obtain the stages that a cell reads, or a stage needs."""
-    task = _task(payload["core"])
-    data = datasets.load(*split_data(payload["data"]), payload["protocol"])
-    stages = task.stages(build(task.config, payload["config"]), payload["seed"])
-    wanted = stages.values()
-    if payload["kind"] == "stage":
-        wanted = flatten(task, stages, data.fingerprint)[payload["stage"]][0].needs.values()
-    for stage in wanted:
-        _stages_of(payload).obtain(task, stage, data, device=device, progress=no_progress)
-
-
-def _hold(payloads: Sequence[Mapping[str, Any]]) -> AbstractContextManager[None]:
-    """The stages among the recipes are computed here and nowhere else on this machine."""
-    if not payloads:
-        return nullcontext()
-    keys = [payload["stage"] for payload in payloads if payload["kind"] == "stage"]
-    return _stages_of(payloads[0]).hold(keys)
-
-
-def _compute(payload: Mapping[str, Any], *, device: str, node: str, attempt: int) -> dict[str, Any]:
     """Carry one recipe out.
 
     A cell that raises is committed as a failure (a row with its error) before the exception goes
@@ -153,9 +110,10 @@ def _compute(payload: Mapping[str, Any], *, device: str, node: str, attempt: int
 
     Raises:
         LedgerError: the controller that sent the recipe no longer holds the ledger.
+        Exception: what the recipe raised.
     """
     prepare_process()
-    began, began_cpu = spent()
+    began, began_cpu = clock()
     started = datetime.datetime.now(datetime.UTC)
     task = _task(payload["core"])
     name, path = split_data(payload["data"])
@@ -179,7 +137,7 @@ def _compute(payload: Mapping[str, Any], *, device: str, node: str, attempt: int
         if payload["kind"] == "stage":
             stage, _ = flatten(task, stages, data.fingerprint)[payload["stage"]]
             _, computed = stored.obtain(task, stage, data, device=device, progress=no_progress)
-            return {"wall_s": spent()[0] - began, "computed": computed}
+            return {"wall_s": clock()[0] - began, "computed": computed}
         arrays = {
             name: stored.obtain(task, stage, data, device=device, progress=no_progress)[0]
             for name, stage in stages.items()
@@ -189,15 +147,13 @@ def _compute(payload: Mapping[str, Any], *, device: str, node: str, attempt: int
             config, data, payload["seed"], arrays, device=device, progress=no_progress
         )
         below = flatten(task, stages, data.fingerprint)
-        fused = max([widest(), *(stored.fused(key) for key in below)])
         row |= {
             "status": "ok",
             "metrics": {k: float(v) for k, v in outcome.metrics.items()},
             "curves": {k: [float(x) for x in v] for k, v in outcome.curves.items()},
             "stage_keys": {stage.name: key for key, (stage, _) in below.items()},
-            "wall_s": spent()[0] - began,
-            "cpu_s": spent()[1] - began_cpu,
-            "fused": fused if fused > 1 else None,
+            "wall_s": clock()[0] - began,
+            "cpu_s": clock()[1] - began_cpu,
         }
         must_hold(store, payload["token"])
         commit_cell(store, row, outcome.predictions, outcome.artifacts)
@@ -208,8 +164,8 @@ def _compute(payload: Mapping[str, Any], *, device: str, node: str, attempt: int
                 "error_type": type(error).__name__,
                 "error": str(error),
                 "traceback": traceback.format_exc(),
-                "wall_s": spent()[0] - began,
-                "cpu_s": spent()[1] - began_cpu,
+                "wall_s": clock()[0] - began,
+                "cpu_s": clock()[1] - began_cpu,
             }
             must_hold(store, payload["token"])
             commit_failure(store, row)

@@ -46,8 +46,8 @@ CELL_SCHEMA = pa.schema(
         pa.field("wall_s", pa.float64(), nullable=False),
         pa.field("cpu_s", pa.float64(), nullable=False),
         pa.field("stage_keys", pa.map_(pa.string(), pa.string()), nullable=False),
-        # Trainings that were computed as one network with one of the cell's or its stages'; the
-        # numbers are then those of separate runs up to rounding. Empty: none.
+        # Written until version 0.1: how many trainings were computed as one network with this
+        # cell's; its numbers are then those of separate runs up to rounding. Empty: none.
         pa.field("fused", pa.int32()),
     ]
 )

@@ -6,8 +6,7 @@ validation images after every epoch. Three kinds of plain loop: as such loops ar
 with a Dataset that scales a tensor in two operations; and with everything standardised beforehand
 and resident, batches taken by index. The fourth figure is the floor: the forward and backward
 passes of the same batches, and forward passes of the validation images where the reward reads
-their score. The last is an iteration's antithetic pair, of a draw as they fall, trained as one
-network, whose rewards are those of two up to rounding.
+their score.
 """
 
 import copy
@@ -26,7 +25,6 @@ from imaging_core.classifiers import build_classifier
 from imaging_core.datasets import load
 from imaging_core.datasets.base import Split
 from imaging_core.fitting import epochs_read, last_epochs_reward
-from imaging_core.rendezvous import together
 from imaging_core.seeding import numpy_generator, torch_generator
 from imaging_core.splits import k_shot, k_shot_index
 from selection_core.config import PRESETS, SelectionConfig
@@ -107,9 +105,6 @@ def figures() -> list[Figure]:
     def ours() -> None:
         environment.reward(keep)
 
-    drawn = numpy_generator(0, "draw").random(len(pool)) < 0.5
-    pair = [lambda: environment.reward(drawn), lambda: environment.reward(~drawn)]
-
     def loop(batches, scoring) -> None:
         """`batches()` and `scoring()`: (images, labels) of one epoch, one after the other."""
         model = copy.deepcopy(torchs_own)
@@ -183,10 +178,6 @@ def figures() -> list[Figure]:
         paired(f"{what} against that loop with resident tensors", ours, resident, limit="above 1"),
         paired(f"{what} against its bare forward and backward passes", ours, passes,
                limit="at most 1"),
-        paired(f"an iteration's two rewards ({drawn.sum()} and {(~drawn).sum()} candidates) with "
-               "--fuse 2 against one after the other",
-               lambda: together(pair, width=2), lambda: [reward() for reward in pair],
-               limit="said, not asked"),
     ]  # fmt: skip
 
 

@@ -17,7 +17,6 @@ from timing import Figure, machine
 BENCHMARKS = (
     "bench_reward_loop",
     "bench_masking",
-    "bench_fused",
     "bench_planning",
     "bench_ledger_read",
     "bench_stages",

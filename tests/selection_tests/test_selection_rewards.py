@@ -6,7 +6,7 @@ import torch
 from sklearn.linear_model import Ridge
 
 from imaging_core.classifiers import build_classifier
-from imaging_core.fitting import FitConfig
+from imaging_core.fitting import FitConfig, predict
 from imaging_core.seeding import torch_generator
 from selection_core import environment as rewards
 from selection_core.environment import (
@@ -14,7 +14,7 @@ from selection_core.environment import (
     LinearProbeReward,
     SignedReward,
     joined,
-    validation_score,
+    score_of,
 )
 
 
@@ -94,7 +94,7 @@ def test_a_warm_start_carries_weights_over():
 def test_reward_is_the_max_or_mean_of_the_last_five_epochs():
     """Epoch by epoch: a fit of e epochs at a constant rate ends where one of e + 1 passed by."""
     keep = np.zeros(24, dtype=bool)
-    ends = [_classifier_reward(epochs=e).reward_trace(keep)[-1] for e in range(5, 10)]
+    ends = [_classifier_reward(epochs=e)._scores(keep, since=0)[-1] for e in range(5, 10)]
     assert _classifier_reward(statistic="max").reward(keep) == pytest.approx(max(ends))
     assert _classifier_reward(statistic="mean").reward(keep) == pytest.approx(np.mean(ends))
 
@@ -104,7 +104,7 @@ def test_a_reward_takes_only_the_scores_it_reads(monkeypatch):
     score_of = rewards.score_of
     monkeypatch.setattr(rewards, "score_of", lambda *x: taken.append(1) or score_of(*x))
     keep = np.arange(24) < 12
-    assert environment.reward(keep) == max(environment.reward_trace(keep)[-5:])
+    assert environment.reward(keep) == max(environment._scores(keep, since=0)[-5:])
     assert len(taken) == 5 + 9  # the last five epochs; then all of them
 
 
@@ -123,15 +123,15 @@ def test_signed_rewards():
     assert null.reward(keep) != null.reward(keep)
 
 
-def test_validation_score_literals():
+def test_score_literals():
     class Fixed(torch.nn.Module):
         def forward(self, x):
             return torch.tensor([[0.0, 0.0], [0.0, np.log(3.0)]])
 
     images, labels = torch.zeros(2, 1, 1, 1), torch.tensor([0, 1])
-    assert validation_score(Fixed(), images, labels, "accuracy") == 1.0
+    assert score_of(predict(Fixed(), images), labels, "accuracy") == 1.0
     expected = (np.log(0.5) + np.log(0.75)) / 2
-    assert validation_score(Fixed(), images, labels, "log_likelihood") == pytest.approx(expected)
+    assert score_of(predict(Fixed(), images), labels, "log_likelihood") == pytest.approx(expected)
 
 
 def test_joined_keeps_real_first_and_an_empty_selection_is_real_alone():
