@@ -14,8 +14,8 @@ import ray.tune
 from optuna.trial import TrialState
 from ray.tune.search.optuna import OptunaSearch
 
-from cluster.studies import fresh_storage
 from cluster.trials import BROKER_FIELD, OBJECTIVE, TRIAL_CPU, ArmTrial
+from sweeps.search.optuna_study import fresh_storage
 
 # Tune's own records are thrown away: no log files per trial, no snapshots of the experiment.
 TUNE_SETTINGS = {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_GLOBAL_CHECKPOINT_S": "86400"}

@@ -17,11 +17,11 @@ import ray
 from cluster.broker import on_this_node, point_key, start_broker
 from cluster.fleet import Fleet
 from cluster.queue import Event, WorkItem
-from cluster.space import Problem
 from cluster.versions import check_versions
+from sweeps.search.space import Problem
 
 if TYPE_CHECKING:
-    from cluster.campaign import Work
+    from sweeps.search.campaign import Work
 
 TIDY_TIMEOUT_S = 20.0
 POLL_S = 0.5

@@ -10,7 +10,7 @@ import ray.tune
 
 from cluster.broker import point_key
 from cluster.connect import NAMESPACE
-from cluster.proposals import OBJECTIVE
+from sweeps.search.proposals import OBJECTIVE
 
 BROKER_FIELD = "__broker__"
 PROPOSAL_FIELD = "proposal"

@@ -18,12 +18,8 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import ConcurrencyLimiter, Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from cluster.campaign import Campaign, Work
 from cluster.connect import NAMESPACE
-from cluster.proposals import OBJECTIVE, OPEN, Proposal
 from cluster.queue import WorkItem
-from cluster.space import Problem
-from cluster.studies import GroupStudy
 from cluster.trials import (
     BROKER_FIELD,
     PROPOSAL_FIELD,
@@ -32,6 +28,10 @@ from cluster.trials import (
     ProposalTrial,
     key_of,
 )
+from sweeps.search.campaign import Campaign, Work
+from sweeps.search.optuna_study import GroupStudy
+from sweeps.search.proposals import OBJECTIVE, OPEN, Proposal
+from sweeps.search.space import Problem
 
 NODES_LOST = 100  # under one trial, before its arm counts as failed
 MOST_ARMS = 1_000  # at once; Tune reads it once, `_AsFleetGrows` holds back what is too many

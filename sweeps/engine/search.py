@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cluster.space import Choice, Problem, Range, Space, active, points, restrict
-from cluster.stopping import ALPHA
 from imaging_core import datasets
 from imaging_core.fields import ConfigError, as_dict, build, did_you_mean, field_names
 from imaging_core.task import Task
@@ -23,6 +21,8 @@ from sweeps.engine.study import (
     split_data,
 )
 from sweeps.ledger.schema import arm_label
+from sweeps.search.pruner import ALPHA
+from sweeps.search.space import Choice, Problem, Range, Space, active, points, restrict
 
 __all__ = ["Choice", "Range", "Search", "Tuning", "prepare", "reporting_study"]
 
@@ -45,7 +45,7 @@ class Search:
         objective: a validation metric; its mean over the tuning seeds is optimised.
         trials: proposals per level of `compare`.
         tuning_seeds, seeds: how many seeds to tune with, and to report on.
-        alpha: level of the stopping rule (`cluster.stopping`); 0 never stops an arm.
+        alpha: level of the stopping rule (`sweeps.search.pruner`); 0 never stops an arm.
         sampler_seed: of the sampler.
     """
 

@@ -7,8 +7,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from cluster.campaign import Campaign
-from cluster.proposals import counts
 from sweeps.engine.cli import (
     OK,
     SOME_FAILED,
@@ -35,6 +33,8 @@ from sweeps.ledger.lock import Lock
 from sweeps.ledger.progress import say_running
 from sweeps.ledger.read import quarantine_damaged
 from sweeps.ledger.schema import LedgerError
+from sweeps.search.campaign import Campaign
+from sweeps.search.proposals import counts
 
 
 def run_search(

@@ -7,9 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cluster.campaign import Campaign
-from cluster.proposals import COMPLETE, Proposal, best_of
-from cluster.studies import importances
 from sweeps.engine.display import Display
 from sweeps.engine.plan import stage_store
 from sweeps.engine.run import (
@@ -29,6 +26,9 @@ from sweeps.engine.work import EXECUTE, execute, lost_row, prepare_process
 from sweeps.ledger.commit import commit_failure
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import failed_keys
+from sweeps.search.campaign import Campaign
+from sweeps.search.optuna_study import importances
+from sweeps.search.proposals import COMPLETE, Proposal, best_of
 
 STAGE = "stage"
 

@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from cluster.proposals import COMPLETE, FAILED, STOPPED, Proposal
 from cluster.queue import WorkItem
 from imaging_core.fields import build
 from sweeps.engine.plan import Plan, manifest_of, plan_arms
@@ -29,13 +28,14 @@ from sweeps.ledger.files import Store
 from sweeps.ledger.lock import must_hold
 from sweeps.ledger.read import read_manifest, read_metric
 from sweeps.ledger.schema import Manifest, PlannedCell, canonical
+from sweeps.search.proposals import COMPLETE, FAILED, STOPPED, Proposal
 
 TRIAL = "trial"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuningWork:
-    """What a campaign needs of the engine (`cluster.campaign.Work`); plain values, so it travels.
+    """What a search needs of the engine (`sweeps.search.campaign.Work`); plain values, so it travels.
 
     Attributes:
         token: of the lock on the tuning ledger.

@@ -17,12 +17,12 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 from test_proposals import Book, Stopped, objective, problem
 
-from cluster.campaign import Campaign
-from cluster.proposals import COMPLETE, OPEN, STOPPED
-from cluster.space import Problem
-from cluster.studies import STEP, PlainSearch
 from cluster.trials import PROPOSAL_FIELD, SEEDS_FIELD
 from cluster.tuning import ByGroup, Stopping, optuna_search
+from sweeps.search.campaign import Campaign
+from sweeps.search.optuna_study import STEP, PlainSearch
+from sweeps.search.proposals import COMPLETE, OPEN, STOPPED
+from sweeps.search.space import Problem
 
 pytestmark = pytest.mark.ray
 

@@ -28,7 +28,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def counts(text: str) -> dict[str, int]:
     (cells, of), *_ = re.findall(r"(\d+) of (\d+) cells are committed", text)
-    ((computed, _reused),) = re.findall(r"stages: (\d+) computed, (\d+) reused", text) or [("0", "")]
+    ((computed, _reused),) = re.findall(r"stages: (\d+) computed, (\d+) reused", text) or [
+        ("0", "")
+    ]
     return {"cells": int(cells), "of": int(of), "stages computed": int(computed)}
 
 

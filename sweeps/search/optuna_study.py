@@ -12,10 +12,10 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from cluster.axes import Axes, distribution
-from cluster.proposals import COMPLETE, FAILED, OBJECTIVE, OPEN, STOPPED, Proposal
-from cluster.sampler import SteadyTPE
-from cluster.space import Point, Problem, Space
+from sweeps.search.distributions import Axes, distribution
+from sweeps.search.proposals import COMPLETE, FAILED, OBJECTIVE, OPEN, STOPPED, Proposal
+from sweeps.search.sampler import SteadyTPE
+from sweeps.search.space import Point, Problem, Space
 
 STEP = "training_iteration"  # as Tune's results name it; here, how many seeds are there
 NUMBER = "proposal"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cluster.stopping import ALPHA, hopeless, signed_rank_p
+from sweeps.search.pruner import ALPHA, hopeless, signed_rank_p
 
 
 @pytest.mark.parametrize(

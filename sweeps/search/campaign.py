@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from cluster.proposals import COMPLETE, FAILED, OBJECTIVE, OPEN, STOPPED, Proposal, best_of
-from cluster.queue import WorkItem
-from cluster.space import Problem
-from cluster.stopping import hopeless
-from cluster.studies import STEP, GroupStudy, PlainSearch, build
+from sweeps.search.optuna_study import STEP, GroupStudy, PlainSearch, build
+from sweeps.search.proposals import COMPLETE, FAILED, OBJECTIVE, OPEN, STOPPED, Proposal, best_of
+from sweeps.search.pruner import hopeless
+from sweeps.search.space import Problem
 
 
 class Work(Protocol):
@@ -31,7 +30,7 @@ class Work(Protocol):
     def record_stop(self, proposal: Proposal, best: Proposal) -> None:
         """Write down that the arm was stopped, and which one it lost to."""
 
-    def steps(self, proposal: Proposal) -> list[tuple[int, list[WorkItem]]]:
+    def steps(self, proposal: Proposal) -> list[tuple[int, list[Any]]]:
         """(seed, its missing stages and its cell) of every seed that is not there."""
 
 

@@ -69,7 +69,7 @@ class Problem:
         trials: proposals per group.
         seeds: the tuning seeds, in the order they are computed.
         maximize: whether a higher objective is better.
-        alpha: level of the stopping rule (`cluster.stopping`); 0 never stops.
+        alpha: level of the stopping rule (`sweeps.search.pruner`); 0 never stops.
         seed: of the samplers.
         round: each group's proposals are made so many at a time, from finished rounds alone, so
             that the search is the same for any number of workers; 0: from whatever is there.

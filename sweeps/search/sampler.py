@@ -16,8 +16,8 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from cluster.axes import Axes, distributions
-from cluster.space import Problem, points
+from sweeps.search.distributions import Axes, distributions
+from sweeps.search.space import Problem, points
 
 STARTUP = 8  # random proposals before the model; Optuna's 10 is much of a budget of 20
 REDRAWS = 50

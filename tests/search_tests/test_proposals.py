@@ -8,11 +8,11 @@ import sys
 import pytest
 from optuna.trial import FrozenTrial
 
-from cluster.campaign import Campaign
-from cluster.proposals import COMPLETE, FAILED, OPEN, STOPPED, Proposal, best_of
-from cluster.sampler import propose
-from cluster.space import Choice, Problem, Range, points, restrict
-from cluster.studies import PlainSearch, frozen, importances
+from sweeps.search.campaign import Campaign
+from sweeps.search.optuna_study import PlainSearch, frozen, importances
+from sweeps.search.proposals import COMPLETE, FAILED, OPEN, STOPPED, Proposal, best_of
+from sweeps.search.sampler import propose
+from sweeps.search.space import Choice, Problem, Range, points, restrict
 
 SPACE = {
     "rate": Range(1e-4, 1.0, log=True),
@@ -116,7 +116,7 @@ def states(database) -> dict[str, int]:
 
 
 def test_a_search_without_ray_does_not_wait_for_it_to_be_imported():
-    code = "import sys, cluster.campaign; sys.exit('ray' in sys.modules)"
+    code = "import sys, sweeps.search.campaign; sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import optuna
 
-from cluster.space import Choice, Point, Range, Space, active
+from sweeps.search.space import Choice, Point, Range, Space, active
 
 
 def distribution(axis: Range | Choice) -> optuna.distributions.BaseDistribution:

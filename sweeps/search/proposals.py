@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cluster.space import Point, Problem
+from sweeps.search.space import Point, Problem
 
 OBJECTIVE = "objective"
 OPEN, COMPLETE, STOPPED, FAILED = "open", "complete", "stopped", "failed"

@@ -3,7 +3,7 @@
 All arms share their seeds (common random numbers), so the differences per seed have far less
 spread than the values. The test is Wilcoxon's signed-rank test, exact and one-sided: with k seeds
 its smallest p is 2^-k, so alpha = 1/8 can stop an arm after three seeds if it lost on each.
-`tests/cluster_tests/test_stopping.py` simulates how often the truly best arm is stopped.
+`tests/search_tests/test_pruner.py` simulates how often the truly best arm is stopped.
 """
 
 from collections.abc import Mapping, Sequence
