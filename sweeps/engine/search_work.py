@@ -35,7 +35,7 @@ TRIAL = "trial"
 
 @dataclass(frozen=True, kw_only=True)
 class TuningWork:
-    """What a search needs of the engine (`sweeps.search.campaign.Work`); plain values, so it travels.
+    """What a search needs of the engine (`campaign.Work`); plain values, so it travels.
 
     Attributes:
         token: of the lock on the tuning ledger.

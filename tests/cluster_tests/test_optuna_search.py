@@ -15,7 +15,7 @@ from ray.air.constants import TRAINING_ITERATION
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
-from test_proposals import Book, Stopped, objective, problem
+from searches import Book, Stopped, objective, problem
 
 from cluster.trials import PROPOSAL_FIELD, SEEDS_FIELD
 from cluster.tuning import ByGroup, Stopping, optuna_search
