@@ -1,15 +1,51 @@
-"""Files that are whole or absent, on a local folder or any pyarrow filesystem (s3://, gs://)."""
+"""Files that are whole or absent, on a local folder or any pyarrow filesystem (s3://, gs://).
 
+What a read may come to is one of three things, and everybody who reads the ledger keeps them apart:
+the bytes, whole; FileNotFoundError, nothing is there; `StoreError`, the disk or the store did not
+answer, which says nothing about the file. Only bytes that were read whole can be damaged.
+"""
+
+import contextlib
+import datetime
+import errno
 import io
 import os
+import stat
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
+
+PAUSES_S = (0.2, 0.6, 1.8)
+"""Waits before a folder is asked again after an error: a stale handle is gone by then."""
+PAUSES_FAR_S = (1.0,)
+"""The same for an object store, whose client has asked three times already."""
+TORN_READS = 20
+"""So often in a row may a file change while it is read; writers wait seconds between two writes."""
+LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""What does not pass while one waits."""
+NOT_THERE = (FileNotFoundError, IsADirectoryError)
+"""What a file system answers that is no failure of its own: nothing, or a folder, has the name."""
+
+Answer = TypeVar("Answer")
+
+
+class StoreError(OSError):
+    """The file system or the object store did not do as asked, nor when it was asked again.
+
+    The file may be in order, so whoever reads must neither move, replace nor compute anything
+    because of it. Its text names the file, what the system said and what to do.
+    """
+
+
+class _Torn(OSError):
+    """The file was replaced while it was read."""
 
 
 def parquet_bytes(table: pa.Table, *, row_group_size: int | None = None) -> bytes:
@@ -64,9 +100,44 @@ class Store:
             folder, mark, options = self.root.partition("?")
         return Store(f"{folder.rstrip('/')}/{name}{mark}{options}")
 
+    def _ask(self, verb: str, name: str, attempt: Callable[[], Answer]) -> Answer:
+        """What `attempt` returns, tried again after errors that may pass.
+
+        Raises:
+            FileNotFoundError, IsADirectoryError: as the system says.
+            StoreError: any other error, each time.
+        """
+        pauses = iter(PAUSES_S if self.local else PAUSES_FAR_S)
+        torn = 0
+        while True:
+            try:
+                return attempt()
+            except NOT_THERE:
+                raise
+            except OSError as error:
+                if isinstance(error, _Torn):
+                    torn += 1
+                    pause = 0.005 * torn if torn < TORN_READS else None
+                else:
+                    pause = None if error.errno in LASTING else next(pauses, None)
+                if pause is None:
+                    what = error.strerror or str(error) or type(error).__name__
+                    raise StoreError(
+                        f"{name or 'the folder'} in {self.root} could not be {verb} "
+                        f"({what.splitlines()[0]}). Nothing was changed because of it; see to the "
+                        "disk or the store, then run the same command again"
+                    ) from error
+            time.sleep(pause)
+
     def write(self, name: str, content: bytes) -> None:
-        """`content` under `name`: whole or not at all, durable when this returns."""
-        target = self.path(name)
+        """`content` under `name`: whole or not at all, durable when this returns.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        self._ask("written", name, lambda: self._write(self.path(name), content))
+
+    def _write(self, target: str, content: bytes) -> None:
         folder, _, leaf = target.rpartition("/")
         if not self.local:  # an object store shows an object only when its upload is complete
             with self.fs.open_output_stream(target) as stream:
@@ -90,31 +161,152 @@ class Store:
             os.close(handle)
 
     def read(self, name: str) -> bytes:
-        """The bytes of `name`; FileNotFoundError where there is none."""
-        with self.fs.open_input_file(self.path(name)) as stream:  # a stream reads in small pieces
-            return stream.read()
+        """The bytes of `name`, whole: of one version of it, never of two.
+
+        Raises:
+            FileNotFoundError: there is none.
+            IsADirectoryError: a folder has its name.
+            StoreError: it cannot be read; says nothing about the file.
+        """
+        read = _read_near if self.local else self._read_far
+        return self._ask("read", name, lambda: read(self.path(name)))
+
+    def _read_far(self, path: str) -> bytes:
+        """One object. The client asks for the length first and then for so many bytes, so one that
+        grew in between comes cut, and one that shrank with zeros at its end; neither is an error.
+        """
+        with self.fs.open_input_file(path) as stream:
+            before = stream.size(), stream.metadata()  # of S3 with its ETag, a hash of the content
+            content: bytes = stream.read()
+        with self.fs.open_input_file(path) as stream:
+            after = stream.size(), stream.metadata()
+        if before != after or len(content) != after[0]:
+            raise _Torn("it changes each time that it is read")
+        return content
+
+    def open(self, name: str) -> "pa.PythonFile":
+        """`name` for reading parts of it; for files that never change under their name.
+
+        Each read of it raises as `read` does.
+        """
+        return pa.PythonFile(_Parts(self, name), mode="r")
 
     def exists(self, name: str) -> bool:
-        """Whether `name` is there (as a file)."""
-        return self.fs.get_file_info(self.path(name)).type == pafs.FileType.File
+        """Whether `name` is there (as a file).
+
+        Raises:
+            StoreError: that cannot be told.
+        """
+        return self._ask("looked up", name, lambda: self._exists(self.path(name)))
+
+    def _exists(self, path: str) -> bool:
+        if not self.local:
+            return self.fs.get_file_info(path).type == pafs.FileType.File
+        try:
+            return stat.S_ISREG(os.stat(path).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def modified(self, name: str) -> datetime.datetime | None:
+        """When `name` was written, by the store's clock; None where there is no such file."""
+        return self._ask("looked up", name, lambda: self.fs.get_file_info(self.path(name))).mtime
 
     def names(self, folder: str, suffix: str) -> Iterator[str]:
-        """Leaf names in `folder` that end in `suffix`, sorted; temporary files never show."""
-        if self.local:
-            path = self.path(folder)
-            leaves = os.listdir(path) if os.path.isdir(path) else []
-        else:
-            selector = pafs.FileSelector(self.path(folder), allow_not_found=True)
-            leaves = [info.base_name for info in self.fs.get_file_info(selector)]
+        """Leaf names in `folder` that end in `suffix`, sorted; temporary files never show.
+
+        Raises:
+            StoreError: the folder cannot be listed.
+        """
+        leaves = self._ask("listed", folder, lambda: self._leaves(self.path(folder)))
         return iter(sorted(x for x in leaves if x.endswith(suffix) and not x.startswith(".")))
+
+    def _leaves(self, path: str) -> list[str]:
+        if self.local:
+            try:
+                return os.listdir(path)
+            except FileNotFoundError:
+                return []
+        selector = pafs.FileSelector(path, allow_not_found=True)
+        return [info.base_name for info in self.fs.get_file_info(selector)]
 
     def delete(self, name: str) -> None:
         """Remove `name` if it is there."""
         if self.exists(name):
-            self.fs.delete_file(self.path(name))
+            self._ask("removed", name, lambda: self._delete(self.path(name)))
+
+    def _delete(self, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):  # somebody else was quicker
+            self.fs.delete_file(path)
 
     def move(self, name: str, target: str) -> None:
-        """Rename within the store."""
+        """Rename within the store.
+
+        Raises:
+            FileNotFoundError: nothing is there.
+            StoreError: it cannot be moved.
+        """
+        self._ask("moved", name, lambda: self._move(self.path(name), self.path(target)))
+
+    def _move(self, path: str, target: str) -> None:
         if self.local:
-            os.makedirs(self.path(target).rpartition("/")[0], exist_ok=True)
-        self.fs.move(self.path(name), self.path(target))
+            os.makedirs(target.rpartition("/")[0], exist_ok=True)
+        self.fs.move(path, target)
+
+
+def _read_near(path: str) -> bytes:
+    """One local file; a name's next version is another file, so an open one never changes."""
+    with open(path, "rb") as stream:
+        content = stream.read()
+        if len(content) != os.fstat(stream.fileno()).st_size:
+            raise _Torn("its length is not the one that the file system states")
+    return content
+
+
+class _Parts(io.RawIOBase):
+    """A file of a store that is read in parts, each of them as patiently as a whole one."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store, self._name = store, name
+        self._at = 0
+        self._file = store._ask("read", name, self._opened)
+        self._size = self._file.seek(0, os.SEEK_END)
+
+    def _opened(self) -> io.IOBase | pa.NativeFile:
+        path = self._store.path(self._name)
+        return open(path, "rb") if self._store.local else self._store.fs.open_input_file(path)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        self._at = start + offset
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        rest = max(0, self._size - self._at)
+        count = rest if size is None or size < 0 else min(size, rest)
+        content = self._store._ask("read", self._name, lambda: self._part(count)) if count else b""
+        self._at += len(content)
+        return content
+
+    def _part(self, count: int) -> bytes:
+        try:
+            self._file.seek(self._at)
+            content: bytes = self._file.read(count)
+        except OSError:
+            self._file = self._opened()  # a stale handle stays stale
+            raise
+        if len(content) != count:
+            raise _Torn("it is shorter than the file system states")
+        return content
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
