@@ -1,6 +1,7 @@
 """Fitting a classifier: images resident on the device, index minibatches, early stopping."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,8 +12,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from imaging_core.augment import AUGMENTATIONS, Augmentation
+from imaging_core.augment import AUGMENTATIONS, Augmentation, Source
 from imaging_core.descent import Descent, FlatOptimiser, Kind
+from imaging_core.stream import Stream, by_key
 from imaging_core.task import Progress, no_progress
 
 EVALUATION_PIXELS = 512 * 64 * 64  # of one batch without gradients
@@ -124,6 +126,7 @@ def fit(
     *,
     config: FitConfig,
     generator: torch.Generator,
+    stream: Stream | None = None,
     validation: tuple[Tensor, Tensor] | None = None,
     keep_best: bool,
     progress: Progress = no_progress,
@@ -135,6 +138,8 @@ def fit(
         images: (N, C, H, W) float, standardised.
         labels: (N,) int64, on the same device.
         generator: a CPU generator; batch order and augmentation are drawn from it.
+        stream: the images are a choice from a list: its steps and its order take the place of
+            `config.epochs` passes, and its parts are what is called epochs here.
         validation: images and labels whose accuracy is taken after each epoch.
         keep_best: leave the model with the weights of `best_epoch`, not of the last epoch.
 
@@ -146,9 +151,15 @@ def fit(
         raise ValueError(f"fit needs at least 2 images (batch norm), got {len(images)}")
     if validation is None and (keep_best or config.patience):
         raise ValueError("keep_best and patience choose by validation accuracy: pass validation")
-    batches = batches_of(len(images), config.batch_size)
-    epochs = planned_epochs(config, len(images))
-    total = epochs * len(batches)
+    if stream is None:
+        epochs = planned_epochs(config, len(images))
+        total = epochs * len(batches_of(len(images), config.batch_size))
+        draws: Source = generator
+        planned = _passes(len(images), epochs, config.batch_size, generator)
+    else:
+        epochs, total = stream.parts, stream.steps
+        keys, draws = by_key(stream.groups, generator)
+        planned = stream.batches(config.batch_size, keys)
     augment = AUGMENTATIONS[config.augment]
     model.to(memory_format=torch.channels_last)
     optimiser = FlatOptimiser(model.parameters(), config.descent)
@@ -156,13 +167,14 @@ def fit(
     accuracies: list[float] = []
     losses: list[float] = []
     best_epoch, best_state, step = -1, None, 0
-    for epoch in range(epochs):
+    for epoch, batches in enumerate(planned):
         model.train()
-        order = torch.randperm(len(images), generator=generator).to(images.device)
         trace = torch.zeros(len(batches), device=images.device)
         for index, batch in enumerate(batches):
-            rows = order[batch]
-            x = augment(images[rows], generator).contiguous(memory_format=torch.channels_last)
+            if stream is not None:
+                draws.rows = stream.members[batch]
+            rows = batch.to(images.device)
+            x = augment(images[rows], draws).contiguous(memory_format=torch.channels_last)
             optimiser.learning_rate = learning_rate_at(
                 step, total, config.schedule, config.learning_rate
             )
@@ -194,6 +206,15 @@ def fit(
         steps=step,
         epochs_run=len(losses),
     )
+
+
+def _passes(
+    count: int, epochs: int, batch_size: int, generator: torch.Generator
+) -> Iterator[list[Tensor]]:
+    """For each epoch its batches, each (B,) rows, in an order drawn when the epoch begins."""
+    for _ in range(epochs):
+        order = torch.randperm(count, generator=generator)
+        yield [order[batch] for batch in batches_of(count, batch_size)]
 
 
 def _mean_loss(trace: Tensor, epoch: int) -> float:
