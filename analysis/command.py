@@ -1,19 +1,26 @@
-"""What the four commands share: a ledger that cannot be used ends in one line and exit code 2."""
+"""What the four commands share: a ledger that cannot be used ends in one line and exit code 2, and
+so does a disk or a store that fails, with exit code 3."""
 
 import sys
 from collections.abc import Callable
 
 import typer
 
+from sweeps.ledger.files import StoreError
 from sweeps.ledger.schema import LedgerError
 
-USAGE = 2
+USAGE, STORE = 2, 3
 
 
 def run_command(command: Callable[[], None]) -> None:
-    """Run `command`; what the ledger refuses ends in one line on stderr and exit code 2."""
+    """Run `command`; what the ledger refuses ends in one line on stderr and exit code 2, what the
+    disk or the object store does not give in one and exit code 3.
+    """
     try:
         command()
     except LedgerError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(USAGE) from None
+    except StoreError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(STORE) from None

@@ -1,7 +1,5 @@
 """Which folders under `results/` hold a study."""
 
-import pyarrow.fs as pafs
-
 from sweeps.ledger.files import Store
 from sweeps.ledger.schema import LedgerError
 
@@ -13,12 +11,12 @@ def studies_in(root: str) -> list[str]:
 
     Raises:
         LedgerError: there is none.
+        StoreError: the folder cannot be read.
     """
     store = Store(root)
     if store.exists(MANIFEST):
         return [store.root]
-    found = store.fs.get_file_info(pafs.FileSelector(store.path(""), allow_not_found=True))
-    names = sorted(info.base_name for info in found if info.type == pafs.FileType.Directory)
+    names = store.names("", "")
     studies = [child.root for name in names if (child := store.child(name)).exists(MANIFEST)]
     if not studies:
         raise LedgerError(

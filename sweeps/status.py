@@ -4,7 +4,7 @@
     python sweeps/status.py results/controller_ablation    # one study, arm by arm
     python sweeps/status.py s3://bucket/results            # a folder or any URI
 
-Reads the ledger only; exits with 2 where a folder has none.
+Reads the ledger only; exits with 2 where a folder has none, with 3 where one cannot be read.
 """
 
 from typing import Annotated
@@ -15,11 +15,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from sweeps.engine.display import duration
-from sweeps.ledger.files import Store
+from sweeps.ledger.files import Store, StoreError
 from sweeps.ledger.progress import Progress, progress_of, studies_in
 from sweeps.ledger.schema import LedgerError
 
-UNREADABLE = 2
+UNREADABLE, STORE = 2, 3
 FAILURES_SHOWN = 10
 
 
@@ -104,18 +104,25 @@ def main(
         typer.Argument(help="Folders or URIs of results, or of single studies. Default: results."),
     ] = None,
 ) -> None:
-    studies, errors = [], []
+    studies, errors, code = [], [], UNREADABLE
     for root in results or ["results"]:
         try:
             stores = studies_in(root)
         except LedgerError as error:
             errors.append(str(error))
             continue
+        except StoreError as error:
+            errors.append(str(error))
+            code = STORE
+            continue
         for store in stores:
             try:
                 studies.append((store, progress_of(store)))
             except LedgerError as error:
                 errors.append(str(error))
+            except StoreError as error:
+                errors.append(str(error))
+                code = STORE
     console = Console()
     if studies:
         console.print(overview(studies))
@@ -124,7 +131,7 @@ def main(
     for error in errors:
         Console(stderr=True).print(f"[bold red]error:[/] {escape(error)}", soft_wrap=True)
     if errors:
-        raise typer.Exit(UNREADABLE)
+        raise typer.Exit(code)
 
 
 app = typer.Typer(add_completion=False)

@@ -22,8 +22,8 @@ from sweeps.engine.stages import stated_seconds
 from sweeps.engine.study import Request, Study, describe_factors
 from sweeps.ledger.commit import write_manifest
 from sweeps.ledger.compact import compact
-from sweeps.ledger.files import Store
-from sweeps.ledger.lock import Lock
+from sweeps.ledger.files import Store, StoreError
+from sweeps.ledger.lock import LateCommit, Lock
 from sweeps.ledger.progress import say_running
 from sweeps.ledger.read import quarantine_damaged, read_table
 from sweeps.ledger.schema import LedgerError
@@ -34,8 +34,8 @@ ROOM_BYTES = 1 << 20  # less than this free: the disk is full, whoever noticed i
 
 EXIT_CODES = (
     "Exit codes: 0 every cell is there; 2 bad input (nothing was started); 3 some cells failed "
-    "(the table still comes, with its n), or the disk is full; 130/143 interrupted (run the same "
-    "command to resume)."
+    "(the table still comes, with its n), the disk is full, or the disk or the object store fails; "
+    "130/143 interrupted (run the same command to resume)."
 )
 
 
@@ -140,11 +140,13 @@ def run_study(
             raise ConfigError(f'protocol must be one of held-out, paper, got "{request.protocol}"')
         results = absolute(results)
         plan = make_plan(study, request, results=results, retry_failed=retry_failed)
+        if only_plan:
+            Console().print(describe(plan, results), soft_wrap=True)
+            return OK
     except (ConfigError, DataError) as error:
         return refuse(str(error))
-    if only_plan:
-        Console().print(describe(plan, results), soft_wrap=True)
-        return OK
+    except StoreError as error:
+        return explain_store(error, results)
     ledger = Store(results).child(plan.study.name)
     try:
         with Lock(ledger) as lock:
@@ -157,32 +159,44 @@ def run_study(
                 quiet=quiet,
                 token=lock.token,
             )
+    except LateCommit as error:
+        return cut_short(str(error))
     except LedgerError as error:
         return refuse(str(error))
     except Exception as error:
-        return explain_full_disk(error, results)
+        return explain_store(error, results)
 
 
-def explain_full_disk(error: Exception, results: str) -> int:
-    """Say so where a run was ended by a full disk; the cells that lack can be had later.
+def cut_short(message: str) -> int:
+    """Print what ended a run; what is committed stays, and the rest can be had later."""
+    Console(stderr=True).print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    return SOME_FAILED
 
-    Not only an `OSError` tells of it: Ray and sqlite keep their books there and have errors of
-    their own.
+
+def explain_store(error: Exception, results: str) -> int:
+    """Say so where a run was ended by a full disk, or by one or an object store that fails.
+
+    Of a full disk not only an `OSError` tells: Ray and sqlite keep their books there and have
+    errors of their own.
 
     Raises:
-        Exception: `error` itself, where there is room or `results` is no local folder.
+        Exception: `error` itself, where it is about something else.
     """
-    if "://" in results or shutil.disk_usage(results).free >= ROOM_BYTES:
+    try:
+        full = "://" not in results and shutil.disk_usage(results).free < ROOM_BYTES
+    except OSError:
+        full = False  # the disk does not even say that
+    if not full and isinstance(error, StoreError):  # of a remote task with Ray's traceback around
+        return cut_short(str(getattr(error, "cause", error)))
+    if not full:
         raise error
     again = resume_command()
     if "--retry-failed" not in again:
         again += " --retry-failed"
-    Console(stderr=True).print(
-        f"[bold red]error:[/] no space left in {escape(results)} ({escape(type(error).__name__)}). "
-        f"Nothing committed is lost. Make room, then: {escape(again)}",
-        soft_wrap=True,
+    return cut_short(
+        f"no space left in {results} ({type(error).__name__}). Nothing committed is lost. "
+        f"Make room, then: {again}"
     )
-    return SOME_FAILED
 
 
 def absolute(results: str) -> str:

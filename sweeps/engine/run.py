@@ -15,10 +15,19 @@ from sweeps.engine.display import Display
 from sweeps.engine.plan import Cell, Plan, StageWork
 from sweeps.engine.provenance import source
 from sweeps.engine.study import Arm
-from sweeps.engine.work import EXECUTE, execute, lost_row, prepare_process, recipe, stage_recipe
+from sweeps.engine.work import (
+    EXECUTE,
+    end_of_run,
+    execute,
+    lost_row,
+    prepare_process,
+    recipe,
+    stage_recipe,
+)
 from sweeps.ledger.cells import read_table
 from sweeps.ledger.commit import commit_failure
-from sweeps.ledger.files import Store
+from sweeps.ledger.files import Store, StoreError
+from sweeps.ledger.lock import LateCommit, must_hold
 from sweeps.ledger.read import failed_keys, read_metric
 
 if TYPE_CHECKING:
@@ -147,6 +156,8 @@ def run_inline(plan: Plan, *, results: str, token: str, display: Display) -> Sum
             began, ok = time.monotonic(), True
             try:
                 execute(payload, device="cpu", node="inline", attempt=1)
+            except (StoreError, LateCommit):
+                raise
             except Exception:
                 if is_stage:  # in a debugger's hands, not turned into many failed cells
                     raise
@@ -241,6 +252,7 @@ def run_on_cluster(
 
     Raises:
         Interrupted: Ctrl+C or SIGTERM; what was committed stays.
+        StoreError, LateCommit: the ledger cannot be read or written, or is another controller's.
         cluster.connect.ClusterError: no cluster as asked for, or the whole fleet is gone.
     """
     with joined(where, say) as (stays, note):
@@ -330,11 +342,14 @@ def _serve_plan(
         elif event.kind == "lost":
             lost(summary, display, key)
         else:
+            if error := end_of_run(report):
+                raise error
             ok = event.kind == "finished"
             seconds = float(report.get("wall_s", 0.0))
             summary.compute_s += seconds
             over(summary, display, key, is_stage=is_stage, ok=ok, seconds=seconds)
             if not ok and not is_stage and key not in failed_keys(ledger):
+                must_hold(ledger, token)
                 commit_failure(ledger, lost_row(payloads[key], report, event.attempt))
 
     stages = [

@@ -12,7 +12,8 @@ from sweeps.engine.cli import (
     SOME_FAILED,
     TELL_EVERY_S,
     LastStep,
-    explain_full_disk,
+    cut_short,
+    explain_store,
     refuse,
     resume_command,
     run_study,
@@ -28,8 +29,8 @@ from sweeps.engine.search_run import (
     write_outcome,
 )
 from sweeps.engine.search_work import TuningWork
-from sweeps.ledger.files import Store
-from sweeps.ledger.lock import Lock
+from sweeps.ledger.files import Store, StoreError
+from sweeps.ledger.lock import LateCommit, Lock
 from sweeps.ledger.progress import say_running
 from sweeps.ledger.read import quarantine_damaged
 from sweeps.ledger.schema import LedgerError
@@ -62,7 +63,10 @@ def run_search(
 
     console = Console()
     if only_plan:
-        console.print(describe(tuning, work_of("")), soft_wrap=True)
+        try:
+            console.print(describe(tuning, work_of("")), soft_wrap=True)
+        except StoreError as error:
+            return explain_store(error, results)
         return OK
     try:
         with Lock(ledger) as lock:
@@ -91,10 +95,12 @@ def run_search(
             work.write_manifest(proposals)
             console.print(counted(tuning, work), soft_wrap=True)
             write_outcome(Store(results).child(tuning.search.name), tuning, proposals)
+    except LateCommit as error:
+        return cut_short(str(error))
     except LedgerError as error:
         return refuse(str(error))
     except Exception as error:
-        return explain_full_disk(error, results)
+        return explain_store(error, results)
     best = winners(tuning, proposals)
     if lacking := [group for group in tuning.problem.groups if group not in best]:
         console.print(

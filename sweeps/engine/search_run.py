@@ -22,9 +22,10 @@ from sweeps.engine.run import (
 )
 from sweeps.engine.search import Tuning
 from sweeps.engine.search_work import TuningWork
-from sweeps.engine.work import EXECUTE, execute, lost_row, prepare_process
+from sweeps.engine.work import EXECUTE, end_of_run, execute, lost_row, prepare_process
 from sweeps.ledger.commit import commit_failure
-from sweeps.ledger.files import Store
+from sweeps.ledger.files import Store, StoreError
+from sweeps.ledger.lock import LateCommit, must_hold
 from sweeps.ledger.read import failed_keys
 from sweeps.search.campaign import Campaign
 from sweeps.search.optuna_study import importances
@@ -56,6 +57,8 @@ def _compute(
             began, report = time.monotonic(), None
             try:
                 report = execute(item.payload, device="cpu", node="inline", attempt=1)
+            except (StoreError, LateCommit):
+                raise
             except Exception:
                 if is_stage:
                     raise
@@ -84,6 +87,7 @@ def search_on_cluster(
 
     Raises:
         Interrupted: Ctrl+C or SIGTERM; what was committed stays.
+        StoreError, LateCommit: the ledger cannot be read or written, or is another controller's.
         cluster.connect.ClusterError: no cluster as asked for, or the whole fleet is gone.
     """
     with joined(where, say) as (stays, note):
@@ -115,11 +119,14 @@ def _serve(
         elif event.kind == "lost":
             lost(summary, display, event.item)
         else:
+            if error := end_of_run(event.report):
+                raise error
             ok = event.kind == "finished"
             seconds = float(event.report.get("wall_s", 0.0))
             summary.compute_s += seconds
             over(summary, display, event.item, is_stage=is_stage, ok=ok, seconds=seconds)
             if not ok and not is_stage and event.item not in failed_keys(ledger):
+                must_hold(ledger, work.token)
                 payload = work.payload(event.item)
                 commit_failure(ledger, lost_row(payload, event.report, event.attempt))
 

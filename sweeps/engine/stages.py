@@ -118,11 +118,16 @@ class StageStore:
         if not self.store.local:
             yield  # on an object store the queue alone keeps a stage single-flight
             return
-        folder = Path(self.store.path("locks"))
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / f"{key}.lock", os.O_CREAT | os.O_RDWR)
+        name = f"locks/{key}.lock"
+        path = Path(self.store.path(name))
+
+        def opened() -> int:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return os.open(path, os.O_CREAT | os.O_RDWR)
+
+        handle = self.store.patiently("opened", name, opened)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            self.store.patiently("locked", name, lambda: fcntl.flock(handle, fcntl.LOCK_EX))
             yield
         finally:
             os.close(handle)

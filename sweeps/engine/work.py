@@ -19,8 +19,8 @@ from sweeps.engine.provenance import device_name, versions
 from sweeps.engine.stages import StageStore, flatten
 from sweeps.engine.study import split_data
 from sweeps.ledger.commit import commit_cell, commit_failure
-from sweeps.ledger.files import Store
-from sweeps.ledger.lock import must_hold
+from sweeps.ledger.files import Store, StoreError
+from sweeps.ledger.lock import LateCommit, must_hold
 from sweeps.ledger.schema import SCHEMA_VERSION, canonical
 
 EXECUTE = f"{__name__}:execute"
@@ -109,7 +109,8 @@ def execute(payload: Mapping[str, Any], *, device: str, node: str, attempt: int)
     on to the queue. The report holds `wall_s`, and for a cell its objective.
 
     Raises:
-        LedgerError: the controller that sent the recipe no longer holds the ledger.
+        LateCommit: the controller that sent the recipe no longer holds the ledger.
+        StoreError: the ledger's file system or store fails; the cell is not to blame.
         Exception: what the recipe raised.
     """
     prepare_process()
@@ -157,6 +158,8 @@ def execute(payload: Mapping[str, Any], *, device: str, node: str, attempt: int)
         }
         must_hold(store, payload["token"])
         commit_cell(store, row, outcome.predictions, outcome.artifacts)
+    except (StoreError, LateCommit):
+        raise
     except Exception as error:
         if payload["kind"] == "cell":
             row |= {
@@ -198,6 +201,15 @@ def _identity(payload: Mapping[str, Any]) -> dict[str, Any]:
         "host": socket.gethostname(),
         "stage_keys": {},
     }
+
+
+def end_of_run(report: Mapping[str, Any]) -> StoreError | LateCommit | None:
+    """What `execute` raised on a worker, where that ends the run: of no cell a failure is written
+    because the store failed or somebody else holds the ledger.
+    """
+    kinds = {kind.__name__: kind for kind in (StoreError, LateCommit)}
+    kind = kinds.get(report.get("error_type", ""))
+    return kind(report["error"]) if kind else None
 
 
 def lost_row(payload: Mapping[str, Any], error: Mapping[str, Any], attempts: int) -> dict[str, Any]:

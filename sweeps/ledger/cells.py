@@ -24,13 +24,10 @@ COMPACT = "_compact-"
 BLOCK = 256
 """Cells in a block of a compacted file: what one damaged byte can cost."""
 UNREADABLE = (LedgerError, pa.ArrowException, OSError, ValueError, KeyError, MemoryError)
-"""What a truncated, altered or foreign file raises when it is read."""
+"""What a truncated, altered or foreign file raises when its bytes, read whole, are made sense of.
+Reading them is no part of it: that raises StoreError, and a StoreError is an OSError too."""
 REQUESTS = 16
 """Files fetched from an object store at once."""
-
-
-class Unreachable(LedgerError):
-    """An object store did not answer; the files in it may be in order."""
 
 
 def committed_keys(store: Store) -> set[str]:
@@ -110,27 +107,6 @@ def _checked(table: pa.Table, columns: list[str]) -> pa.Table:
     return table
 
 
-def _content(store: Store, name: str) -> bytes:
-    """The bytes of `name`.
-
-    Raises:
-        FileNotFoundError: it is not there.
-        OSError: a disk that cannot read it.
-        Unreachable: an object store that did not answer, which says nothing about the file.
-    """
-    try:
-        return store.read(name)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        if store.local:
-            raise
-        raise Unreachable(
-            f"{name} in {store.root} could not be fetched ({reason(error)}); run the same command "
-            "again"
-        ) from None
-
-
 def _read_single(content: bytes, name: str, columns: list[str]) -> pa.Table:
     """The one row of the file `name` (a path in the store), which must be the cell it names."""
     file = _open(content)
@@ -149,11 +125,13 @@ def read_compact(
     name = f"{folder}/{leaf}"
     columns = list(dict.fromkeys(["schema_version", "key", *columns]))
     try:
-        file = _open(_content(store, name))
+        content = store.read(name)
     except FileNotFoundError:
         return [], []  # compacted again, or quarantined, since the listing
-    except Unreachable:
-        raise
+    except IsADirectoryError as error:
+        return [], [(name, reason(error))]
+    try:
+        file = _open(content)
     except UNREADABLE as error:
         return [], [(name, reason(error))]
     tables, damaged = [], []
@@ -176,11 +154,13 @@ def _read_each(
 
     def read(name: str) -> pa.Table | str | None:
         try:
-            return _read_single(_content(store, name), name, columns)
+            content = store.read(name)
         except FileNotFoundError:
             return None  # compacted since the listing, and found below
-        except Unreachable:
-            raise
+        except IsADirectoryError as error:
+            return reason(error)
+        try:
+            return _read_single(content, name, columns)
         except UNREADABLE as error:
             return reason(error)
 
@@ -209,7 +189,7 @@ def read_table(
         columns: which columns of the schema; all by default. `key` always comes along.
 
     Raises:
-        Unreachable: an object store did not answer.
+        StoreError: a file cannot be read, which says nothing about it.
     """
     columns = list(dict.fromkeys(["schema_version", "key", *(columns or CELL_SCHEMA.names)]))
     tables: list[pa.Table] = []
@@ -240,9 +220,12 @@ def quarantine_damaged(store: Store, keys: set[str]) -> list[tuple[str, str]]:
     """Move every unreadable cell among `keys` to `quarantine/`, so that it is computed again.
 
     A damaged compacted file is moved whole, after its blocks that are whole have been written to
-    a new one. Nothing is deleted.
+    a new one. Nothing is deleted, and nothing is touched before every file has been read.
 
     Returns the names with the reasons.
+
+    Raises:
+        StoreError: a file cannot be read, which says nothing about it.
     """
     found = _read_each(store, "cells", keys, CELL_SCHEMA.names)
     damaged = [entry for _, broken in found for entry in broken]

@@ -19,7 +19,7 @@ from sweeps.ledger.cells import (
     single_names,
     write_compact,
 )
-from sweeps.ledger.files import Store
+from sweeps.ledger.files import Store, StoreError
 from sweeps.ledger.lock import Lock
 from sweeps.ledger.predictions import compact_predictions
 from sweeps.ledger.schema import CELL_SCHEMA, LedgerError
@@ -100,6 +100,9 @@ def main(root: str) -> None:
     except LedgerError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except StoreError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(3) from None
 
 
 if __name__ == "__main__":

@@ -100,8 +100,8 @@ class Store:
             folder, mark, options = self.root.partition("?")
         return Store(f"{folder.rstrip('/')}/{name}{mark}{options}")
 
-    def _ask(self, verb: str, name: str, attempt: Callable[[], Answer]) -> Answer:
-        """What `attempt` returns, tried again after errors that may pass.
+    def patiently(self, verb: str, name: str, attempt: Callable[[], Answer]) -> Answer:
+        """What `attempt` returns, tried again after errors that may pass; `verb` is its participle.
 
         Raises:
             FileNotFoundError, IsADirectoryError: as the system says.
@@ -135,7 +135,7 @@ class Store:
         Raises:
             StoreError: it cannot be written.
         """
-        self._ask("written", name, lambda: self._write(self.path(name), content))
+        self.patiently("written", name, lambda: self._write(self.path(name), content))
 
     def _write(self, target: str, content: bytes) -> None:
         folder, _, leaf = target.rpartition("/")
@@ -169,7 +169,7 @@ class Store:
             StoreError: it cannot be read; says nothing about the file.
         """
         read = _read_near if self.local else self._read_far
-        return self._ask("read", name, lambda: read(self.path(name)))
+        return self.patiently("read", name, lambda: read(self.path(name)))
 
     def _read_far(self, path: str) -> bytes:
         """One object. The client asks for the length first and then for so many bytes, so one that
@@ -197,7 +197,7 @@ class Store:
         Raises:
             StoreError: that cannot be told.
         """
-        return self._ask("looked up", name, lambda: self._exists(self.path(name)))
+        return self.patiently("looked up", name, lambda: self._exists(self.path(name)))
 
     def _exists(self, path: str) -> bool:
         if not self.local:
@@ -209,7 +209,9 @@ class Store:
 
     def modified(self, name: str) -> datetime.datetime | None:
         """When `name` was written, by the store's clock; None where there is no such file."""
-        return self._ask("looked up", name, lambda: self.fs.get_file_info(self.path(name))).mtime
+        return self.patiently(
+            "looked up", name, lambda: self.fs.get_file_info(self.path(name))
+        ).mtime
 
     def names(self, folder: str, suffix: str) -> Iterator[str]:
         """Leaf names in `folder` that end in `suffix`, sorted; temporary files never show.
@@ -217,7 +219,7 @@ class Store:
         Raises:
             StoreError: the folder cannot be listed.
         """
-        leaves = self._ask("listed", folder, lambda: self._leaves(self.path(folder)))
+        leaves = self.patiently("listed", folder, lambda: self._leaves(self.path(folder)))
         return iter(sorted(x for x in leaves if x.endswith(suffix) and not x.startswith(".")))
 
     def _leaves(self, path: str) -> list[str]:
@@ -232,7 +234,7 @@ class Store:
     def delete(self, name: str) -> None:
         """Remove `name` if it is there."""
         if self.exists(name):
-            self._ask("removed", name, lambda: self._delete(self.path(name)))
+            self.patiently("removed", name, lambda: self._delete(self.path(name)))
 
     def _delete(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):  # somebody else was quicker
@@ -245,7 +247,7 @@ class Store:
             FileNotFoundError: nothing is there.
             StoreError: it cannot be moved.
         """
-        self._ask("moved", name, lambda: self._move(self.path(name), self.path(target)))
+        self.patiently("moved", name, lambda: self._move(self.path(name), self.path(target)))
 
     def _move(self, path: str, target: str) -> None:
         if self.local:
@@ -268,7 +270,7 @@ class _Parts(io.RawIOBase):
     def __init__(self, store: Store, name: str) -> None:
         self._store, self._name = store, name
         self._at = 0
-        self._file = store._ask("read", name, self._opened)
+        self._file = store.patiently("read", name, self._opened)
         self._size = self._file.seek(0, os.SEEK_END)
 
     def _opened(self) -> io.IOBase | pa.NativeFile:
@@ -292,7 +294,9 @@ class _Parts(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         rest = max(0, self._size - self._at)
         count = rest if size is None or size < 0 else min(size, rest)
-        content = self._store._ask("read", self._name, lambda: self._part(count)) if count else b""
+        content = (
+            self._store.patiently("read", self._name, lambda: self._part(count)) if count else b""
+        )
         self._at += len(content)
         return content
 

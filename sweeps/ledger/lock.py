@@ -3,10 +3,12 @@
 On a local or shared folder the kernel holds the lock (`flock`), so it is free the moment its
 holder dies. On an object store the holder writes a beat, and a newcomer that sees the beat stand
 still for a while takes over; no two clocks are compared. Either way the lock names the holder by a
-token, and a worker whose token is no longer there must not commit.
+token, and a worker that reads another's token there must not commit.
 """
 
+import contextlib
 import datetime
+import errno
 import fcntl
 import json
 import os
@@ -23,6 +25,13 @@ LOCK = "lock.json"
 BEAT_S = 5.0
 STILL_S = 20.0
 SETTLE_S = 1.0  # of two that came to a free object store at once, the one that wrote last stays
+WIDTH = 256
+"""Bytes of the lock, filled up with blanks: its length never changes while the beat counts up, so
+a reader that asks for the length first and for the bytes then gets all of them."""
+
+
+class LateCommit(LedgerError):
+    """Another controller holds the ledger, or nobody does any more."""
 
 
 class Lock:
@@ -30,6 +39,7 @@ class Lock:
 
     Raises (on entry):
         LedgerError: another controller holds the ledger, or the folder cannot be written.
+        StoreError: the file system or the store does not answer.
     """
 
     def __init__(self, store: Store) -> None:
@@ -47,7 +57,7 @@ class Lock:
             "host": socket.gethostname(),
             "beat": self._beat,
         }
-        self.store.write(LOCK, json.dumps(holder).encode())
+        self.store.write(LOCK, json.dumps(holder).encode().ljust(WIDTH))
 
     def _refuse(self) -> None:
         holder = holder_of(self.store) or {"pid": "?", "host": "?"}
@@ -56,27 +66,35 @@ class Lock:
             "for it, stop it, or use another --results folder"
         )
 
+    def _holds(self) -> bool:
+        return (holder_of(self.store) or {}).get("token") == self.token
+
+    def _opened(self) -> int:
+        folder = Path(self.store.path(""))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o644)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+                raise
+            raise LedgerError(f"cannot write to {self.store.root}: {error.strerror}") from None
+
     def __enter__(self) -> "Lock":
         if self.store.local:
-            folder = Path(self.store.path(""))
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                self._handle = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o644)
-            except OSError as error:
-                raise LedgerError(f"cannot write to {self.store.root}: {error.strerror}") from None
-            if not _take(self._handle):
+            self._handle = self.store.patiently("opened", "lock", self._opened)
+            if not self.store.patiently("locked", "lock", lambda: _take(self._handle)):
                 os.close(self._handle)
                 self._refuse()
             self._say()
             return self
-        before = holder_of(self.store)
+        before = _content(self.store)
         if before is not None:
             self._stop.wait(STILL_S)
-            if holder_of(self.store) not in (before, None):
+            if _content(self.store) not in (before, None):
                 self._refuse()
         self._say()
         self._stop.wait(SETTLE_S)
-        if (holder_of(self.store) or {}).get("token") != self.token:
+        if not self._holds():
             self._refuse()
         self._thread = threading.Thread(target=self._keep_beating, daemon=True)
         self._thread.start()
@@ -85,18 +103,20 @@ class Lock:
     def _keep_beating(self) -> None:
         while not self._stop.wait(BEAT_S):
             self._beat += 1
-            try:
-                if (holder_of(self.store) or {}).get("token") == self.token:
+            # A request that failed must not end the beat; the next one may pass.
+            with contextlib.suppress(OSError):
+                # A lock that somebody removed is written again: nobody else holds the ledger.
+                if _content(self.store) is None or self._holds():
                     self._say()
-            except OSError:
-                continue  # a request that failed must not end the beat; the next one may pass
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
-        if (holder_of(self.store) or {}).get("token") == self.token:
-            self.store.delete(LOCK)
+        # A lock that stays is taken over; it must not hide how the run itself ended.
+        with contextlib.suppress(OSError):
+            if self._holds():
+                self.store.delete(LOCK)
         if self._handle is not None:
             os.close(self._handle)
 
@@ -113,11 +133,31 @@ def _take(handle: int) -> bool:
     return False
 
 
-def holder_of(store: Store) -> dict | None:
-    """What the lock says of its holder, or None where nobody holds it."""
+def _content(store: Store) -> bytes | None:
+    """The lock as it is written, or None where there is none.
+
+    Raises:
+        StoreError: that cannot be told.
+    """
     try:
-        return json.loads(store.read(LOCK))
-    except (FileNotFoundError, ValueError):
+        return store.read(LOCK)
+    except FileNotFoundError:
+        return None
+
+
+def holder_of(store: Store) -> dict | None:
+    """What the lock says of its holder, or None where nobody holds it or the lock is damaged.
+
+    Raises:
+        StoreError: the lock cannot be read.
+    """
+    return _named(_content(store) or b"")
+
+
+def _named(content: bytes) -> dict | None:
+    try:
+        return json.loads(content)
+    except ValueError:
         return None
 
 
@@ -126,15 +166,19 @@ def is_alive(store: Store) -> bool:
 
     On an object store: whether its last beat is younger than STILL_S, by the store's clock against
     ours. That is good enough to tell a person, and never decides who may write.
+
+    Raises:
+        StoreError: that cannot be told.
     """
     if not store.local:
-        modified = store.fs.get_file_info(store.path(LOCK)).mtime
+        modified = store.modified(LOCK)
         if modified is None:
             return False
         age = datetime.datetime.now(datetime.UTC) - modified
         return age.total_seconds() < STILL_S
+    path = Path(store.path("lock"))
     try:
-        handle = os.open(Path(store.path("lock")), os.O_RDONLY)
+        handle = store.patiently("opened", "lock", lambda: os.open(path, os.O_RDONLY))
     except FileNotFoundError:
         return False
     try:
@@ -149,13 +193,18 @@ def is_alive(store: Store) -> bool:
 def must_hold(store: Store, token: str) -> None:
     """Refuse a commit for a controller that no longer holds the ledger.
 
+    A lock that is there but damaged names nobody, so nobody else's work is in danger.
+
     Raises:
-        LedgerError: the lock is gone or names another controller.
+        LateCommit: the lock is gone or names another controller.
+        StoreError: the lock cannot be read.
     """
-    holder = holder_of(store)
-    if holder is None or holder["token"] != token:
-        now = f"process {holder['pid']} on {holder['host']}" if holder else "nobody"
-        raise LedgerError(
-            f"late commit refused: the controller of this work has stopped, and {now} holds "
-            f"{store.root}"
-        )
+    content = _content(store)
+    holder = _named(content or b"")
+    if content is not None and (holder is None or holder["token"] == token):
+        return
+    now = f"process {holder['pid']} on {holder['host']}" if holder else "nobody"
+    raise LateCommit(
+        f"late commit refused: the controller of this work has stopped, and {now} holds "
+        f"{store.root}"
+    )

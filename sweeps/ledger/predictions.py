@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sweeps.ledger.cells import COMPACT, UNREADABLE, compact_names, reason, single_names
-from sweeps.ledger.files import Store
+from sweeps.ledger.files import Store, StoreError
 from sweeps.ledger.schema import PREDICTION_SCHEMA, LedgerError
 
 FOLDER = "predictions"
@@ -43,6 +43,7 @@ class PredictionReader:
         Raises:
             FileNotFoundError: the cell has none.
             LedgerError: the file is damaged or another one.
+            StoreError: it cannot be read, which says nothing about it.
         """
         return self.table(key).to_pandas()
 
@@ -56,6 +57,7 @@ class PredictionReader:
     def compacted(self, key: str) -> pa.Table:
         """As `table`, of what is compacted alone."""
         if self._places is None:
+            self._damaged = []
             self._places = dict(self._index())
         if key not in self._places:
             if self._damaged:  # the cell's predictions may be in what cannot be read
@@ -67,6 +69,8 @@ class PredictionReader:
             leaf, block = place
             try:
                 self._last = place, _open(self.store, leaf).read_row_group(block, use_threads=False)
+            except StoreError:
+                raise
             except UNREADABLE as error:
                 raise _damaged(self.store, f"{FOLDER}/{leaf}", reason(error)) from None
         rows = self._last[1].filter(pc.equal(self._last[1]["key"], key))
@@ -78,6 +82,8 @@ class PredictionReader:
             try:
                 file = _open(self.store, leaf)
                 listed = json.loads(file.schema_arrow.metadata[LISTED])
+            except StoreError:
+                raise
             except (*UNREADABLE, TypeError) as error:
                 self._damaged.append((f"{FOLDER}/{leaf}", reason(error)))
                 continue
@@ -88,6 +94,8 @@ class PredictionReader:
                     # A page's header has no checksum: what it says is held against the list.
                     if [list(pair.values()) for pair in counted.to_pylist()] != listed[block]:
                         raise LedgerError(f"block {block + 1} does not hold the cells it lists")
+                except StoreError:
+                    raise
                 except (*UNREADABLE, IndexError) as error:
                     self._damaged.append((f"{FOLDER}/{leaf}", reason(error)))
                     continue
@@ -111,8 +119,12 @@ def read_single(store: Store, name: str) -> pa.Table:
     Raises:
         FileNotFoundError: it is not there.
         LedgerError: damaged, or another file.
+        StoreError: it cannot be read, which says nothing about it.
     """
-    content = store.read(name)
+    try:
+        content = store.read(name)
+    except IsADirectoryError as error:
+        raise _damaged(store, name, reason(error)) from None
     try:
         file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
         table = file.read(use_threads=False)
@@ -132,7 +144,7 @@ def _damaged(store: Store, name: str, why: str) -> LedgerError:
 
 def _open(store: Store, leaf: str) -> pq.ParquetFile:
     """A compacted file; only what is asked for is fetched."""
-    source = store.fs.open_input_file(store.path(f"{FOLDER}/{leaf}"))
+    source = store.open(f"{FOLDER}/{leaf}")
     file = pq.ParquetFile(source, page_checksum_verification=True, read_dictionary=["key"])
     if file.schema_arrow.names != KEYED_SCHEMA.names:
         raise LedgerError(f"columns {', '.join(file.schema_arrow.names)}")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sweeps.ledger.cells import committed_keys, failed_keys, read_table
-from sweeps.ledger.files import Store
+from sweeps.ledger.files import Store, StoreError
 from sweeps.ledger.lock import holder_of, is_alive
 from sweeps.ledger.read import read_manifest
 from sweeps.ledger.schema import LedgerError, PlannedCell
@@ -209,7 +209,8 @@ def studies_in(root: str) -> list[Store]:
     """The study in the folder or URI `root`, or every study directly under it.
 
     Raises:
-        LedgerError: there is none, or `root` cannot be read.
+        LedgerError: there is none, or `root` is a URI of no kind we know.
+        StoreError: `root` cannot be read.
     """
     try:
         store = Store(root)
@@ -217,6 +218,8 @@ def studies_in(root: str) -> list[Store]:
             return [store]
         children = [store.child(name) for name in store.names("", "")]
         found = [child for child in children if child.exists("study.json")]
+    except StoreError:
+        raise
     except (OSError, ValueError) as error:
         raise LedgerError(f"{root} cannot be read ({error}); name a folder or a URI") from None
     if not found:

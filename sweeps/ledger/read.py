@@ -182,7 +182,9 @@ def read_ledger(root: str, *, details: bool = True) -> Ledger:
 def read_artifacts(store: Store, key: str) -> dict[str, np.ndarray]:
     """The small arrays of one cell; empty where it has none."""
     name = f"artifacts/{key}.npz"
-    if not store.exists(name):
+    try:
+        content = store.read(name)
+    except FileNotFoundError:
         return {}
-    with np.load(io.BytesIO(store.read(name)), allow_pickle=False) as arrays:
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         return dict(arrays)

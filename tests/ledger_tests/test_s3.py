@@ -359,24 +359,6 @@ def test_results_that_cannot_be_written_are_refused(uri):
     assert f"a URI that can be written, got {uri}" in answer.stderr
 
 
-def test_a_store_that_does_not_answer_is_not_a_damaged_cell(store, monkeypatch):
-    write_manifest(store, manifest(2))
-    for seed in (0, 1):
-        commit_cell(store, row(seed))
-    read = Store.read
-
-    def refuse_one(self, name):
-        if name.endswith(f"{row(1)['key']}.parquet"):
-            raise OSError("AWS Error SLOW_DOWN during GetObject operation")
-        return read(self, name)
-
-    monkeypatch.setattr(Store, "read", refuse_one)
-    with pytest.raises(LedgerError, match=r"could not be fetched \(AWS Error SLOW_DOWN.*again"):
-        quarantine_damaged(store, {row(0)["key"], row(1)["key"]})
-    monkeypatch.undo()
-    assert list(store.names("quarantine", ".parquet")) == []
-
-
 def test_cells_are_fetched_side_by_side(store, monkeypatch):
     write_manifest(store, manifest(32))
     for seed in range(32):
