@@ -15,6 +15,14 @@ SILENT = "the paper gives no value"
 PoolKind = Literal["natural", "mixed", "real", "duplicates", "collapsed"]
 POOL_KINDS: tuple[str, ...] = get_args(PoolKind)
 PLANTED = ("real", "duplicates", "collapsed")  # pools of training images, whose truth is known
+BY_SHARE = (
+    "gan_augmentation",
+    "metric_learning",
+    "centroid_distance",
+    "confidence_centroid",
+    "agreement",
+    "true_half",
+)  # methods that keep `keep_share`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +44,16 @@ class SelectionConfig:
         "k_matched_random",
         "k_matched_centroid",
         "random_subset_search",
+        "true_half",
         "oracle",
     ] = paper("controller", "section 2; the others: section 3.2, and README, Rivals and controls")
     keep_share: float = paper(
-        0.5, "section 3.1: augmentation ratio of the rivals, here of the pool", gt=0, le=1
+        0.5, "section 3.1: augmentation ratio of the rivals, here of the pool", gt=0
+    )
+    keep_share_of: Literal["pool", "real"] = ours(
+        "pool",
+        "the paper's ratio may mean either: a share of each class's candidates, or of its real "
+        "training images (then above 1 is possible)",
     )
     matched_draws: int = ours(1, "random subsets that k_matched_random averages over", ge=1)
     triplet_margin: float = ours(0.2, SILENT, gt=0)
@@ -58,10 +72,19 @@ class SelectionConfig:
         "k-shot set: real; duplicates: half are copies of the k-shot set; collapsed: half are one "
         "image, the most central of its class",
     )
-    pool_per_class: int = paper(1024, "section 3.1, cervical; 2,048 for PCam", ge=8)
+    pool_per_class: int = paper(
+        1024,
+        "section 3.1, cervical; 2,048 for PCam; 0 with pool=PATH: every image that is there",
+        ge=0,
+    )
     pool_quality: Literal["off", "on"] = ours("off", "on: FID, KID and CAS of the pool, once")
     pool_label_noise: float = ours(0.0, "share of candidates given a wrong label", ge=0, le=1)
     generator_seed: int = ours(0, "one generator and pool for all seeds, as in the paper", ge=0)
+    generator_images: Literal["k_shot", "all"] = ours(
+        "k_shot",
+        "what the generator is trained on: the classifiers' k-shot images, so one generator per "
+        "seed; all: every training image, which no rival without a pool is given",
+    )
     generator_steps: int = ours(20_000, "ours: HistoGAN's settings are not in the paper", ge=1)
     generator_snapshots: int = ours(1, "networks kept, evenly over training, last included", ge=1)
     generator_checkpoints: int = ours(
@@ -80,15 +103,25 @@ class SelectionConfig:
     classifier: Literal["resnet34", "small-resnet", "tiny-resnet"] = paper(
         "resnet34", "section 3.1: extractor and classifier are ResNet34"
     )
-    classifier_epochs: int = ours(50, SILENT, ge=1)
-    classifier_min_steps: int = ours(0, "epochs are added until this many updates", ge=0)
+    classifier_steps: int = ours(
+        3300,
+        "updates of every fit, however many images are kept: 50 epochs of the cervical images and "
+        "half of their pool; 0: classifier_epochs passes, more updates the more is kept",
+        ge=0,
+    )
+    classifier_epochs: int = ours(
+        50, "equal parts of classifier_steps, validation is looked at after each", ge=1
+    )
+    classifier_min_steps: int = ours(
+        0, "with classifier_steps=0 epochs are added until this many updates", ge=0
+    )
     classifier_batch: int = ours(64, SILENT, ge=2)
     classifier_learning_rate: float = ours(1e-4, SILENT, gt=0)
     classifier_optimiser: Literal["sgd", "adam", "adamw"] = ours("adamw", SILENT)
     classifier_schedule: Literal["constant", "onecycle", "cosine"] = ours("constant", SILENT)
     classifier_weight_decay: float = ours(1e-4, SILENT, ge=0)
     classifier_patience: int = ours(
-        10, "epochs without a better validation accuracy; 0 = never", ge=0
+        0, "with classifier_steps=0: epochs without a better validation accuracy; 0 = never", ge=0
     )
     classifier_augment: Literal["none", "flips", "flips-transposes", "traditional"] = ours(
         "none", "named for the rival of Tables 1 and 2 alone"
@@ -97,7 +130,16 @@ class SelectionConfig:
     # The reward (section 2.2, eq. 5)
     reward_model: Literal["classifier", "linear_probe"] = paper("classifier", "section 2")
     reward_classifier: Literal["same", "small-resnet", "tiny-resnet"] = paper("same", "section 3.1")
-    reward_epochs: int = ours(30, SILENT, ge=1)
+    reward_steps: int = ours(
+        1980, "as classifier_steps: 30 epochs of the cervical images and half of their pool", ge=0
+    )
+    reward_epochs: int = ours(30, "as classifier_epochs, of reward_steps", ge=1)
+    reward_repeats: int = ours(
+        1, "trainings a reward averages, each of its own initial weights and batch order", ge=1
+    )
+    reward_augment: Literal["same", "none"] = ours(
+        "same", "same: a reward's classifier is augmented as the final one"
+    )
     reward_min_steps: int = ours(0, "as classifier_min_steps", ge=0)
     reward_learning_rate: float = ours(1e-4, SILENT, gt=0)
     reward_norm_momentum: float = ours(
@@ -182,10 +224,27 @@ class SelectionConfig:
                 f"controller_width must be a multiple of 2 × controller_heads "
                 f"({2 * self.controller_heads}), got {self.controller_width}"
             )
-        if self.pool_per_class % self.batches:
+        if self.pool_per_class == 0 and self.pool in POOL_KINDS:
             raise ValueError(
-                f"pool_per_class must be a multiple of batches ({self.batches}), "
-                f"got {self.pool_per_class}"
+                f"pool_per_class must be at least 1 with pool={self.pool}, got 0; 0 means every "
+                "image of a folder, pool=PATH"
+            )
+        if self.keep_share_of == "pool" and self.keep_share > 1:
+            raise ValueError(
+                f"keep_share must be at most 1 with keep_share_of=pool, got {self.keep_share}; "
+                "try keep_share_of=real"
+            )
+        for kind in ("classifier", "reward"):
+            steps, parts = getattr(self, f"{kind}_steps"), getattr(self, f"{kind}_epochs")
+            if 0 < steps < parts:
+                raise ValueError(
+                    f"{kind}_epochs must be at most {kind}_steps ({steps}), whose parts they are, "
+                    f"got {parts}"
+                )
+        if self.classifier_patience and self.classifier_steps:
+            raise ValueError(
+                "classifier_patience must be 0 with classifier_steps above 0, which gives every "
+                f"arm the same updates, got {self.classifier_patience}; or set classifier_steps=0"
             )
         if self.sampling == "antithetic" and self.episodes % 2:
             raise ValueError(
@@ -210,6 +269,11 @@ class SelectionConfig:
         return self
 
 
+def planted_truth(config: SelectionConfig) -> bool:
+    """Whether which candidates are worth keeping is planted, and so known."""
+    return config.pool in ("duplicates", "collapsed") or config.pool_label_noise > 0
+
+
 PRESETS = {
     "paper": {},
     # Sized so that a cell fits 11 s of one CPU core (README, "Measured").
@@ -217,6 +281,7 @@ PRESETS = {
         "k_shot": 16,
         "validation_per_class": 128,
         "pool": "mixed",
+        "classifier_steps": 90,
         "pool_per_class": 128,
         "generator_steps": 400,
         "generator_snapshots": 4,
@@ -231,8 +296,8 @@ PRESETS = {
         "classifier_schedule": "onecycle",
         "classifier_augment": "flips-transposes",
         "reward_classifier": "tiny-resnet",
-        "reward_epochs": 1,
-        "reward_min_steps": 20,
+        "reward_steps": 20,
+        "reward_epochs": 10,
         "reward_learning_rate": 5e-3,
         "reward_norm_momentum": 0.3,
         "reward_statistic": "mean",

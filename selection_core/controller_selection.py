@@ -37,7 +37,7 @@ def reward_fit(config: SelectionConfig) -> FitConfig:
         weight_decay=config.classifier_weight_decay,
         patience=0,
         min_steps=config.reward_min_steps,
-        augment="none",
+        augment=config.classifier_augment if config.reward_augment == "same" else "none",
     )
 
 
@@ -67,10 +67,17 @@ def build_environment(
         )
     else:
         name = config.reward_classifier
-        initial = new_classifier(
-            config.classifier if name == "same" else name, data, seed, "reward/weights", device
+        initial = tuple(
+            new_classifier(
+                config.classifier if name == "same" else name,
+                data,
+                seed,
+                env.component("reward/weights", repeat),
+                device,
+            )
+            for repeat in range(config.reward_repeats)
         )
-        for layer in initial.modules():
+        for layer in (layer for model in initial for layer in model.modules()):
             if isinstance(layer, nn.BatchNorm2d):
                 layer.momentum = config.reward_norm_momentum
         inner = env.ClassifierReward(
@@ -79,6 +86,7 @@ def build_environment(
             pool=candidates(pool, part, device),
             validation=labelled(watched, part, device),
             fit_config=reward_fit(config),
+            updates=config.reward_steps,
             statistic=config.reward_statistic,
             metric=config.reward_metric,
             seed=seed,
@@ -110,6 +118,7 @@ def select(
         config.batches,
         shuffle=shuffle if config.candidate_order == "shuffled" else None,
     )
+    places = feats.first_places(order, len(pool["labels"]))
     inputs = candidate_inputs(
         torch.from_numpy(feats.standardised(seen["pool"], seen["pool"])),
         torch.from_numpy(pool["labels"]),
@@ -123,8 +132,7 @@ def select(
     drawn: list[np.ndarray] = []  # (classes,) kept, of every rewarded selection
 
     def reward(selection: np.ndarray) -> float:
-        keep = np.zeros(order.size, dtype=bool)
-        keep[order] = selection
+        keep = selection.reshape(-1)[places]
         drawn.append(counts_of_mask(keep, pool["labels"], len(data.classes)))
         return environment.reward(keep)
 
@@ -136,8 +144,7 @@ def select(
         seed=seed,
         progress=progress,
     )
-    probability = np.empty(order.size, dtype=np.float32)
-    probability[order] = result.keep_probability
+    probability = result.keep_probability.reshape(-1)[places].astype(np.float32)
     # With one reward per batch the last of an episode's is that of the whole pass.
     per_pass = config.batches if config.episode == "batch" else 1
     kept = np.reshape(drawn, (config.iterations, config.episodes, per_pass, -1))[:, :, -1].mean(1)

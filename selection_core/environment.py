@@ -1,11 +1,13 @@
 """What a selection is worth: the reward, and the count of classifier trainings it cost.
 
-Every reward of a cell starts from the same initial weights and the same batch-order stream
-(common random numbers), so two rewards differ by their selections and not by their luck.
+Every reward of a cell starts from the same initial weights, makes the same number of steps and
+reads its images in the order of keys that each image has (`imaging_core.stream`: common random
+numbers), so two rewards differ by their selections and not by their luck.
 """
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -19,10 +21,10 @@ from imaging_core.fitting import (
     epochs_read,
     fit,
     last_epochs_reward,
-    planned_epochs,
     predict,
 )
 from imaging_core.seeding import torch_generator
+from selection_core.streams import chosen_stream
 
 
 class Environment(Protocol):
@@ -46,30 +48,37 @@ def score_of(probabilities: Tensor, labels: Tensor, metric: str) -> float:
     return float(own.clamp_min(1e-7).log().mean())
 
 
+def component(name: str, repeat: int) -> str:
+    """The random stream `name` of a reward's `repeat`-th training."""
+    return f"{name}/{repeat}" if repeat else name
+
+
 class ClassifierReward:
     """Section 2.2: train a classifier on real + kept images; its last epochs on validation.
 
     Args:
-        initial: the untrained classifier every reward starts from.
+        initial: the untrained classifiers every reward starts from, and is the mean over.
         real, pool, validation: standardised images and labels, on the device of `initial`.
+        updates: optimiser steps of each training, in `fit_config.epochs` parts; 0: passes.
         seed: of the cell; batch order and augmentation are drawn from (seed, "reward/fit").
         warm: continue from the last reward's weights instead.
     """
 
     def __init__(
         self,
-        initial: Classifier,
+        initial: Sequence[Classifier],
         *,
         real: tuple[Tensor, Tensor],
         pool: tuple[Tensor, Tensor],
         validation: tuple[Tensor, Tensor],
         fit_config: FitConfig,
+        updates: int,
         statistic: str,
         metric: str,
         seed: int,
         warm: bool = False,
     ):
-        self.initial, self.warm = initial, warm
+        self.initial, self.warm, self.updates = tuple(initial), warm, updates
         self.real, self.pool, self.validation = real, pool, validation
         self.fit_config, self.statistic, self.metric, self.seed = (
             fit_config,
@@ -81,25 +90,27 @@ class ClassifierReward:
         self.steps = 0
 
     def reward(self, keep: np.ndarray) -> float:
-        count = len(self.real[0]) + int(keep.sum())
-        epochs = planned_epochs(self.fit_config, count)
-        # A score costs a pass over validation: only those that the reward reads are taken.
-        read = epochs_read(epochs)
-        scores = self._scores(keep, since=epochs - read)
-        return last_epochs_reward((math.nan,) * (epochs - read) + scores, self.statistic)
+        return float(np.mean([self._one(keep, repeat) for repeat in range(len(self.initial))]))
 
-    def _scores(self, keep: np.ndarray, since: int) -> tuple[float, ...]:
-        """The validation score after every epoch of one training but the first `since`."""
+    def _one(self, keep: np.ndarray, repeat: int) -> float:
+        """The reward of one training."""
+        members = np.concatenate(
+            [np.arange(len(self.real[0])), len(self.real[0]) + np.flatnonzero(keep)]
+        )
+        stream = chosen_stream(
+            self.fit_config, self.updates, (len(self.real[0]), len(keep)), members
+        )
         images, labels = joined(self.real, self.pool, keep)
-        model = self.initial if self.warm else copy.deepcopy(self.initial)
+        model = self.initial[repeat] if self.warm else copy.deepcopy(self.initial[repeat])
         seen, truth = self.validation
+        # A score costs a pass over validation: only those that the reward reads are taken.
+        unread = stream.parts - epochs_read(stream.parts)
         scores: list[float] = []
-        made = 0
 
-        def after_epoch(_done: float, _note: str = "") -> None:
-            nonlocal made
-            made += 1
-            if made > since:
+        def after_part(_done: float, _note: str = "") -> None:
+            if len(scores) < unread:
+                scores.append(math.nan)
+            else:
                 scores.append(score_of(predict(model, seen), truth, self.metric))
 
         fitted = fit(
@@ -107,13 +118,14 @@ class ClassifierReward:
             images,
             labels,
             config=self.fit_config,
-            generator=torch_generator(self.seed, "reward/fit"),
+            generator=torch_generator(self.seed, component("reward/fit", repeat)),
+            stream=stream,
             keep_best=False,
-            progress=after_epoch,
+            progress=after_part,
         )
         self.trainings += 1
         self.steps += fitted.steps
-        return tuple(scores)
+        return last_epochs_reward(tuple(scores), self.statistic)
 
 
 class LinearProbeReward:

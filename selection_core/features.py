@@ -39,16 +39,20 @@ def centroid_distance(
 
 
 def batch_order(
-    labels: np.ndarray,  # (N,) claimed, the same number of each class
+    labels: np.ndarray,  # (N,) claimed
     distance: np.ndarray,  # (N,)
     batches: int,
     *,
     shuffle: np.random.Generator | None = None,
 ) -> np.ndarray:
-    """(batches, N / batches) row numbers: sorted by distance, equal counts of each class.
+    """(batches, L) row numbers: sorted by distance, each class in equal parts.
 
     Section 3.1: the closest of each class go to the first batch. Inside a batch the classes take
     turns in order of distance. With `shuffle` each class is put in random order instead.
+
+    Where classes differ in number or are no multiple of `batches`, parts differ by one, and a
+    shorter batch is filled up with rows of its own again: `first_places` says which places count.
+    No batch may be empty.
     """
     classes = int(labels.max()) + 1
     ranked = []
@@ -56,10 +60,33 @@ def batch_order(
         rows = np.flatnonzero(labels == label)
         order = np.argsort(distance[rows], kind="stable")
         ranked.append(rows[order if shuffle is None else shuffle.permutation(len(rows))])
-    per_batch = [
-        np.stack(part) for part in zip(*(np.split(r, batches) for r in ranked), strict=True)
-    ]
-    return np.stack([part.T.reshape(-1) for part in per_batch])
+    # Classes hand their larger parts to different batches, or the first ones would get them all.
+    parts, given = [], 0
+    for own in ranked:
+        size, more = divmod(len(own), batches)
+        longer = (np.arange(batches) - given) % batches < more
+        parts.append(np.split(own, np.cumsum(size + longer)[:-1]))
+        given += more
+    per_batch = [_in_turns(part) for part in zip(*parts, strict=True)]
+    return np.stack([np.resize(rows, max(map(len, per_batch))) for rows in per_batch])
+
+
+def _in_turns(classes: tuple[np.ndarray, ...]) -> np.ndarray:
+    """The first of each class, then the second of each, and so on while there are any."""
+    turn = np.concatenate([np.arange(len(rows)) for rows in classes])
+    return np.concatenate(classes)[np.argsort(turn, kind="stable")]
+
+
+def first_places(order: np.ndarray, count: int) -> np.ndarray:
+    """(count,): the first place of every row in the flattened `order` of `batch_order`.
+
+    A decision at a later place of the same row is not read, so it neither counts nor biases the
+    policy gradient.
+    """
+    rows, places = np.unique(order, return_index=True)
+    if not np.array_equal(rows, np.arange(count)):
+        raise ValueError(f"an order must hold each of the {count} rows, it holds {len(rows)}")
+    return places
 
 
 def standardised(features: np.ndarray, reference: np.ndarray) -> np.ndarray:

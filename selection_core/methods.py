@@ -13,9 +13,16 @@ from imaging_core.splits import k_shot
 from imaging_core.task import Arrays, Progress, no_progress
 from selection_core import features as feats
 from selection_core import rivals
-from selection_core.config import SelectionConfig
+from selection_core.config import SelectionConfig, planted_truth
 from selection_core.controller_selection import build_environment
-from selection_core.stages import candidates, final_fit, labelled, new_classifier
+from selection_core.stages import (
+    agreement_of_all,
+    candidates,
+    final_fit,
+    labelled,
+    new_classifier,
+)
+from selection_core.streams import chosen_stream
 from selection_core.triplet import fit_embedding
 
 
@@ -60,7 +67,11 @@ def choose(
         return _one(np.zeros(0, dtype=bool))
     pool, seen = stages["pool"], stages["features"]
     labels, classes = pool["labels"], len(data.classes)
-    share = rivals.counts_of_share(labels, classes, config.keep_share)
+    if config.keep_share_of == "real":
+        real = k_shot(data.train, config.k_shot, seed).labels
+        share = rivals.counts_of_real(real, classes, config.keep_share)
+    else:
+        share = rivals.counts_of_share(labels, classes, config.keep_share)
     if method in ("controller", "logistic_policy"):
         return _of_controller(config, seed, stages)
     if method in ("k_matched_random", "k_matched_centroid"):
@@ -69,6 +80,12 @@ def choose(
         return _searched(config, data, seed, stages, device=device, progress=progress)
     if method == "metric_learning":
         return _by_triplets(config, data, seed, stages, share, device=device, progress=progress)
+    if method == "true_half":
+        if planted_truth(config):
+            return _one(pool["good"].astype(bool))
+        of_all = {"classifier": config.classifier, "seed": config.generator_seed}
+        said = agreement_of_all(of_all, data, stages["extractor"], pool, device)
+        return _one(rivals.agreement(said, labels, share))
     if method == "use_all":
         return _one(np.ones(len(labels), dtype=bool))
     if method == "gan_augmentation":
@@ -146,7 +163,7 @@ def _matched(
 
 
 def rewards_of_controller(config: SelectionConfig) -> int:
-    """How many classifiers a controller's training spends on rewards."""
+    """How many rewards a controller's training asks for, each of `reward_repeats` classifiers."""
     per_episode = config.batches if config.episode == "batch" else 1
     return config.iterations * config.episodes * per_episode
 
@@ -165,7 +182,8 @@ def _searched(
 
     def reward(keep: np.ndarray) -> float:
         value = environment.reward(keep)
-        progress(min(environment.trainings / draws, 1.0), f"random subset of {draws}")
+        done = environment.trainings / (draws * config.reward_repeats)
+        progress(min(done, 1.0), f"random subset of {draws}")
         return value
 
     rng = numpy_generator(seed, "rivals/search")
@@ -192,11 +210,13 @@ def _by_triplets(
     part = k_shot(data.train, config.k_shot, seed)
     model = new_classifier(config.classifier, data, seed, "classifier/weights", device)
     images, real_labels = labelled(part, part, device)
+    how = final_fit({**as_dict(config), "classifier_patience": 0})
     steps = fit_embedding(
         model,
         images,
         real_labels,
-        config=final_fit({**as_dict(config), "classifier_patience": 0}),
+        config=how,
+        stream=chosen_stream(how, config.classifier_steps, (len(images),), np.arange(len(images))),
         margin=config.triplet_margin,
         generator=torch_generator(seed, "classifier/fit"),
         progress=progress,

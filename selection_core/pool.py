@@ -1,6 +1,7 @@
 """The candidate pool: images with the labels they claim, from a generator or from real images."""
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -20,6 +21,12 @@ def checksum(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     digest.update(np.ascontiguousarray(images).data)
     digest.update(np.ascontiguousarray(labels).data)
     return np.frombuffer(digest.digest(), dtype=np.uint8).copy()
+
+
+def text_array(lines: Sequence[str]) -> np.ndarray:
+    """Lines as UTF-8 bytes with a newline after each, (L,) uint8: arrays are all that is stored."""
+    text = "".join(f"{line}\n" for line in lines)
+    return np.frombuffer(text.encode(), dtype=np.uint8).copy()
 
 
 def mislabel(
@@ -80,12 +87,18 @@ def folder_pool(
     size: tuple[int, int],
     seed: int,
 ) -> Arrays:
-    """A user's images, `per_class` of each class at random; the labels are taken at their word."""
+    """A user's images, `per_class` of each class at random (0: all); labels at their word.
+
+    Arrays as in `generated_pool`, and `files`: their paths inside the folder, as `text_array`.
+    """
     rng = numpy_generator(seed, "pool/folder")
-    images, labels = read_pool(
+    images, labels, names = read_pool(
         path, classes, per_class=per_class, channels=channels, size=size, rng=rng
     )
-    return _arrays(images, labels, labels, np.arange(len(labels)))
+    return {
+        **_arrays(images, labels, labels, np.arange(len(labels))),
+        "files": text_array(names),
+    }
 
 
 def real_pool(

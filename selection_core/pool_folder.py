@@ -68,7 +68,8 @@ def by_class(path: str, classes: tuple[str, ...], per_class: int) -> list[list[s
     """The image files of each class, as paths inside the folder, sorted.
 
     Raises:
-        ConfigError: a folder that is no class, or a class with fewer than `per_class` images.
+        ConfigError: a folder that is no class, or a class with fewer than `per_class` images, or
+            none.
     """
     root, _ = split_stamp(path)
     names = _images(root)
@@ -81,6 +82,8 @@ def by_class(path: str, classes: tuple[str, ...], per_class: int) -> list[list[s
             )
     listed = [[n for n in names if n.split("/")[0] == label] for label in classes]
     for label, own in zip(classes, listed, strict=True):
+        if not own:
+            raise ConfigError(f"pool: {root} must hold images of every class, got none of {label}")
         if len(own) < per_class:
             raise ConfigError(
                 f"pool_per_class must be at most {len(own)} (images of {label} in {root}), got "
@@ -97,22 +100,26 @@ def read_pool(
     channels: int,
     size: tuple[int, int],
     rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
-    """`per_class` images of each class drawn by `rng`: (N, C, H, W) uint8, and labels (N,).
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """`per_class` images of each class drawn by `rng`, or with 0 all of them.
+
+    Returns:
+        images (N, C, H, W) uint8, labels (N,), and their N paths inside the folder.
 
     Raises:
         ConfigError: see `by_class`.
         DataError: an image breaks a rule; all of them are listed.
     """
     drawn = [
-        [own[row] for row in np.sort(rng.permutation(len(own))[:per_class])]
+        [own[row] for row in np.sort(rng.permutation(len(own))[: per_class or None])]
         for own in by_class(path, classes, per_class)
     ]
+    names = [name for own in drawn for name in own]
     images = read_images(
         split_stamp(path)[0],
-        [name for own in drawn for name in own],
+        names,
         size=size,
         resize="bilinear",
         colour="grey" if channels == 1 else "rgb",
     )
-    return images, np.repeat(np.arange(len(classes)), per_class)
+    return images, np.repeat(np.arange(len(classes)), [len(own) for own in drawn]), names

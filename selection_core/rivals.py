@@ -16,6 +16,11 @@ def counts_of_share(labels: np.ndarray, classes: int, share: float) -> np.ndarra
     return np.array([round(share * int((labels == c).sum())) for c in range(classes)])
 
 
+def counts_of_real(real_labels: np.ndarray, classes: int, share: float) -> np.ndarray:
+    """(classes,) int: round(share · real images) of each class, the ratio's other sense."""
+    return np.array([round(share * int((real_labels == c).sum())) for c in range(classes)])
+
+
 def counts_of_mask(keep: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
     """(classes,) int: how many of each class a selection kept, for the k-matched controls."""
     return np.bincount(labels[keep], minlength=classes)

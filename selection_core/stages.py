@@ -21,6 +21,7 @@ from selection_core import pool as pools
 from selection_core.config import PLANTED, POOL_KINDS
 from selection_core.generator import GanConfig, GanTraining, read_snapshots, snapshot_arrays
 from selection_core.quality import frechet_distance, kernel_distance, recall_per_class
+from selection_core.streams import chosen_stream
 
 
 def gan_config(values: Mapping[str, Any]) -> GanConfig:
@@ -96,9 +97,10 @@ def compute_generator(
         `<snapshot>/<parameter>` → array, snapshots in order of training; before the last step also
         everything that the rest of the training depends on.
     """
+    seen = k_shot(data.train, inputs.get("k_shot", 0), inputs.get("seed", 0))
     training = GanTraining(
-        data.train.images,
-        data.train.labels,
+        seen.images,
+        seen.labels,
         len(data.classes),
         config=gan_config(inputs),
         seed=inputs["generator_seed"],
@@ -161,13 +163,15 @@ def _trained(
     progress: Progress,
 ) -> Classifier:
     """A classifier trained on `examples` for all of its epochs: no image but these is seen."""
-    seed = inputs["seed"]
+    seed, count = inputs["seed"], len(examples[0])
     model = new_classifier(inputs["classifier"], data, seed, "classifier/weights", device)
+    how = final_fit({**inputs, "classifier_patience": 0})
     fit(
         model,
         *examples,
-        config=final_fit({**inputs, "classifier_patience": 0}),
+        config=how,
         generator=torch_generator(seed, "classifier/fit"),
+        stream=chosen_stream(how, inputs["classifier_steps"], (count,), np.arange(count)),
         keep_best=False,
         progress=progress,
     )
@@ -212,6 +216,18 @@ def compute_base(
     part = k_shot(data.train, inputs["k_shot"], inputs["seed"])
     model = _trained(inputs, data, labelled(part, part, device), device, progress)
     return {k: v.cpu().contiguous().numpy() for k, v in model.state_dict().items()}
+
+
+def agreement_of_all(
+    inputs: Mapping[str, Any], data: ImageDataset, extractor: Arrays, pool: Arrays, device: str
+) -> np.ndarray:
+    """(N, classes): what a classifier that was trained on *all* training images says of the pool.
+
+    Args:
+        inputs: `classifier`, and the `seed` of the extractor.
+    """
+    model = _base_model(inputs, data, extractor, device)
+    return predict(model, candidates(pool, data.train, device)[0]).numpy()
 
 
 def compute_features(

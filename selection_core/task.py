@@ -7,7 +7,14 @@ from imaging_core.fields import ConfigError, field_names, some_of
 from imaging_core.metric_table import METRICS
 from imaging_core.splits import check_k_shot
 from imaging_core.task import Metric, Stage, Task
-from selection_core.config import PLANTED, POOL_KINDS, PRESETS, SelectionConfig
+from selection_core.config import (
+    BY_SHARE,
+    PLANTED,
+    POOL_KINDS,
+    PRESETS,
+    SelectionConfig,
+    planted_truth,
+)
 from selection_core.pool_folder import by_class
 
 GENERATOR_FIELDS = (
@@ -23,6 +30,7 @@ GENERATOR_FIELDS = (
 )
 CLASSIFIER_FIELDS = (
     "classifier",
+    "classifier_steps",
     "classifier_epochs",
     "classifier_min_steps",
     "classifier_batch",
@@ -35,12 +43,21 @@ CLASSIFIER_FIELDS = (
 )
 WITHOUT_POOL = ("baseline", "traditional_augmentation", "oracle")
 WITH_CONTROLLER = ("controller", "logistic_policy", "k_matched_random", "k_matched_centroid")
-METHOD_FIELDS = ("method", "keep_share", "matched_draws", "triplet_margin", "final_selection")
+METHOD_FIELDS = (
+    "method",
+    "keep_share",
+    "keep_share_of",
+    "matched_draws",
+    "triplet_margin",
+    "final_selection",
+)
 DECIDING_FIELDS = (
     "method",
     "k_shot",
     "pool",
+    "pool_label_noise",
     "pool_quality",
+    "generator_images",
     "generator_seed",
     "generator_steps",
     "generator_checkpoints",
@@ -133,11 +150,15 @@ METRIC_NAMES = (
 )
 
 
-def generator_stages(config: SelectionConfig) -> dict[str, Stage]:
+def generator_stages(config: SelectionConfig, seed: int) -> dict[str, Stage]:
     """The generator's training, cut into checkpoints, each a stage that needs the one before it.
 
-    A run that is killed goes on from the last stored one.
+    A run that is killed goes on from the last stored one. Trained on the seed's k-shot images it
+    is the seed's own; trained on all images it is one for all seeds.
     """
+    of_seed = {}
+    if config.generator_images == "k_shot" and config.k_shot:
+        of_seed = {"k_shot": config.k_shot, "seed": seed}
     parts = min(config.generator_checkpoints, config.generator_steps)
     found: dict[str, Stage] = {}
     before: dict[str, Stage] = {}
@@ -147,6 +168,7 @@ def generator_stages(config: SelectionConfig) -> dict[str, Stage]:
             name=name,
             inputs={
                 **some_of(config, GENERATOR_FIELDS),
+                **of_seed,
                 "until": config.generator_steps * part // parts,
             },
             compute="selection_core.stages:compute_generator",
@@ -157,7 +179,7 @@ def generator_stages(config: SelectionConfig) -> dict[str, Stage]:
 
 
 def stages(config: SelectionConfig, seed: int) -> dict[str, Stage]:
-    """generator and pool (one for all seeds), base classifier and features (one per seed).
+    """generator and pool (see `generator_stages`), base classifier and features (one per seed).
 
     A pool of real images depends on the k-shot draw, so on the seed, and needs no generator. The
     selection of a controller is a stage too, which the k-matched controls share. A method without
@@ -189,7 +211,7 @@ def stages(config: SelectionConfig, seed: int) -> dict[str, Stage]:
     elif config.pool not in POOL_KINDS:
         pool_inputs = some_of(config, (*pool_fields, "generator_seed"))
     else:
-        chain = generator_stages(config)
+        chain = generator_stages(config, seed)
         before["generator"] = chain["generator"]
         pool_inputs = some_of(config, (*pool_fields, *GENERATOR_FIELDS))
     pool = Stage(
@@ -205,13 +227,15 @@ def stages(config: SelectionConfig, seed: int) -> dict[str, Stage]:
         needs={"pool": pool, "base": base},
     )
     found = {**chain, **before, "pool": pool, "base": base, "features": features}
+    of_extractor = {**some_of(config, CLASSIFIER_FIELDS), "seed": config.generator_seed}
+    extractor = Stage(
+        name="extractor",
+        inputs={**of_extractor, "k_shot": 0},
+        compute="selection_core.stages:compute_base",
+    )
+    if config.method == "true_half" and not planted_truth(config):
+        found["extractor"] = extractor
     if config.pool_quality == "on" and config.pool not in PLANTED:
-        of_extractor = {**some_of(config, CLASSIFIER_FIELDS), "seed": config.generator_seed}
-        extractor = Stage(
-            name="extractor",
-            inputs={**of_extractor, "k_shot": 0},
-            compute="selection_core.stages:compute_base",
-        )
         found["extractor"] = extractor
         found["quality"] = Stage(
             name="quality",
@@ -240,10 +264,26 @@ def check(config: SelectionConfig, data: ImageDataset) -> None:
             does not read.
     """
     _check_method(config)
+    offered = [config.pool_per_class] * len(data.classes)
     if config.pool not in POOL_KINDS:
-        by_class(config.pool, data.classes, config.pool_per_class)
+        listed = by_class(config.pool, data.classes, config.pool_per_class)
+        offered = [config.pool_per_class or len(own) for own in listed]
+    if sum(offered) < config.batches:
+        raise ConfigError(
+            f"batches must be at most {sum(offered)} (candidates of all classes), got "
+            f"{config.batches}"
+        )
     check_k_shot(data, config.k_shot)
     for index, name in enumerate(data.classes):
+        real = config.k_shot or data.train.class_sizes.get(index, 0)
+        wanted = round(config.keep_share * real)
+        by_real = config.keep_share_of == "real" and config.method in BY_SHARE
+        if by_real and wanted > offered[index]:
+            raise ConfigError(
+                f"keep_share must be at most {offered[index] / real:g} with keep_share_of=real "
+                f'({offered[index]} candidates for {real} real images of class "{name}"), got '
+                f"{config.keep_share}"
+            )
         left = data.train.class_sizes.get(index, 0) - config.k_shot
         if config.pool in PLANTED and left < config.pool_per_class:
             raise ConfigError(
@@ -286,7 +326,7 @@ def _check_method(config: SelectionConfig) -> None:
 
 TASK = Task(
     name="selection_core",
-    version=2,
+    version=3,
     config=SelectionConfig,
     presets=PRESETS,
     check=check,

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from imaging_core.datasets.base import ImageDataset, Split
@@ -15,9 +14,12 @@ from imaging_core.metrics import classification_metrics
 from imaging_core.seeding import torch_generator
 from imaging_core.splits import k_shot
 from imaging_core.task import Arrays, Outcome, Predictions, Progress, no_progress
-from selection_core.config import SelectionConfig
+from selection_core.config import PLANTED, SelectionConfig
+from selection_core.environment import joined
 from selection_core.methods import choose
+from selection_core.pool import text_array
 from selection_core.stages import candidates, final_fit, labelled, new_classifier
+from selection_core.streams import chosen_stream
 
 THUMBNAILS = 8  # per class and kind
 TESTED = ("accuracy", "auc", "sensitivity", "specificity")
@@ -37,30 +39,36 @@ def final_classifier(
     config: SelectionConfig,
     data: ImageDataset,
     seed: int,
-    chosen: tuple[Tensor, Tensor] | None,
+    pool: tuple[Tensor, Tensor] | None,
+    keep: np.ndarray | None,
     *,
     device: str,
     progress: Progress = no_progress,
 ) -> FinalFit:
-    """Train the classifier on the real images and `chosen` ones; read the test set once.
+    """Train the classifier on the real images and those of `pool` that `keep` (N,) names.
 
-    Initial weights and batch order come from (seed, component) alone, the same for every method.
+    Initial weights and batch order come from (seed, component) alone, and the number of steps from
+    the configuration: the same for every method. The test set is read once.
     `oracle` trains on all training images, `traditional_augmentation` with that augmentation.
     """
     part = k_shot(data.train, config.k_shot, seed)
     real = labelled(data.train if config.method == "oracle" else part, part, device)
-    images, labels = real
-    if chosen is not None:
-        images, labels = torch.cat([images, chosen[0]]), torch.cat([labels, chosen[1]])
+    count = len(real[0])
+    groups, members, (images, labels) = (count,), np.arange(count), real
+    if pool is not None and keep is not None:
+        groups, members = (count, len(keep)), np.append(members, count + np.flatnonzero(keep))
+        images, labels = joined(real, pool, keep)
     if config.method == "traditional_augmentation":
         config = dataclasses.replace(config, classifier_augment="traditional")
     model = new_classifier(config.classifier, data, seed, "classifier/weights", device)
+    how = final_fit(as_dict(config))
     fitted = fit(
         model,
         images,
         labels,
-        config=final_fit(as_dict(config)),
+        config=how,
         generator=torch_generator(seed, "classifier/fit"),
+        stream=chosen_stream(how, config.classifier_steps, groups, members),
         validation=labelled(
             k_shot(data.validation, config.validation_per_class, seed), part, device
         ),
@@ -98,7 +106,7 @@ def compute_final(
     values = dict(inputs)
     seed = values.pop("seed")
     config = build(SelectionConfig, values)
-    found = final_classifier(config, data, seed, None, device=device, progress=progress)
+    found = final_classifier(config, data, seed, None, None, device=device, progress=progress)
     return {
         **{f"metric/{name}": np.array(value) for name, value in found.metrics.items()},
         "steps": np.array(found.steps),
@@ -147,15 +155,15 @@ def train_cell(
     part = k_shot(data.train, config.k_shot, seed)
     fits = [_read_final(stages["final"])] if "final" in stages else []
     if "pool" in stages:
-        images, labels = candidates(stages["pool"], part, device)
+        offered = candidates(stages["pool"], part, device)
         for keep in selection.masks:
-            rows = torch.from_numpy(np.flatnonzero(keep)).to(device)
             fits.append(
                 final_classifier(
                     config,
                     data,
                     seed,
-                    (images[rows], labels[rows]),
+                    offered,
+                    keep,
                     device=device,
                     progress=lambda done, note="": progress(0.8 + 0.2 * done, note),
                 )
@@ -180,6 +188,8 @@ def train_cell(
             "pool_true_labels": pool["true_labels"],
             "pool_good": pool["good"],
             "centroid_distance": stages["features"]["distance"],
+            "class_names": text_array(data.classes),
+            **pool_files(config, data, pool),
             **thumbnails(part, pool, keep, len(data.classes)),
         }
     if "quality" in stages:
@@ -201,6 +211,17 @@ def train_cell(
         curves=selection.curves,
         artifacts=artifacts,
     )
+
+
+def pool_files(config: SelectionConfig, data: ImageDataset, pool: Arrays) -> Arrays:
+    """`pool_files`, what the candidates are called outside: paths in the user's folder, or ids of
+    training images; nothing of a generator's, which have their place in the pool and no other name.
+    """
+    if "files" in pool:
+        return {"pool_files": pool["files"]}
+    if config.pool in PLANTED:
+        return {"pool_files": text_array([str(name) for name in data.train.ids[pool["source"]]])}
+    return {}
 
 
 def keep_auc(probability: np.ndarray, planted: np.ndarray) -> float:

@@ -1,7 +1,5 @@
 """The metric-learning rival: an embedding trained by the triplet loss on real training images."""
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -9,6 +7,7 @@ from torch.nn import functional
 from imaging_core.augment import AUGMENTATIONS
 from imaging_core.classifiers import Classifier
 from imaging_core.fitting import FitConfig, learning_rate_at
+from imaging_core.stream import Stream, by_key
 from imaging_core.task import Progress, no_progress
 
 
@@ -18,6 +17,7 @@ def fit_embedding(
     labels: Tensor,  # (N,) int64
     *,
     config: FitConfig,
+    stream: Stream,
     margin: float,
     generator: torch.Generator,
     progress: Progress = no_progress,
@@ -34,24 +34,25 @@ def fit_embedding(
 
     triplet_loss = TripletMarginLoss(margin=margin)
     augment = AUGMENTATIONS[config.augment]
-    # Batch norm cannot normalise a last batch of one image: it is left out.
-    per_epoch = max(1, (len(images) + config.batch_size - 2) // config.batch_size)
-    epochs = max(config.epochs, math.ceil(config.min_steps / per_epoch))
-    total, step = epochs * per_epoch, 0
+    keys, draws = by_key(stream.groups, generator)
+    step = 0
     optimiser = torch.optim.AdamW(
         model.trunk.parameters(), config.learning_rate, weight_decay=config.weight_decay
     )
-    for epoch in range(epochs):
+    for part, batches in enumerate(stream.batches(config.batch_size, keys), start=1):
         model.train()
-        order = torch.randperm(len(images), generator=generator).to(images.device)
-        for rows in order.split(config.batch_size)[:per_epoch]:
+        for batch in batches:
+            draws.rows = stream.members[batch]
+            rows = batch.to(images.device)
             for group in optimiser.param_groups:
-                group["lr"] = learning_rate_at(step, total, config.schedule, config.learning_rate)
-            embedding = functional.normalize(model.features(augment(images[rows], generator)))
+                group["lr"] = learning_rate_at(
+                    step, stream.steps, config.schedule, config.learning_rate
+                )
+            embedding = functional.normalize(model.features(augment(images[rows], draws)))
             loss = triplet_loss(embedding, labels[rows])
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
             step += 1
-        progress((epoch + 1) / epochs, f"triplet epoch {epoch + 1} of {epochs}")
+        progress(part / stream.parts, f"triplet epoch {part} of {stream.parts}")
     return step

@@ -78,7 +78,9 @@ def plain(network: nn.Module) -> nn.Module:
 def figures() -> list[Figure]:
     """32 real images, half of 256 candidates, 20 steps of 32, 256 validation images."""
     torch.set_num_threads(1)
-    config = SelectionConfig(**PRESETS["demo"])
+    # By passes over the images, as the loops that it is held against go, and without augmentation.
+    by_passes = {"reward_steps": 0, "reward_epochs": 1, "reward_min_steps": 20}
+    config = SelectionConfig(**{**PRESETS["demo"], **by_passes, "reward_augment": "none"})
     how = reward_fit(config)
     data = load("ihc-colon")
     part = k_shot(data.train, config.k_shot, 0)
@@ -94,8 +96,9 @@ def figures() -> list[Figure]:
             layer.momentum = config.reward_norm_momentum
     real, candidates, validation = (labelled(x, part, "cpu") for x in (part, pool, watched))
     environment = ClassifierReward(
-        initial, real=real, pool=candidates, validation=validation, fit_config=how,
-        statistic=config.reward_statistic, metric=config.reward_metric, seed=0,
+        [initial], real=real, pool=candidates, validation=validation, fit_config=how,
+        updates=config.reward_steps, statistic=config.reward_statistic,
+        metric=config.reward_metric, seed=0,
     )  # fmt: skip
     torchs_own = plain(initial)
     count = len(part) + int(keep.sum())

@@ -29,7 +29,7 @@ def data():
 def test_parts_give_the_bits_of_the_whole(data, checkpoints):
     whole = compute_stages(_config(1), data, 0, {})
     parts = compute_stages(_config(checkpoints), data, 0, {})
-    assert len(generator_stages(_config(checkpoints))) == checkpoints
+    assert len(generator_stages(_config(checkpoints), 0)) == checkpoints
     assert whole["generator"].keys() == parts["generator"].keys()
     for name, value in whole["generator"].items():
         assert np.array_equal(value, parts["generator"][name])
@@ -38,7 +38,7 @@ def test_parts_give_the_bits_of_the_whole(data, checkpoints):
 
 def test_a_checkpoint_without_its_optimiser_would_not(data):
     """The twin: what the checkpoint holds beside the weights is needed."""
-    first, last = generator_stages(_config(2)).values()
+    first, last = generator_stages(_config(2), 0).values()
 
     def compute(stage, needs):
         function = load_function(stage.compute)
@@ -57,7 +57,7 @@ def test_a_checkpoint_without_its_optimiser_would_not(data):
 
 def test_more_checkpoints_than_steps_are_as_many_as_steps():
     config = build(SelectionConfig, {**TINY, "generator_steps": 4, "generator_checkpoints": 10})
-    until = [stage.inputs["until"] for stage in generator_stages(config).values()]
+    until = [stage.inputs["until"] for stage in generator_stages(config, 0).values()]
     assert until == [1, 2, 3, 4]
     assert set(TASK.stages(config, 0)) >= {"generator", "generator-1-of-4", "pool"}
 

@@ -10,6 +10,7 @@ from torch.nn import functional
 from imaging_core.classifiers import build_classifier
 from imaging_core.fitting import FitConfig
 from imaging_core.seeding import torch_generator
+from imaging_core.stream import Stream
 from selection_core import features as feats
 from selection_core import rivals
 from selection_core.methods import final_mask
@@ -168,7 +169,7 @@ FIT = FitConfig(
 
 def test_the_embedding_pulls_classes_apart_and_repeats_bit_for_bit():
     drawn = torch_generator(0, "test/images")
-    labels = torch.arange(25) % 2  # the last batch of an epoch has one image
+    labels = torch.arange(25) % 2
     images = torch.randn(25, 1, 16, 16, generator=drawn)
     images[labels == 1, :, 4:8, 4:8] += 1.0
 
@@ -183,7 +184,13 @@ def test_the_embedding_pulls_classes_apart_and_repeats_bit_for_bit():
 
     def train(model):
         return fit_embedding(
-            model, images, labels, config=FIT, margin=0.2, generator=torch_generator(0, "b")
+            model,
+            images,
+            labels,
+            config=FIT,
+            stream=Stream(groups=(25,), members=torch.arange(25), steps=16, parts=8),
+            margin=0.2,
+            generator=torch_generator(0, "b"),
         )
 
     untrained, _ = embedded(lambda model: 0)

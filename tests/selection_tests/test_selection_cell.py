@@ -11,6 +11,7 @@ import selection_cells
 from selection_cells import TINY, as_bytes, digest, make_data, make_part, run_cell
 
 from imaging_core.fields import ConfigError, build
+from imaging_core.splits import k_shot_index
 from selection_core.config import SelectionConfig
 from selection_core.task import TASK
 
@@ -74,9 +75,9 @@ def test_what_a_cell_reports(data, default):
     )
 
 
-def test_the_seed_moves_the_cell_but_not_the_generator(data, default):
-    first, one = default
-    second, two = run_cell(data, seed=1)
+def test_the_seed_moves_the_cell_but_not_a_generator_of_all_images(data, default):
+    first, one = run_cell(data, generator_images="all")
+    second, two = run_cell(data, seed=1, generator_images="all")
     for shared in ("generator", "pool"):
         assert all(np.array_equal(first[shared][k], second[shared][k]) for k in first[shared])
     assert not np.array_equal(first["features"]["pool"], second["features"]["pool"])
@@ -112,6 +113,19 @@ def test_the_generator_sees_training_images_only(data, default):
     assert not np.array_equal(mine["pool"]["checksum"], twin["pool"]["checksum"])
 
 
+@pytest.mark.parametrize(("level", "same"), [("k_shot", True), ("all", False)])
+def test_the_generator_sees_no_image_that_the_classifiers_do_not(data, level, same):
+    """By default; with generator_images=all, the twin, it does."""
+    other = dataclasses.replace(data.train, images=data.train.images.copy())
+    outside = np.setdiff1d(np.arange(len(other)), k_shot_index(other, TINY["k_shot"], 0))
+    other.images[outside] = 255 - other.images[outside]
+    pools = [
+        run_cell(d, generator_images=level, method="use_all")[0]["pool"]["checksum"]
+        for d in (data, dataclasses.replace(data, train=other))
+    ]
+    assert np.array_equal(*pools) == same
+
+
 @pytest.mark.parametrize(
     "level",
     [
@@ -124,7 +138,7 @@ def test_the_generator_sees_training_images_only(data, default):
         {"candidate_label": "embedding"},
         {"candidate_label": "off"},
         {"reward_statistic": "mean"},
-        {"reward_metric": "log_likelihood"},
+        {"reward_metric": "accuracy"},
         {"episode": "batch"},
         {"classifier_reset": "warm"},
         {"sampling": "antithetic"},
@@ -135,6 +149,10 @@ def test_the_generator_sees_training_images_only(data, default):
         {"pool": "real"},
         {"pool_label_noise": 0.5},
         {"reward_norm_momentum": 0.5},
+        {"reward_repeats": 2},
+        {"generator_images": "all"},
+        {"classifier_augment": "flips"},
+        {"reward_steps": 0},
     ],
     ids=lambda level: "-".join(f"{k}={v}" for k, v in level.items()),
 )
@@ -213,7 +231,15 @@ def test_stage_identities_hold_no_more_than_they_need():
     arm = build(SelectionConfig, {**TINY, "controller": "gru", "policy_gradient": "reinforce"})
     mine, theirs = TASK.stages(base, 0), TASK.stages(arm, 0)
     assert {name for name in mine if mine[name] != theirs[name]} == {"selection"}
-    assert TASK.stages(base, 0)["pool"] == TASK.stages(base, 1)["pool"]
+    assert TASK.stages(base, 0)["pool"] != TASK.stages(base, 1)["pool"]
+    of_all = build(SelectionConfig, {**TINY, "generator_images": "all"})
+    assert TASK.stages(of_all, 0)["pool"] == TASK.stages(of_all, 1)["pool"]
+    assert TASK.stages(of_all, 0)["pool"] != TASK.stages(base, 0)["pool"]
+    one_k = {"k_shot": 0, "pool": "natural"}  # all images either way: one generator
+    every = [
+        build(SelectionConfig, {**TINY, **one_k, "generator_images": x}) for x in ("k_shot", "all")
+    ]
+    assert TASK.stages(every[0], 0)["pool"] == TASK.stages(every[1], 1)["pool"]
     assert TASK.stages(base, 0)["base"] != TASK.stages(base, 1)["base"]
     noisy = build(SelectionConfig, {**TINY, "pool_label_noise": 0.5})
     assert TASK.stages(base, 0)["generator"] == TASK.stages(noisy, 0)["generator"]

@@ -53,7 +53,13 @@ def test_presets_are_valid():
     ("values", "message"),
     [
         ({"controller": "transfomer"}, r'got "transfomer"; did you mean "transformer"\?'),
-        ({"pool_per_class": 100}, r"pool_per_class must be a multiple of batches \(8\), got 100"),
+        ({"pool_per_class": 0}, r"pool_per_class must be at least 1 with pool=natural, got 0; 0 m"),
+        (
+            {"keep_share": 1.5},
+            r"most 1 with keep_share_of=pool, got 1.5; try keep_share_of=real",
+        ),
+        ({"reward_steps": 20}, r"reward_epochs must be at most reward_steps \(20\), .*got 30"),
+        ({"classifier_patience": 3}, r"patience must be 0 with classifier_steps above 0.*got 3"),
         ({"episodes": 3, "sampling": "antithetic"}, r"episodes must be even .* got 3; try .*=4"),
         ({"pool": "real"}, r"k_shot must be above 0 with pool=real.*got 0; try k_shot=16"),
         ({"controller_width": 6}, r"multiple of 2 × controller_heads \(4\), got 6"),

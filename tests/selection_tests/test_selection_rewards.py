@@ -1,5 +1,7 @@
 """The environments: closed-form ridge, common random numbers, counted trainings, controls."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from sklearn.linear_model import Ridge
 from imaging_core.classifiers import build_classifier
 from imaging_core.fitting import FitConfig, predict
 from imaging_core.seeding import torch_generator
+from imaging_core.stream import Stream
 from selection_core import environment as rewards
 from selection_core.environment import (
     ClassifierReward,
@@ -43,14 +46,21 @@ def test_linear_probe_against_scikit_learn(metric):
     assert probe.trainings == 0
 
 
-def _classifier_reward(warm=False, statistic="max", epochs=9):
+def _classifier_reward(warm=False, statistic="max", epochs=9, updates=0, repeats=1):
     generator = torch_generator(0, "images")
     images = torch.randn(24, 1, 16, 16, generator=generator)
     labels = torch.arange(24) % 2
     part = (images, labels)
-    model = build_classifier(
-        "tiny-resnet", channels=1, classes=2, size=16, generator=torch_generator(0, "weights")
-    )
+    models = [
+        build_classifier(
+            "tiny-resnet",
+            channels=1,
+            classes=2,
+            size=16,
+            generator=torch_generator(0, f"weights/{repeat}"),
+        )
+        for repeat in range(repeats)
+    ]
     fit_config = FitConfig(
         epochs=epochs,
         batch_size=8,
@@ -63,11 +73,12 @@ def _classifier_reward(warm=False, statistic="max", epochs=9):
         augment="none",
     )
     return ClassifierReward(
-        model,
+        models,
         real=part,
         pool=part,
         validation=part,
         fit_config=fit_config,
+        updates=updates,
         statistic=statistic,
         metric="log_likelihood",
         seed=0,
@@ -91,10 +102,19 @@ def test_a_warm_start_carries_weights_over():
     assert environment.reward(keep) != environment.reward(keep)
 
 
+def _last_score(environment, keep):
+    """The score after the last epoch alone."""
+    model = copy.deepcopy(environment.initial[0])
+    environment.initial, environment.warm = (model,), True
+    environment.reward(keep)
+    seen, truth = environment.validation
+    return rewards.score_of(predict(model, seen), truth, environment.metric)
+
+
 def test_reward_is_the_max_or_mean_of_the_last_five_epochs():
     """Epoch by epoch: a fit of e epochs at a constant rate ends where one of e + 1 passed by."""
     keep = np.zeros(24, dtype=bool)
-    ends = [_classifier_reward(epochs=e)._scores(keep, since=0)[-1] for e in range(5, 10)]
+    ends = [_last_score(_classifier_reward(epochs=e), keep) for e in range(5, 10)]
     assert _classifier_reward(statistic="max").reward(keep) == pytest.approx(max(ends))
     assert _classifier_reward(statistic="mean").reward(keep) == pytest.approx(np.mean(ends))
 
@@ -104,8 +124,8 @@ def test_a_reward_takes_only_the_scores_it_reads(monkeypatch):
     score_of = rewards.score_of
     monkeypatch.setattr(rewards, "score_of", lambda *x: taken.append(1) or score_of(*x))
     keep = np.arange(24) < 12
-    assert environment.reward(keep) == max(environment._scores(keep, since=0)[-5:])
-    assert len(taken) == 5 + 9  # the last five epochs; then all of them
+    environment.reward(keep)
+    assert len(taken) == 5  # the last five of nine epochs
 
 
 def test_signed_rewards():
@@ -140,3 +160,49 @@ def test_joined_keeps_real_first_and_an_empty_selection_is_real_alone():
     images, labels = joined(real, pool, np.array([True, False, True]))
     assert (images.flatten().tolist(), labels.tolist()) == ([0, 0, 1, 3], [0, 1, 1, 1])
     assert len(joined(real, pool, np.zeros(3, dtype=bool))[0]) == 2
+
+
+def test_a_reward_of_several_trainings_is_their_mean():
+    keep = np.arange(24) < 12
+    both, first = (_classifier_reward(repeats=n) for n in (2, 1))
+    mean = both.reward(keep)
+    assert mean != first.reward(keep)
+    assert (both.trainings, both.steps) == (2, 2 * first.steps)
+    second = 2 * mean - first.reward(keep)
+    both.initial = (both.initial[0], both.initial[0])  # other batches alone also make it another
+    assert both.reward(keep) not in (mean, first.reward(keep))
+    assert np.isfinite(second)
+
+
+@pytest.mark.parametrize("kept", [0, 5, 24])
+def test_a_reward_costs_the_same_steps_whatever_is_kept(kept):
+    environment = _classifier_reward(epochs=3, updates=10)
+    environment.reward(np.arange(24) < kept)
+    assert environment.steps == 10
+    by_passes = _classifier_reward(epochs=3)  # the twin: passes over the images
+    by_passes.reward(np.arange(24) < kept)
+    assert by_passes.steps == 3 * -(-(24 + kept) // 8)
+
+
+def test_two_selections_differ_by_their_images_and_not_by_their_order(monkeypatch):
+    """One candidate less of sixteen. The twin orders by how many are kept, as it was."""
+
+    def differences():
+        environment = _classifier_reward(epochs=4, updates=24)
+        whole = np.arange(24) < 16
+        found = []
+        for place in range(0, 16, 2):
+            less = whole & (np.arange(24) != place)
+            found.append(environment.reward(whole) - environment.reward(less))
+        return np.sqrt(np.mean(np.square(found)))
+
+    def ordered_by_count(self, batch_size, keys):
+        generator = torch_generator(len(self.members), "order")
+        order = [torch.randperm(len(self.members), generator=generator) for _ in range(20)]
+        batches = torch.cat(order)[: self.steps * batch_size].split(batch_size)
+        for part in np.array_split(np.arange(self.steps), self.parts):
+            yield [batches[step] for step in part]
+
+    by_key = differences()
+    monkeypatch.setattr(Stream, "batches", ordered_by_count)
+    assert by_key < 0.7 * differences()
