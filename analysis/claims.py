@@ -12,7 +12,7 @@ from analysis.comparisons import probability
 from analysis.inference import Paired, exact_limit_sentence, paired_family
 from analysis.layouts import Selected, differences, selected_lines, unlike_notes
 from analysis.likeness import Unlike, unlike
-from analysis.model import MISSING, Entry, Row, Table, number
+from analysis.model import MISSING, Entry, Row, Table, interval, number
 from analysis.published import PublishedTable, Value, claims_checked
 from analysis.verdicts import verdict
 from sweeps.ledger.read import Ledger
@@ -112,7 +112,7 @@ def _signed(claims: list[Claim], metrics: Mapping[str, Metric]) -> list[Paired]:
     """Our side of each claim, turned so that positive favours it, Holm over the table."""
     turned = [
         claim.ours
-        if claim.metric not in metrics or metrics[claim.metric].higher_is_better
+        if claim.metric not in metrics or metrics[claim.metric].higher_is_better is not False
         else -claim.ours
         for claim in claims
     ]
@@ -127,17 +127,15 @@ def verdict_table(ledger: Ledger, published: PublishedTable) -> Table:
     for claim, pair in zip(claims, found, strict=True):
         scale, digits = (0.01, 2) if published.percent else (1, 3)
         printed = (claim.better.mean - claim.worse.mean) * scale
-        difference, interval = Entry(text=MISSING), Entry(text=MISSING)
+        difference, bounds = Entry(text=MISSING), Entry(text=MISSING)
         if pair.n:
             text = number(pair.mean, digits, percent=published.percent)
             difference = Entry(
                 text=text, values={"value": pair.mean}, order=pair.mean, keys=claim.keys
             )
         if pair.n > 1:
-            low = number(pair.low, digits, percent=published.percent)
-            high = number(pair.high, digits, percent=published.percent)
-            interval = Entry(
-                text=f"[{low}, {high}]",
+            bounds = Entry(
+                text=interval(pair.low, pair.high, digits, percent=published.percent),
                 values={"low": pair.low, "high": pair.high},
                 keys=claim.keys,
             )
@@ -154,7 +152,7 @@ def verdict_table(ledger: Ledger, published: PublishedTable) -> Table:
                     ),
                     Entry(text=probability(p), values={"value": p}, order=p),
                     difference,
-                    interval,
+                    bounds,
                     Entry(text=probability(pair.p_holm), values={"value": pair.p_holm}),
                     Entry(
                         text=said.text,

@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.aggregate import Metric, aggregate, data_names, entry, level_names, metric_table
 from analysis.inference import EXACT_LIMIT, Paired, exact_limit_sentence, paired_family
-from analysis.model import MISSING, Entry, Row, Table, number
+from analysis.model import MISSING, Entry, Row, Table, interval, number
 from analysis.verdicts import more_seeds
 from sweeps.ledger.read import Ledger
 
@@ -43,6 +43,10 @@ class Arms:
 
 
 MANY_FACTORS = 3
+NO_COMMON_SEEDS = (
+    "No arm has a finished seed in common with {}, so nothing can be compared; give them the same "
+    "--seeds."
+)
 
 
 def arm_names(ledger: Ledger) -> dict[str, str]:
@@ -115,10 +119,11 @@ def _shown(values: np.ndarray, metric: Metric) -> tuple[list[int], tuple[str, ..
         return list(range(len(values))), ()
     seen = ~np.isnan(values)
     mean = np.where(seen, values, 0).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
-    worst = -np.inf if metric.higher_is_better else np.inf
-    mean = np.where(seen.any(axis=1), mean, worst)
-    order = np.argsort(-mean if metric.higher_is_better else mean, kind="stable")[:MOST_ROWS]
-    note = f"{MOST_ROWS} of {len(values)} arms are shown, the best by mean {metric.label}."
+    lower_first = metric.higher_is_better is False
+    mean = np.where(seen.any(axis=1), mean, np.inf if lower_first else -np.inf)
+    order = np.argsort(mean if lower_first else -mean, kind="stable")[:MOST_ROWS]
+    how = "highest" if metric.higher_is_better is None else "best"
+    note = f"{MOST_ROWS} of {len(values)} arms are shown, the {how} by mean {metric.label}."
     return sorted(int(i) for i in order), (note,)
 
 
@@ -183,11 +188,11 @@ def _paired_entries(found: Paired, metric: Metric, keys: tuple[str, ...]) -> lis
         text = number(value, metric.digits) if np.isfinite(value) else MISSING
         return Entry(text=text, values={"value": value}, order=value, keys=keys)
 
-    low, high = number(found.low, metric.digits), number(found.high, metric.digits)
+    bounds = interval(found.low, found.high, metric.digits)
     return [
         Entry(text=str(found.n), values={"value": found.n}, order=found.n, keys=keys),
         shown(found.mean),
-        Entry(text=f"[{low}, {high}]", values={"low": found.low, "high": found.high}, keys=keys),
+        Entry(text=bounds, values={"low": found.low, "high": found.high}, keys=keys),
         Entry(
             text=number(found.d_z, 2) if np.isfinite(found.d_z) else MISSING,
             values={"value": found.d_z},
@@ -197,8 +202,10 @@ def _paired_entries(found: Paired, metric: Metric, keys: tuple[str, ...]) -> lis
         Entry(text=probability(found.p), values={"value": found.p}, order=found.p, keys=keys),
         Entry(text=probability(found.p_holm), values={"value": found.p_holm}, order=found.p_holm),
         Entry(
-            text=number(found.detectable, metric.digits) if found.detectable > 0 else MISSING,
-            values={"value": found.detectable},
+            text=number(found.detectable, metric.digits)
+            if 0 < found.detectable < np.inf
+            else MISSING,
+            values={"value": found.detectable} if np.isfinite(found.detectable) else {},
             keys=keys,
         ),
         Entry(text=_outcome(found, metric.higher_is_better)),
@@ -215,6 +222,12 @@ def paired_against_baseline(
     return rows, paired_family(values[rows] - values[reference[rows]]) if rows else []
 
 
+def _both_sides(values: np.ndarray, rows: list[int], reference: np.ndarray) -> bool:
+    """Whether some arm and its baseline both have values, on common seeds or not."""
+    there = ~np.isnan(values).all(axis=1)
+    return any(there[row] and there[reference[row]] for row in rows)
+
+
 def paired_tables(ledger: Ledger) -> list[Table]:
     """A table of paired differences per metric that has a better way; the family is the table."""
     arms, tables = arms_of(ledger), []
@@ -223,7 +236,7 @@ def paired_tables(ledger: Ledger) -> list[Table]:
     for metric in directed[:1] if len(arms.labels) > MOST_ROWS else directed:
         rows, found = paired_against_baseline(ledger, arms, metric)
         reference = reference_rows(arms, ledger.manifest.baseline)
-        if not any(pair.n for pair in found):
+        if not rows or not _both_sides(values_of(ledger, arms, metric.name), rows, reference):
             continue  # one arm alone, or a quantity that the baseline does not have
         shown, more = _shown(values_of(ledger, arms, metric.name)[rows], metric)
         body = []
@@ -242,9 +255,11 @@ def paired_tables(ledger: Ledger) -> list[Table]:
             + (", within the same task" if len(method) < len(arms.levels[0]) else "")
             + "; interval: 95 % t-interval of its mean over seeds (training variance only).",
             f"p: {exact}. Holm family: the {family} comparisons with {baseline} on {metric.label}.",
-            "detectable: the smallest true difference found with 80 % power at this n and the "
-            "spread seen; outcome: decided by Holm's p at 5 %.",
+            "detectable: the smallest true difference that this test finds with 80 % power at this "
+            f"n and the spread seen, at 5 % / {family} ({MISSING}: it can find none); outcome: "
+            "decided by Holm's p at 5 %.",
             *((limit,) if limit else ()),
+            *(() if any(pair.n for pair in found) else (NO_COMMON_SEEDS.format(baseline),)),
             *more,
         )
         tables.append(

@@ -14,7 +14,7 @@ from analysis.comparisons import (
     values_of,
 )
 from analysis.inference import exact_limit_sentence, paired_family
-from analysis.model import MISSING, Entry, Row, Table, number
+from analysis.model import MISSING, Entry, Row, Table, interval, number
 from sweeps.ledger.read import Ledger
 
 
@@ -99,8 +99,7 @@ def ambiguity_table(ledger: Ledger) -> Table | None:
             rows.append(Row(label=label, entries=(mean, Entry(text=MISSING), Entry(text=MISSING))))
             continue
         pair = found[i]
-        low, high = number(pair.low, metric.digits), number(pair.high, metric.digits)
-        interval = f"{number(pair.mean, metric.digits)} [{low}, {high}]"
+        bounds = interval(pair.low, pair.high, metric.digits)
         holm = "decided" if pair.decided else "undecided"
         rows.append(
             Row(
@@ -109,7 +108,7 @@ def ambiguity_table(ledger: Ledger) -> Table | None:
                 entries=(
                     mean,
                     Entry(
-                        text=interval,
+                        text=f"{number(pair.mean, metric.digits)} {bounds}",
                         values={"value": pair.mean, "low": pair.low, "high": pair.high},
                         order=pair.mean,
                         keys=mean.keys,

@@ -84,6 +84,22 @@ def number(value: float, digits: int, *, percent: bool = False) -> str:
     return ("−" if negative else "") + text
 
 
+MORE_DIGITS = 3
+
+
+def interval(low: float, high: float, digits: int, *, percent: bool = False) -> str:
+    """`"[−.039, .120]"`; a bound gets the digits that say on which side of 0 it is."""
+
+    def bound(value: float) -> str:
+        for more in range(MORE_DIGITS + 1):
+            text = number(value, digits + more, percent=percent)
+            if value == 0 or any(c in "123456789" for c in text):
+                return text
+        return number(value, digits, percent=percent)
+
+    return f"[{bound(low)}, {bound(high)}]"
+
+
 def mean_std(mean: float, std: float | None, digits: int, *, percent: bool = False) -> str:
     """`".835 ± .007"`; the mean alone where one value has no spread."""
     shown = number(mean, digits, percent=percent)

@@ -165,16 +165,35 @@ def iqm(scores: np.ndarray) -> float:
     return float(stats.trim_mean(np.asarray(scores, dtype=float), 0.25, axis=None))
 
 
-def stratified_iqm(scores: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
-    """IQM over a task × seed matrix; seeds are resampled within each task.
+def normalised(scores: np.ndarray) -> np.ndarray:
+    """Each task on its own scale: 0 is the mean of its worst method, 1 that of its best.
+
+    Without it a hard task lies below the middle half of all runs whatever a method does there.
 
     Args:
-        scores: (tasks, seeds), no NaN.
+        scores: (methods, tasks, seeds), no NaN.
+
+    Returns:
+        (methods, tasks, seeds); NaN in a task whose methods all have one mean.
+    """
+    means = scores.mean(axis=2, keepdims=True)
+    worst, best = means.min(axis=0), means.max(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(best > worst, (scores - worst) / (best - worst), np.nan)
+
+
+def paired_iqm(scores: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
+    """IQM over a task × seed matrix; seeds are resampled, each with its runs on every task.
+
+    A seed's runs share their split, subset and initial weights over the tasks, so that they are one
+    draw and not one for each task: resampled apart, an interval would be too short.
+
+    Args:
+        scores: (tasks, seeds), no NaN, on comparable scales (`normalised`).
         resamples: bootstrap samples.
         seed: of the resampling.
     """
-    tasks, seeds = scores.shape
-    rng = np.random.default_rng(seed)
-    index = rng.integers(seeds, size=(resamples, tasks, seeds))
-    drawn = scores[np.arange(tasks)[None, :, None], index].reshape(resamples, -1)
+    seeds = scores.shape[1]
+    index = np.random.default_rng(seed).integers(seeds, size=(resamples, seeds))
+    drawn = scores[:, index].transpose(1, 0, 2).reshape(resamples, -1)
     return _interval(iqm(scores), stats.trim_mean(drawn, 0.25, axis=1))

@@ -12,8 +12,8 @@ from analysis.comparisons import (
     present_metrics,
     values_of,
 )
-from analysis.model import MISSING, Entry, Row, Table, number
-from analysis.resampling import RESAMPLES, case_bootstrap, stratified_iqm
+from analysis.model import MISSING, Entry, Row, Table, interval, number
+from analysis.resampling import RESAMPLES, Interval, case_bootstrap, normalised, paired_iqm
 from sweeps.ledger.read import Ledger, PredictionReader
 
 MOST_PREDICTIONS = 2000
@@ -80,6 +80,32 @@ def variance_table(ledger: Ledger, metric_name: str = "accuracy") -> Table | Non
     )
 
 
+def _iqms(scores: np.ndarray) -> list[Interval]:
+    """Of each method over its normalised tasks; nothing where too few seeds or tasks are whole.
+
+    Args:
+        scores: (methods, tasks, seeds), NaN where a cell is missing.
+    """
+    scores = scores[:, :, ~np.isnan(scores).any(axis=(0, 1))]
+    if len(scores) < 2 or scores.shape[2] < 2:
+        return []
+    scaled = normalised(scores)
+    scaled = scaled[:, ~np.isnan(scaled).any(axis=(0, 2))]
+    return [paired_iqm(method) for method in scaled] if scaled.shape[1] else []
+
+
+def _iqm_entry(found: Interval | None, keys: tuple[str, ...]) -> Entry:
+    if found is None:
+        return Entry(text=MISSING)
+    return Entry(
+        text=number(found.estimate, 2),
+        under=(interval(found.low, found.high, 2),),
+        values={"iqm": found.estimate, "low": found.low, "high": found.high},
+        order=found.estimate,
+        keys=keys,
+    )
+
+
 def iqm_table(ledger: Ledger) -> Table | None:
     """Interquartile mean per method over task × seed, where there are several tasks."""
     arms = arms_of(ledger)
@@ -92,27 +118,17 @@ def iqm_table(ledger: Ledger) -> Table | None:
     for row, levels in enumerate(arms.levels):
         method = tuple(level for n, level in levels.items() if n not in names)
         methods.setdefault(method, []).append(row)
-    rows = []
-    for method, members in methods.items():
-        entries = []
-        for metric in metrics:
-            scores = values_of(ledger, arms, metric.name)[members]
-            scores = scores[:, ~np.isnan(scores).any(axis=0)]
-            if len(members) < len(tasks) or scores.shape[1] < 2:
-                entries.append(Entry(text=MISSING))
-                continue
-            found = stratified_iqm(scores)
-            low, high = number(found.low, metric.digits), number(found.high, metric.digits)
-            entries.append(
-                Entry(
-                    text=number(found.estimate, metric.digits),
-                    under=(f"[{low}, {high}]",),
-                    values={"iqm": found.estimate, "low": found.low, "high": found.high},
-                    order=found.estimate,
-                    keys=tuple(ledger.cells["key"].to_numpy()[np.isin(arms.row, members)]),
-                )
-            )
-        rows.append(Row(label=", ".join(method), entries=tuple(entries)))
+    entries: dict[tuple[str, ...], list[Entry]] = {method: [] for method in methods}
+    whole = {method: rows for method, rows in methods.items() if len(rows) == len(tasks)}
+    for metric in metrics:
+        values = values_of(ledger, arms, metric.name)
+        there = {m: rows for m, rows in whole.items() if not np.isnan(values[rows]).all()}
+        found = _iqms(np.stack([values[rows] for rows in there.values()])) if there else []
+        ours = dict(zip(there, found, strict=False))
+        for method, members in methods.items():
+            keys = tuple(ledger.cells["key"].to_numpy()[np.isin(arms.row, members)])
+            entries[method].append(_iqm_entry(ours.get(method), keys))
+    rows = [Row(label=", ".join(m), entries=tuple(found)) for m, found in entries.items()]
     return Table(
         name="iqm",
         title=f"Interquartile mean over {len(tasks)} tasks × seeds",
@@ -120,7 +136,9 @@ def iqm_table(ledger: Ledger) -> Table | None:
         columns=tuple(m.label for m in metrics),
         rows=tuple(rows),
         notes=(
-            f"tasks: the levels of {', '.join(names)}; seeds that every task has.",
-            f"95 % interval: stratified bootstrap, seeds within task ({RESAMPLES} resamples).",
+            f"tasks: the levels of {', '.join(names)}; seeds that every task and method has.",
+            "Each task on its own scale: 0 is the mean of its worst method, 1 that of its best.",
+            f"95 % interval: bootstrap of seeds, each with its runs on every task ({RESAMPLES} "
+            "resamples).",
         ),
     )

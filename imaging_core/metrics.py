@@ -1,7 +1,6 @@
 """Classification metrics of one split, from labels and probabilities."""
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from imaging_core.metric_table import METRICS
@@ -15,7 +14,8 @@ def classification_metrics(
     """accuracy, auc, sensitivity, specificity, balanced_accuracy, as `METRICS` defines them.
 
     Two classes: the positive class is 1 and the decision is p > 0.5. More classes: accuracy is the
-    micro average, the others are macro one-vs-rest.
+    micro average, the others are macro one-vs-rest. Every value is a ratio of counts, in float64:
+    arms that err equally often have equal numbers, which the exact paired tests rely on.
 
     Args:
         labels: (N,), 0 … classes − 1.
@@ -23,41 +23,62 @@ def classification_metrics(
 
     Raises:
         ValueError: shapes that do not fit, values that are no probabilities, or a class without
-            an example (its AUC is undefined, and torchmetrics would call it 0).
+            an example (its AUC is undefined).
     """
-    # Imported here: it takes seconds, and whoever only trains needs none of it.
-    from torchmetrics.functional import classification as tm
-
-    y = torch.as_tensor(labels).cpu().long()
-    p = torch.as_tensor(probabilities).detach().cpu().float()
-    _check(y, p)
+    y, p = _checked(labels, probabilities)
     classes = p.shape[1]
+    decided = (p[:, 1] > 0.5).astype(int) if classes == 2 else p.argmax(axis=1)
+    counts = confusion(y, decided, classes)
+    own = counts.sum(axis=1)  # (classes,) examples of each class
+    right = counts.diagonal()
+    claimed = counts.sum(axis=0)  # how often each class was the answer
+    recall = right / own
     if classes == 2:
-        # The Multiclass* functions default to the macro average, where sensitivity equals
-        # specificity by construction.
-        positive = p[:, 1]
-        sensitivity, specificity = tm.binary_recall(positive, y), tm.binary_specificity(positive, y)
-        result = {
-            "accuracy": tm.binary_accuracy(positive, y),
-            "auc": tm.binary_auroc(positive, y),
-            "sensitivity": sensitivity,
-            "specificity": specificity,
-            "balanced_accuracy": (sensitivity + specificity) / 2,
-        }
+        sensitivity, specificity = recall[1], recall[0]
+        auc = area_under_roc(y == 1, p[:, 1])
     else:
-        macro = {"num_classes": classes, "average": "macro"}
-        sensitivity = tm.multiclass_recall(p, y, **macro)
-        result = {
-            "accuracy": tm.multiclass_accuracy(p, y, num_classes=classes, average="micro"),
-            "auc": tm.multiclass_auroc(p, y, **macro),
-            "sensitivity": sensitivity,
-            "specificity": tm.multiclass_specificity(p, y, **macro),
-            "balanced_accuracy": sensitivity,
-        }
-    return {name: float(value) for name, value in result.items()}
+        rejected = len(y) - own - (claimed - right)  # (classes,) of the rest, answered otherwise
+        sensitivity, specificity = recall.mean(), (rejected / (len(y) - own)).mean()
+        auc = float(np.mean([area_under_roc(y == c, p[:, c]) for c in range(classes)]))
+    return {
+        "accuracy": float(right.sum() / len(y)),
+        "auc": auc,
+        "sensitivity": float(sensitivity),
+        "specificity": float(specificity),
+        "balanced_accuracy": float(recall.mean()),
+    }
 
 
-def _check(labels: Tensor, probabilities: Tensor) -> None:
+def confusion(labels: np.ndarray, decided: np.ndarray, classes: int) -> np.ndarray:
+    """(classes, classes) int64: how many examples of class i were answered j."""
+    return np.bincount(labels * classes + decided, minlength=classes * classes).reshape(
+        classes, classes
+    )
+
+
+def area_under_roc(positive: np.ndarray, scores: np.ndarray) -> float:
+    """Area under the ROC curve from Mann-Whitney's U, ties worth one half.
+
+    U is a whole number of halves and is divided once, so that equal areas are equal numbers.
+
+    Args:
+        positive: (N,) bool, with at least one of each kind.
+        scores: (N,), higher for the positive ones.
+    """
+    from scipy.stats import rankdata  # takes a while to import, and who only trains needs it not
+
+    of_positive = int(positive.sum())
+    doubled = int((2 * rankdata(scores)[positive]).sum()) - of_positive * (of_positive + 1)
+    return doubled / (2 * of_positive * (len(positive) - of_positive))
+
+
+def _checked(
+    labels: np.ndarray | Tensor, probabilities: np.ndarray | Tensor
+) -> tuple[np.ndarray, np.ndarray]:
+    labels, probabilities = (
+        x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
+        for x in (labels, probabilities)
+    )
     if probabilities.ndim != 2 or probabilities.shape[1] < 2:
         shape = tuple(probabilities.shape)
         raise ValueError(f"probabilities must be (N, classes) with classes ≥ 2, got {shape}")
@@ -65,12 +86,13 @@ def _check(labels: Tensor, probabilities: Tensor) -> None:
         raise ValueError(
             f"labels must be (N,) with N = {len(probabilities)}, got {tuple(labels.shape)}"
         )
-    sums = probabilities.sum(dim=1)
-    if not bool((probabilities >= 0).all() and (torch.abs(sums - 1) < 1e-3).all()):
+    sums = probabilities.sum(axis=1)
+    if not ((probabilities >= 0).all() and (np.abs(sums - 1) < 1e-3).all()):
         raise ValueError(
             "probabilities must be at least 0 and sum to 1 in each row, got rows that sum to "
-            f"{float(sums.min()):.4g} … {float(sums.max()):.4g}; pass softmax outputs, not logits"
+            f"{sums.min():.4g} … {sums.max():.4g}; pass softmax outputs, not logits"
         )
-    absent = sorted(set(range(probabilities.shape[1])) - set(labels.unique().tolist()))
+    absent = sorted(set(range(probabilities.shape[1])) - set(labels.tolist()))
     if absent:
         raise ValueError(f"every class must have an example, class {absent} has none")
+    return labels.astype(np.int64), probabilities

@@ -13,6 +13,7 @@ from analysis.claims import table_claims, verdict_table, welch_p
 from analysis.comparisons import paired_tables
 from analysis.generic import ambiguity_table, factor_table
 from analysis.layouts import rebuilt
+from analysis.model import interval
 from analysis.published import published_tables
 from analysis.variance import iqm_table, variance_table
 from sweeps.ledger.read import read_ledger
@@ -227,17 +228,46 @@ def test_two_sources_of_variance(controller_study: Path) -> None:
         assert 0.03 < over_patients.values["value"] < 0.09
 
 
+def apart_by_task(levels, seed: int, _metric: str) -> float:
+    hand = levels["body_part"] == "hand"
+    gain = (0.02 if hand else 0.1) * (levels["method"] == "apga")
+    return (0.5 if hand else 0.7) + gain + seed / 100
+
+
 def test_iqm_only_over_several_tasks(tmp_path: Path, controller_study: Path) -> None:
     assert iqm_table(read_ledger(str(controller_study))) is None
     root = make_ledger(
         tmp_path / "s",
         factors={"body_part": ("elbow", "hand"), "method": ("baseline", "apga")},
         tables=(),
-        value=lambda levels, seed, _m: (0.5 if levels["body_part"] == "hand" else 0.7) + seed / 100,
+        value=apart_by_task,
     )
     table = iqm_table(read_ledger(str(root)))
-    # Ten runs, two cut at each end: .52 .53 .54 .70 .71 .72.
-    assert cell(table, "apga", "Accuracy").values["iqm"] == pytest.approx(0.62)
+    # On its task's scale apga's runs are .8 .9 1 1.1 1.2 and 0 .5 1 1.5 2; two go at each end.
+    assert cell(table, "apga", "Accuracy").values["iqm"] == pytest.approx(1.0)
+    assert cell(table, "baseline", "Accuracy").values["iqm"] == pytest.approx(0.0)
+    assert any("on its own scale" in note for note in table.notes)
+
+
+def test_without_a_common_seed_the_table_says_so(tmp_path: Path) -> None:
+    root = make_ledger(
+        tmp_path / "s",
+        factors={"method": ("baseline", "apga")},
+        baseline={"method": "baseline"},
+        seeds=(0, 1, 2, 3),
+        tables=(),
+        missing=(0, 1, 6, 7),
+    )
+    table = paired_tables(read_ledger(str(root)))[0]
+    assert [entry.text for entry in table.rows[0].entries] == ["0", *["—"] * 7]
+    assert any("No arm has a finished seed in common with baseline" in n for n in table.notes)
+
+
+def test_a_bound_says_on_which_side_of_zero_it_is() -> None:
+    assert interval(-0.0391, -0.0004, 3) == "[−.039, −.0004]"
+    assert interval(-0.0391, 0.0, 3) == "[−.039, .000]"
+    assert interval(0.0000002, 0.12, 3) == "[.000, .120]"
+    assert interval(-0.12, 0.00004, 2, percent=True) == "[−12.00, .004]"
 
 
 def test_one_decision_at_a_time(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from analysis.resampling import (
     case_metrics,
     group_weights,
     iqm,
-    stratified_iqm,
+    normalised,
+    paired_iqm,
     weighted_auc,
 )
 
@@ -132,14 +133,36 @@ def test_iqm_is_the_mean_of_the_middle_half() -> None:
     assert iqm(scores) == pytest.approx(stats.trim_mean(scores.ravel(), 0.25))
 
 
-def test_stratified_iqm_resamples_seeds_within_each_task() -> None:
-    # Two tasks far apart, no spread within either: strata leave nothing to vary.
-    apart = np.stack([np.zeros(10), np.ones(10)])
-    assert stratified_iqm(apart).std == 0
-    rng = np.random.default_rng(0)
-    hits = 0
-    for trial in range(150):
-        scores = np.linspace(0, 1, 7)[:, None] + 0.1 * rng.normal(size=(7, 10))
-        found = stratified_iqm(scores, resamples=200, seed=trial)
+def shared_luck(rng, tasks: int = 7, seeds: int = 10) -> np.ndarray:
+    """(tasks, seeds) runs whose seeds are lucky or not on all tasks alike; the middle is 0.5."""
+    return 0.5 + 0.1 * rng.normal(size=(1, seeds)) + 0.03 * rng.normal(size=(tasks, seeds))
+
+
+def test_the_iqms_interval_holds_where_seeds_are_shared_by_the_tasks() -> None:
+    rng, hits, apart = np.random.default_rng(0), 0, 0
+    for trial in range(200):
+        scores = shared_luck(rng)
+        found = paired_iqm(scores, resamples=300, seed=trial)
         hits += found.low <= 0.5 <= found.high
-    assert 0.90 <= hits / 150 <= 0.99
+        # What was done until version 0.1: seeds drawn anew for each task.
+        index = rng.integers(10, size=(300, 7, 10))
+        drawn = scores[np.arange(7)[None, :, None], index].reshape(300, -1)
+        low, high = np.percentile(stats.trim_mean(drawn, 0.25, axis=1), [2.5, 97.5])
+        apart += low <= 0.5 <= high
+    assert 0.87 <= hits / 200 <= 0.97
+    assert apart / 200 < 0.7
+
+
+def test_a_gain_on_the_hardest_task_alone_is_seen() -> None:
+    rng = np.random.default_rng(0)
+    difficulty = np.array([0.5, 0.7, 0.8, 0.85])[None, :, None]
+    scores = difficulty + 0.005 * rng.normal(size=(3, 4, 10))
+    better = scores.copy()
+    better[1, 0] += 0.10
+    assert iqm(better[1]) == pytest.approx(iqm(scores[1]), abs=0.01)  # as they are: nothing
+    after = normalised(better)
+    assert after.shape == scores.shape
+    assert after[1, 0].mean() == pytest.approx(1.0)
+    assert after.mean(axis=2).min(axis=0) == pytest.approx(np.zeros(4))
+    assert iqm(after[1]) > iqm(after[0]) + 0.1
+    assert np.isnan(normalised(np.ones((2, 1, 3)))).all()

@@ -1,8 +1,11 @@
+from fractions import Fraction
+
 import numpy as np
 import pytest
+import torch
 from sklearn import metrics as sk
 
-from imaging_core.metrics import METRICS, classification_metrics
+from imaging_core.metrics import METRICS, area_under_roc, classification_metrics
 
 
 def draw(classes, count=400, seed=0):
@@ -20,14 +23,14 @@ def test_two_classes_agree_with_scikit_learn(seed):
     labels, p = draw(2, seed=seed)
     decided = (p[:, 1] > 0.5).astype(int)
     ours = classification_metrics(labels, p)
-    assert ours["accuracy"] == pytest.approx(sk.accuracy_score(labels, decided), abs=1e-6)
-    assert ours["auc"] == pytest.approx(sk.roc_auc_score(labels, p[:, 1]), abs=1e-6)
-    assert ours["sensitivity"] == pytest.approx(sk.recall_score(labels, decided), abs=1e-6)
+    assert ours["accuracy"] == pytest.approx(sk.accuracy_score(labels, decided), abs=1e-14)
+    assert ours["auc"] == pytest.approx(sk.roc_auc_score(labels, p[:, 1]), abs=1e-14)
+    assert ours["sensitivity"] == pytest.approx(sk.recall_score(labels, decided), abs=1e-14)
     specificity = sk.recall_score(labels, decided, pos_label=0)
-    assert ours["specificity"] == pytest.approx(specificity, abs=1e-6)
+    assert ours["specificity"] == pytest.approx(specificity, abs=1e-14)
     assert ours["sensitivity"] != pytest.approx(specificity, abs=0.02)
     balanced = sk.balanced_accuracy_score(labels, decided)
-    assert ours["balanced_accuracy"] == pytest.approx(balanced, abs=1e-6)
+    assert ours["balanced_accuracy"] == pytest.approx(balanced, abs=1e-14)
 
 
 @pytest.mark.parametrize("classes", [3, 6])
@@ -35,15 +38,46 @@ def test_many_classes_agree_with_scikit_learn(classes):
     labels, p = draw(classes)
     decided = p.argmax(axis=1)
     ours = classification_metrics(labels, p)
-    assert ours["accuracy"] == pytest.approx(sk.accuracy_score(labels, decided), abs=1e-6)
+    assert ours["accuracy"] == pytest.approx(sk.accuracy_score(labels, decided), abs=1e-14)
     auc = np.mean([sk.roc_auc_score(labels == c, p[:, c]) for c in range(classes)])
-    assert ours["auc"] == pytest.approx(auc, abs=1e-6)
+    assert ours["auc"] == pytest.approx(auc, abs=1e-14)
     recall = sk.recall_score(labels, decided, average="macro")
-    assert ours["sensitivity"] == pytest.approx(recall, abs=1e-6)
-    assert ours["balanced_accuracy"] == pytest.approx(recall, abs=1e-6)
+    assert ours["sensitivity"] == pytest.approx(recall, abs=1e-14)
+    assert ours["balanced_accuracy"] == pytest.approx(recall, abs=1e-14)
     specificity = np.mean([sk.recall_score(labels != c, decided != c) for c in range(classes)])
-    assert ours["specificity"] == pytest.approx(specificity, abs=1e-6)
+    assert ours["specificity"] == pytest.approx(specificity, abs=1e-14)
     assert ours["accuracy"] != pytest.approx(recall, abs=0.005)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 6])
+def test_torchmetrics_says_the_same_in_float32(classes):
+    from torchmetrics.functional import classification as tm
+
+    labels, p = draw(classes)
+    y, scores = torch.from_numpy(labels), torch.from_numpy(p)
+    ours = classification_metrics(labels, p)
+    macro = {"num_classes": classes, "average": "macro"}
+    sensitivity = tm.binary_recall if classes == 2 else tm.multiclass_recall
+    specificity = tm.binary_specificity if classes == 2 else tm.multiclass_specificity
+    auc = tm.binary_auroc if classes == 2 else tm.multiclass_auroc
+    theirs = {"sensitivity": sensitivity, "specificity": specificity, "auc": auc}
+    for name, function in theirs.items():
+        expected = function(scores[:, 1], y) if classes == 2 else function(scores, y, **macro)
+        assert ours[name] == pytest.approx(float(expected), abs=2e-6)
+
+
+def test_equal_counts_are_equal_numbers_and_ratios_are_the_nearest_float64():
+    labels, p = draw(2, count=300)
+    ours = classification_metrics(labels, p)
+    right = Fraction(int(((p[:, 1] > 0.5) == labels).sum()), 300)
+    assert ours["accuracy"] == right.numerator / right.denominator
+    pairs = [
+        Fraction(1 if a > b else 0) + Fraction(1, 2) * int(a == b)
+        for a in np.round(p[labels == 1, 1], 1)
+        for b in np.round(p[labels == 0, 1], 1)
+    ]
+    area = sum(pairs, Fraction(0)) / len(pairs)
+    assert area_under_roc(labels == 1, np.round(p[:, 1], 1)) == area.numerator / area.denominator
 
 
 def test_two_classes_literal():
@@ -63,8 +97,8 @@ def test_two_classes_literal():
 def test_swapped_columns_mirror_the_result():
     labels, p = draw(2)
     good, bad = classification_metrics(labels, p), classification_metrics(labels, p[:, ::-1].copy())
-    assert bad["auc"] == pytest.approx(1 - good["auc"], abs=1e-5)
-    assert bad["accuracy"] == pytest.approx(1 - good["accuracy"], abs=1e-5)
+    assert bad["auc"] == pytest.approx(1 - good["auc"], abs=1e-12)
+    assert bad["accuracy"] == pytest.approx(1 - good["accuracy"], abs=1e-12)
 
 
 def test_a_class_without_examples_is_refused():
