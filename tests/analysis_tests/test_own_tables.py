@@ -267,7 +267,7 @@ def test_a_bound_says_on_which_side_of_zero_it_is() -> None:
     assert interval(-0.0391, -0.0004, 3) == "[−.039, −.0004]"
     assert interval(-0.0391, 0.0, 3) == "[−.039, .000]"
     assert interval(0.0000002, 0.12, 3) == "[.000, .120]"
-    assert interval(-0.12, 0.00004, 2, percent=True) == "[−12.00, .004]"
+    assert interval(-0.12, 0.00004, 2, percent=True) == "[−12.00, 0.004]"
 
 
 def test_one_decision_at_a_time(tmp_path: Path) -> None:
