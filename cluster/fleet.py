@@ -244,6 +244,7 @@ class Fleet:
         self._patience_s = patience_s
         self._alone_since: float | None = None
         self._demand = Demand(cpus=_worker_cpus(cpus_per_worker), gpus=gpus_per_worker)
+        self._there: frozenset[str] = frozenset()  # ids of the nodes that are up, ours or not
         self.follow(ray.nodes())
 
     @property
@@ -257,8 +258,8 @@ class Fleet:
         Args:
             nodes: as `ray.nodes()` lists them.
         """
-        alive = {node["NodeID"] for node in nodes if node["Alive"]}
-        gone = [identity for identity in self._nodes if identity not in alive]
+        self._there = frozenset(node["NodeID"] for node in nodes if node["Alive"])
+        gone = [identity for identity in self._nodes if identity not in self._there]
         for identity in gone:
             node = self._nodes.pop(identity)
             ray.get(self._broker.lose_run.remote(node.run))
@@ -289,7 +290,7 @@ class Fleet:
     def want(self, slots: int) -> None:
         """Ask the autoscaler, where there is one, for what is missing of so many slots."""
         most = slots if self._workers is None else min(slots, self._workers)
-        self._demand.ask(most - self.slots)
+        self._demand.ask(most - self.slots, not_on=self._there)
 
     def must_live(self) -> None:
         """Nothing while a run is up, or while nodes may still come.

@@ -1,7 +1,9 @@
-"""Nodes that come and go by themselves: an autoscaler that starts from none."""
+"""Nodes that come and go by themselves, and a cluster of other people's that cannot grow."""
 
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from heads import Head, ray_head
@@ -51,3 +53,28 @@ def test_a_cluster_without_nodes_grows_for_a_study_and_shrinks_after_it(tmp_path
     rows = read_ledger(str(tmp_path / "toy")).cells
     assert rows["status"].tolist() == ["ok"] * 12
     assert rows["node"].nunique() == 2
+
+
+def test_thousands_of_cells_start_at_once_on_a_joined_cluster_that_cannot_grow(tmp_path):
+    with ray_head(cpus=4) as head:
+        process = subprocess.Popen(
+            command("--results", tmp_path, "--seeds", "1000", "--address", head.address),
+            cwd=ROOT,
+            env=head.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        line = ""
+        while "joined the Ray cluster at" not in line:  # data and plan are there
+            line = process.stdout.readline()
+            assert process.poll() is None
+        deadline = time.monotonic() + 60
+        while not list((tmp_path / "toy" / "cells").glob("[!.]*.parquet")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, out
+    assert "of 6000 cells are committed" in out
