@@ -6,14 +6,17 @@ it is first imported, and whether a cluster asks for one is known only once it h
 
 import logging
 import os
+import shlex
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
+
+from cluster.private import private_folder
 
 REACH_TIMEOUT_S = 3.0
 CONNECT_TIMEOUT_S = 15.0
@@ -64,16 +67,24 @@ def speak_as_asked(address: str) -> None:
     """Set Ray's token mode to the cluster's: with the wrong one it hangs, or its actors die.
 
     Raises:
-        ClusterError: the cluster asks for a token and this machine has none.
+        ClusterError: the cluster asks for a token and this machine has none, or has it where
+            others can read it.
     """
     asked = asks_for_token(address)
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
     path = Path(named) if named else Path.home() / ".ray" / "auth_token"
-    if asked and not os.environ.get("RAY_AUTH_TOKEN") and not path.is_file():
-        raise ClusterError(
-            f"the cluster at {address} asks for a token and there is none in {path}; copy its "
-            "~/.ray/auth_token there (readable by you alone)"
-        )
+    if asked and not os.environ.get("RAY_AUTH_TOKEN"):
+        if not path.is_file():
+            raise ClusterError(
+                f"the cluster at {address} asks for a token and there is none in {path}; copy its "
+                "~/.ray/auth_token there (readable by you alone)"
+            )
+        mode = path.stat().st_mode & 0o777
+        if mode & 0o077:
+            raise ClusterError(
+                f"others may read the token in {path} (its mode is {mode:04o}), and who has it "
+                f"runs commands on the cluster as you; run `chmod 600 {shlex.quote(str(path))}`"
+            )
     os.environ["RAY_AUTH_MODE"] = "token" if asked else "disabled"
 
 
@@ -129,13 +140,23 @@ def connect(address: str | None, *, runtime_env: Mapping[str, Any] | None) -> It
         note = (f"{note}; " if note else "no running Ray cluster; ") + "started Ray on this machine"
     elif started:
         note = "started Ray on this machine"
-    if found is not None:
+    own = ExitStack()
+    folder = None
+    if found is None:
+        try:
+            folder = own.enter_context(private_folder())
+        except OSError as error:
+            raise ClusterError(
+                f"Ray needs a folder of its own for temporary files: {error}; set TMPDIR to a "
+                "folder that can be written, whose path has 22 characters at most"
+            ) from error
+    else:
         speak_as_asked(found)
     import ray
 
     before = os.environ.pop("RAY_ADDRESS", None)  # it would override an explicit address
     try:
-        context = _init(found, runtime_env)
+        context = _init(found, runtime_env, folder)
         head = context.address_info["gcs_address"]
         # A stale address file would send Ray's own State API to a dead cluster, which costs
         # every Train run 12-15 s at its end; the environment variable takes precedence.
@@ -146,9 +167,10 @@ def connect(address: str | None, *, runtime_env: Mapping[str, Any] | None) -> It
         if before is not None:
             os.environ["RAY_ADDRESS"] = before
         ray.shutdown()
+        own.close()
 
 
-def _init(address: str | None, runtime_env: Mapping[str, Any] | None) -> Any:
+def _init(address: str | None, runtime_env: Mapping[str, Any] | None, folder: Path | None) -> Any:
     import ray
 
     common = {
@@ -158,7 +180,12 @@ def _init(address: str | None, runtime_env: Mapping[str, Any] | None) -> Any:
         "configure_logging": True,
     }
     if address is None:
-        return ray.init(address="local", include_dashboard=False, **common)
+        from ray._raylet import AuthenticationTokenLoader, Config
+
+        # Ray keeps what it read of the environment when it was imported, which may be long ago.
+        Config.initialize("")
+        AuthenticationTokenLoader.instance().reset_cache()
+        return ray.init(address="local", include_dashboard=False, _temp_dir=str(folder), **common)
     os.environ.setdefault("RAY_gcs_server_request_timeout_seconds", str(int(CONNECT_TIMEOUT_S)))
     try:
         return ray.init(address=address, runtime_env=dict(runtime_env or {}), **common)

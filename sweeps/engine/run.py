@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sweeps.engine.display import Display
 from sweeps.engine.plan import Cell, Plan, StageWork
 from sweeps.engine.provenance import source
+from sweeps.engine.scratch import scratch
 from sweeps.engine.study import Arm
 from sweeps.engine.work import (
     EXECUTE,
@@ -197,11 +198,6 @@ def capacity(where: Where) -> "Capacity":
         gpus_per_worker=where.gpus_per_worker,
         max_attempts=MAX_ATTEMPTS,
     )
-
-
-def scratch(ledger: Store) -> str:
-    """Where Ray keeps its books of this study: a cache that nothing reads again."""
-    return ledger.path("ray") if ledger.local else f"{ledger.root}/ray"
 
 
 def database(ledger: Store) -> Path | None:

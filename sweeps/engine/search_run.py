@@ -18,8 +18,8 @@ from sweeps.engine.run import (
     joined,
     lost,
     over,
-    scratch,
 )
+from sweeps.engine.scratch import scratch
 from sweeps.engine.search import Tuning
 from sweeps.engine.search_work import TuningWork
 from sweeps.engine.work import EXECUTE, end_of_run, execute, lost_row, prepare_process

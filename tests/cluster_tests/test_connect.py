@@ -1,6 +1,8 @@
 """How a cluster is found: dead addresses are noticed at once and said, never waited for."""
 
+import os
 import socket
+import subprocess
 import time
 
 import pytest
@@ -91,3 +93,21 @@ def test_a_cluster_that_asks_for_a_token_this_machine_lacks_is_refused(tmp_path,
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     with pytest.raises(ClusterError, match=r"asks for a token and there is none in .*none"):
         speak_as_asked("127.0.0.1:1")
+
+
+def test_a_token_that_others_can_read_is_refused_with_the_command_that_closes_it(
+    tmp_path, monkeypatch
+):
+    token = tmp_path / "a token"
+    token.write_text("secret")
+    token.chmod(0o640)
+    monkeypatch.setattr("cluster.connect.asks_for_token", lambda address: True)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.setenv("RAY_AUTH_MODE", "as before")
+    with pytest.raises(ClusterError) as refusal:
+        speak_as_asked("127.0.0.1:1")
+    assert f"others may read the token in {token} (its mode is 0640)" in str(refusal.value)
+    subprocess.run(str(refusal.value).split("`")[1], shell=True, check=True)
+    speak_as_asked("127.0.0.1:1")
+    assert os.environ["RAY_AUTH_MODE"] == "token"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -112,10 +113,14 @@ def ray_head(*, cpus: int, dashboard: bool = False, grows_to: int = 0) -> Iterat
     port, agent, web = free_port(), free_port(), free_port()
     temporary = Path(f"/tmp/medrl-{os.getpid()}-{port}")  # Ray's sockets need a short path
     temporary.mkdir()
+    token = temporary / "token"
+    token.touch(0o600)
+    token.write_text(secrets.token_hex(32))
     binaries = Path(sys.executable).parent
     environment = study_environment(
         RAY_TMPDIR=str(temporary),
         RAY_AUTH_MODE="token",
+        RAY_AUTH_TOKEN_PATH=str(token),
         PATH=f"{binaries}{os.pathsep}{os.environ['PATH']}",  # a job's `python` is the head's
     )
     options = ["--head", "--block", f"--port={port}", f"--num-cpus={cpus}", "--disable-usage-stats"]
