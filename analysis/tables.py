@@ -12,6 +12,7 @@ from rich.console import Console
 from analysis.claims import claims_table, verdict_table
 from analysis.command import run_command
 from analysis.comparisons import arms_table, paired_tables
+from analysis.degenerate import warned
 from analysis.generic import factor_table
 from analysis.layouts import rebuilt
 from analysis.model import Table
@@ -45,6 +46,7 @@ def paper_tables(ledger: Ledger) -> list[Table]:
     """The published tables of the study, rebuilt; the study's own layout where it has none."""
     found = [table for published in named_tables(ledger) for table in rebuilt(ledger, published)]
     found = found or [factor_table(ledger) or arms_table(ledger)]
+    found = [warned(ledger, table) for table in found]
     settings = settings_table(ledger.store)
     return [*found, settings] if settings else found
 
@@ -53,12 +55,12 @@ def study_tables(ledger: Ledger) -> list[Table]:
     """Every table of the study, the papers' first."""
     published = named_tables(ledger)
     papers = tuple(dict.fromkeys(table.paper for table in published))
+    own = [table for table in (factor_table(ledger), arms_table(ledger)) if table is not None]
     every = [
         *paper_tables(ledger),
         *(verdict_table(ledger, table) for table in published),
         settings_table(ledger.store),
-        factor_table(ledger),
-        arms_table(ledger),
+        *(warned(ledger, table) for table in own),
         *paired_tables(ledger),
         iqm_table(ledger),
         variance_table(ledger),

@@ -1,12 +1,13 @@
 """The arms of the second phase: what each shows the classifier after the original batch.
 
 Every arm makes two classifier updates a batch, the first on the original images (Alg. 1, line 6),
-the second on its own copy of them (line 17), so all have the same budget. `baseline_matched` shows
-the original batch twice: what APGA's extra steps alone are worth.
+the second on its own copy of `aid_ratio` of them (line 17), so all have the same budget; what a
+mask takes is filled by `erase_value`, whichever arm drew it. `baseline_matched` shows the original
+batch twice: what APGA's extra steps alone are worth.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
@@ -17,9 +18,17 @@ from apga_core.config import APGAConfig
 from apga_core.learner import Learner
 from apga_core.networks import Policy
 from apga_core.saliency import discretise, grad_cam
+from apga_core.trace import Trace
 from imaging_core.classifiers import Classifier
 from imaging_core.descent import Descent, FlatOptimiser
+from imaging_core.fitting import evaluation_batch
+from imaging_core.precision import autocast
 
+EMPTY_AIDS: dict[str, Callable[[Tensor], Tensor]] = {
+    "original": masking.keep_all_where_empty,
+    "as-printed": lambda keep: keep,
+}
+"""What each level of `empty_aid` makes of aid masks (B, 1, h, w)."""
 RMS_DECAY = 0.9  # of the running mean square of the advantage: about ten steps
 
 
@@ -45,36 +54,6 @@ class Pixels:
         return masking.fill_images(images, config.erase_value, black=self.black, blur_sigma=sigma)
 
 
-@dataclass(kw_only=True)
-class Trace:
-    """What is logged per class over one epoch; `mean()` reduces it.
-
-    A step only notes its tensors, so that it computes and waits for nothing.
-    """
-
-    classes: int
-    noted: dict[str, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
-
-    def add(self, name: str, values: Tensor, labels: Tensor) -> None:
-        """`values` (…, B) of images with `labels` (B,); the same … at every step."""
-        self.noted.setdefault(name, []).append((values.reshape(-1, len(labels)), labels))
-
-    def mean(self) -> dict[str, float]:
-        """Name → mean since the last call; a class that was not seen has no entry."""
-        means = {}
-        for name, noted in self.noted.items():
-            values = torch.cat([values for values, _ in noted], dim=1).double().mean(dim=0)
-            labels = torch.cat([labels for _, labels in noted]).unsqueeze(1)
-            of_class = labels == torch.arange(self.classes, device=labels.device)
-            # A product, not a scatter: on a GPU scattered sums come in no fixed order.
-            sums = torch.stack([values, torch.ones_like(values)]) @ of_class.double()
-            for label, (total, count) in enumerate(sums.T.tolist()):
-                if count:
-                    means[f"{name}/class{label}"] = total / count
-        self.noted.clear()
-        return means
-
-
 def rewarded_rows(config: APGAConfig, labels: Tensor) -> Tensor | None:
     """The rows of a batch whose rewards train the policy, on the device of `labels`; None = all.
 
@@ -83,12 +62,21 @@ def rewarded_rows(config: APGAConfig, labels: Tensor) -> Tensor | None:
     return (labels > 0).nonzero()[:, 0] if config.reward_images == "positives" else None
 
 
+def second_views(config: APGAConfig, batch: int) -> int:
+    """How many of a batch's images have a second view; never one, that batch norm cannot take."""
+    count = round(config.aid_ratio * batch)
+    return count if count > 1 else 0
+
+
 class AugmentArm:
     """The second view is a function of the batch: nothing of the arm learns."""
 
     policy_steps = 0
 
-    def __init__(self, learner: Learner, augment: Callable[[Tensor], Tensor]) -> None:
+    def __init__(
+        self, config: APGAConfig, learner: Learner, augment: Callable[[Tensor], Tensor]
+    ) -> None:
+        self.config = config
         self.learner = learner
         self.augment = augment
 
@@ -100,7 +88,9 @@ class AugmentArm:
         rewarded: Tensor | None = None,
     ) -> None:
         """The update of line 17; what only a policy needs is ignored."""
-        self.learner.update(self.augment(images), labels)
+        count = second_views(self.config, len(labels))
+        if count:
+            self.learner.update(self.augment(images[:count]), labels[:count], second_view=True)
 
 
 class PolicyArm:
@@ -235,10 +225,11 @@ class PolicyArm:
         """Lines 7-17: the policy's update, then the classifier's on what the new policy keeps."""
         fill = self.pixels.fill(self.config, images)
         self._learn(images, labels, original_losses, rewarded, fill)
-        count = round(self.config.aid_ratio * len(labels))
+        count = second_views(self.config, len(labels))
         if count:
             fill = fill[:count] if len(fill) == len(images) else fill
-            self.learner.update(self._aid(images[:count], labels[:count], fill), labels[:count])
+            aided = self._aid(images[:count], labels[:count], fill)
+            self.learner.update(aided, labels[:count], second_view=True)
 
     def _aid(self, images: Tensor, labels: Tensor, fill: Tensor) -> Tensor:
         with torch.no_grad():
@@ -249,22 +240,30 @@ class PolicyArm:
         return masking.erase(images, keep, fill)
 
     def _aid_keep(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The aid masks on the policy grid, none empty; areas and fallbacks are counted."""
+        """The aid masks on the policy grid; areas, and how many keep nothing, are counted."""
         keep = masking.aid_keep(logits.detach())
         empty = masking.empty_masks(keep)
         self._empty += empty.sum()
         self.aided += len(labels)
         self.trace.add("mask_area", keep.mean(dim=(1, 2, 3)), labels)
         self.trace.add("empty_masks", empty, labels)
-        return masking.keep_all_where_empty(keep)
+        return EMPTY_AIDS[self.config.empty_aid](keep)
 
     @torch.no_grad()
     def importance(self, images: Tensor) -> Tensor:
         """p on the policy's grid, (N, 1, h, w), in chunks that fit a small memory."""
-        return torch.cat([torch.sigmoid(self._logits(chunk)) for chunk in images.split(256)])
+        chunks = images.split(evaluation_batch(images))
+        return torch.cat([torch.sigmoid(self._logits(chunk)) for chunk in chunks])
+
+    @torch.no_grad()
+    def aid_views(self, images: Tensor) -> Tensor:
+        """The images (N, C, H, W) as the aid masks leave them."""
+        keep = (self.importance(images) >= 0.5).to(images.dtype)
+        keep = masking.to_pixels(EMPTY_AIDS[self.config.empty_aid](keep), images.shape[-2:])
+        return masking.erase(images, keep, self.pixels.fill(self.config, images))
 
     def _logits(self, images: Tensor) -> Tensor:
-        with self.learner.autocast():
+        with autocast(self.learner.device, self.config.precision):
             x = images.contiguous(memory_format=torch.channels_last)
             return self.policy(x).float()
 
@@ -293,6 +292,10 @@ class EndToEndArm(PolicyArm):
         rewarded: Tensor | None = None,
     ) -> None:
         """One step of both networks on the cross-entropy of the masked images."""
+        count = second_views(self.config, len(labels))
+        if not count:
+            return
+        images, labels = images[:count], labels[:count]
         logits = self._logits(images)
         p = torch.sigmoid(logits)
         keep = self._aid_keep(logits, labels) + p - p.detach()
@@ -306,7 +309,7 @@ class EndToEndArm(PolicyArm):
         )
         masked = masking.erase(images, keep, self.pixels.fill(self.config, images))
         self.optimiser.zero_grad()
-        self.learner.update(masked, labels, penalty)
+        self.learner.update(masked, labels, penalty, second_view=True)
         self.optimiser.step()
         self.policy_steps += 1
 
@@ -330,27 +333,27 @@ def build_arm(
     """
     if config.method in KEEPS:
         draw = KEEPS[config.method]
-        # The mean is Hide-and-Seek's own fill; cutout's is black, as in the paper.
-        value = 0.0 if config.method == "hide_and_seek" else pixels.black.view(1, -1, 1, 1)
 
         def hide(images: Tensor) -> Tensor:
             keep = draw(len(images), tuple(images.shape[-2:]), generator).to(images)
-            fill = torch.as_tensor(value).to(images)
-            return masking.erase(images, keep, fill)
+            return masking.erase(images, keep, pixels.fill(config, images))
 
-        return AugmentArm(learner, hide)
+        return AugmentArm(config, learner, hide)
     if config.method == "gradcam":
 
         def attend(images: Tensor) -> Tensor:
-            keep = discretise(grad_cam(base, images), tuple(images.shape[-2:]))
+            maps = grad_cam(base, images, config.precision)
+            keep = discretise(maps, tuple(images.shape[-2:]))
             return masking.erase(images, keep, pixels.fill(config, images))
 
-        return AugmentArm(learner, attend)
+        return AugmentArm(config, learner, attend)
     if config.method == "trivial_augment":
         return AugmentArm(
-            learner, lambda images: trivial_augment(images, pixels.mean, pixels.std, generator)
+            config,
+            learner,
+            lambda images: trivial_augment(images, pixels.mean, pixels.std, generator),
         )
     if config.method in ("baseline", "baseline_matched"):
-        return AugmentArm(learner, lambda images: images)
+        return AugmentArm(config, learner, lambda images: images)
     kind = EndToEndArm if config.method == "end2end" else PolicyArm
     return kind(config, policy, learner, pixels=pixels, classes=classes, generator=generator)

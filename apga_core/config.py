@@ -46,7 +46,12 @@ class APGAConfig:
             `min_steps` batches are seen; patience 0 = never stop early.
         learning_rate, policy_learning_rate: Adam, second phase.
         policy_warmup_steps: batches on which the policy alone learns, before the second phase.
-        aid_ratio: augmented images per original one in the second phase.
+        aid_ratio: second views per original image in the second phase, of every arm.
+        second_view_statistics: what a second view does to the classifier's batch norm, in every
+            arm (`apga_core.batch_norm`): its running statistics are `shared` with the originals,
+            `frozen` for the second view, `separate` layers, or `re-estimated` before a score.
+        empty_aid: an aid mask that keeps nothing keeps the original image, or, line 17 as printed,
+            nothing: a filled image with its label.
         target: what Eq. (5) compares p with: the action taken, or line 8's kept pixels.
         sampling: the adversary's action: threshold 0.5, or Bernoulli draws on the grid.
         grid: cells per side of an action; 0 = one per pixel.
@@ -59,14 +64,15 @@ class APGAConfig:
         lambda_ramp_steps: policy updates over which lambda_zeros rises from 0: masks start large
             and shrink (a curriculum on area), so the policy does not collapse before it knows.
         pg_scale: weight of the policy gradient term.
-        erase_value: what an erased pixel becomes.
+        erase_value: what an erased pixel becomes, whichever arm's mask erased it.
         blur_sigma: of `erase_value="blur"`, as a share of the image's shorter side.
         bn_mode: both losses of Eq. (6) from the same weights in eval mode, or as released: the
             original one from the training step before its update.
         initial_bias: of the policy's last layer: p starts near sigmoid(initial_bias).
         end2end_zeros, end2end_ones: λ of the end-to-end arm.
         tta: also score the mean of the original and the aid-masked view, reported apart.
-        precision: of the networks on a GPU; masks, losses and rewards stay float32.
+        precision: of the networks, in both phases and in every score; weights, masks, losses and
+            rewards stay float32.
     """
 
     method: Method = paper("apga", "Sec. 2")
@@ -98,6 +104,12 @@ class APGAConfig:
     policy_learning_rate: float = paper(1e-4, "Sec. 3; the released script uses 1e-5", gt=0)
     policy_warmup_steps: int = paper(0, "Alg. 1 has none", ge=0)
     aid_ratio: float = paper(1.0, "Sec. 3", ge=0, le=1)
+    second_view_statistics: Literal["shared", "frozen", "separate", "re-estimated"] = ours(
+        "shared", "the paper does not say; the released script keeps one set for both views"
+    )
+    empty_aid: Literal["original", "as-printed"] = ours(
+        "original", "line 17 would train on a black image with a real label"
+    )
 
     target: Literal["taken-action", "as-printed"] = ours(
         "taken-action", "lines 8 and 12 reward the opposite action; eq. 3 is right with this one"
@@ -160,6 +172,7 @@ DEMO = {
     "learning_rate": 3e-4,
     "policy_learning_rate": 2e-3,
     "policy_warmup_steps": 120,
+    "second_view_statistics": "frozen",
     "sampling": "bernoulli-grid",
     "grid": 8,
     "samples": 4,

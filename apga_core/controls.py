@@ -17,6 +17,8 @@ from apga_core.saliency import grad_cam, occlusion
 from imaging_core.classifiers import Classifier
 from imaging_core.datasets import phantom_xray
 from imaging_core.datasets.base import ImageDataset
+from imaging_core.fitting import evaluation_batch
+from imaging_core.precision import autocast
 from imaging_core.seeding import torch_generator
 
 BLUR = 3.0  # pixels: of image − blur
@@ -62,7 +64,7 @@ def control_maps(
     """Name → (N, H, W) scores of the images (N, C, H, W), standardised.
 
     `inputs` holds the fields `erase_value`, `blur_sigma`, `policy_network`, `grid`,
-    `initial_bias` and the seed.
+    `initial_bias`, `policy_weights_path`, `precision` and the seed.
     """
     size = tuple(images.shape[-2:])
     detail = (images - gaussian_blur(images, BLUR)).mean(dim=1, keepdim=True)
@@ -77,19 +79,24 @@ def control_maps(
         channels=images.shape[1],
         grid=inputs["grid"],
         initial_bias=inputs["initial_bias"],
-        weights_path="",
+        weights_path=inputs["policy_weights_path"],
         generator=torch_generator(inputs["seed"], "apga/policy"),
     ).to(images.device)
+    precision = inputs["precision"]
     with torch.no_grad():
+        with autocast(images.device, precision):
+            logits = untrained(images)
         maps = {
             "intensity": images.mean(dim=1, keepdim=True),
             "image − blur": detail,
             "|image − blur|": detail.abs(),
-            "untrained policy": torch.sigmoid(untrained(images)),
+            "untrained policy": torch.sigmoid(logits.float()),
         }
-    maps["Grad-CAM"] = grad_cam(classifier, images)
+    maps["Grad-CAM"] = grad_cam(classifier, images, precision)
     for cells in OCCLUSION_CELLS:
-        maps[f"occlusion {cells}×{cells}"] = occlusion(classifier, images, labels, fill, cells)
+        maps[f"occlusion {cells}×{cells}"] = occlusion(
+            classifier, images, labels, fill, cells, precision
+        )
     scores = {name: over_pixels(value, size) for name, value in maps.items()}
     if bone is not None:
         scores["bone"] = bone.astype(np.float32)
@@ -110,7 +117,23 @@ def measure_controls(
         return {}
     bone = bone_of_test(data)
     bone = None if bone is None else bone[rows]
-    index = torch.from_numpy(rows).to(images.device)
-    maps = control_maps(inputs, classifier, images[index], labels[index], black=black, bone=bone)
+    parts: list[dict[str, np.ndarray]] = []
+    at_once = evaluation_batch(images)
+    for start in range(0, len(rows), at_once):
+        part = slice(start, start + at_once)
+        index = torch.from_numpy(rows[part]).to(images.device)
+        parts.append(
+            control_maps(
+                inputs,
+                classifier,
+                images[index],
+                labels[index],
+                black=black,
+                bone=None if bone is None else bone[part],
+            )
+        )
     truth = data.test.masks[rows]
-    return {name: measure(scores, truth, bone) for name, scores in maps.items()}
+    return {
+        name: measure(np.concatenate([maps[name] for maps in parts]), truth, bone)
+        for name in parts[0]
+    }

@@ -1,13 +1,19 @@
 """The classifier in the second phase: its updates, counted, and its losses, in either mode."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable
+from contextlib import nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from apga_core.batch_norm import STATISTICS
 from imaging_core.classifiers import Classifier
 from imaging_core.descent import Descent, FlatOptimiser
+from imaging_core.fitting import predict
+from imaging_core.precision import Precision, autocast
+
+State = tuple[dict[str, Tensor], ...]
 
 
 def to_device(x: Tensor, device: torch.device) -> Tensor:
@@ -17,11 +23,26 @@ def to_device(x: Tensor, device: torch.device) -> Tensor:
     return x.pin_memory().to(device, non_blocking=True)
 
 
+def state_of(networks: Iterable[nn.Module]) -> State:
+    """A copy of what each network has learnt."""
+    return tuple({k: v.clone() for k, v in net.state_dict().items()} for net in networks)
+
+
+def load_state(networks: Iterable[nn.Module], state: State) -> None:
+    """Put back what `state_of` copied."""
+    for network, of_network in zip(networks, state, strict=True):
+        network.load_state_dict(of_network)
+
+
 class Learner:
     """A classifier with its Adam, alone or together with a policy that learns end to end.
 
+    Args:
+        second_view_statistics: a level of `apga_core.batch_norm.STATISTICS`.
+
     Attributes:
         steps: optimiser steps made on the classifier.
+        images_seen: images in the batches of these steps, of both views.
     """
 
     def __init__(
@@ -30,43 +51,61 @@ class Learner:
         *,
         learning_rate: float,
         weight_decay: float,
-        precision: str,
+        precision: Precision,
+        second_view_statistics: str = "shared",
     ) -> None:
         self.classifier = classifier
         self.device = next(classifier.parameters()).device
-        self.optimiser = FlatOptimiser(
-            classifier.parameters(),
-            Descent(kind="adam", learning_rate=learning_rate, weight_decay=weight_decay),
-        )
+        self.statistics = STATISTICS[second_view_statistics](classifier)
+        descent = Descent(kind="adam", learning_rate=learning_rate, weight_decay=weight_decay)
+        if len(self.statistics.layers):
+            # A view has no gradient for the other's layers, and torch's Adam leaves them alone; at
+            # a gradient of 0 its momentum would move them.
+            self.optimiser = descent.listed([*classifier.parameters(), *self.own.parameters()])
+        else:
+            self.optimiser = FlatOptimiser(classifier.parameters(), descent)
         self.precision = precision
-        self.steps = 0
+        self.steps = self.images_seen = 0
 
-    def autocast(self) -> AbstractContextManager[None]:
-        """bfloat16 for the networks where it was asked for."""
-        if self.precision == "float32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+    @property
+    def own(self) -> nn.ModuleList:
+        """The layers that the second view has for itself; none but with `separate`."""
+        return self.statistics.layers
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """All that learns here."""
+        return self.classifier, self.own
 
     def logits(self, images: Tensor) -> Tensor:
         """(B, classes) float32, in the mode and graph the caller set."""
-        with self.autocast():
+        with autocast(self.device, self.precision):
             x = images.contiguous(memory_format=torch.channels_last)
             return self.classifier(x).float()
 
-    def update(self, images: Tensor, labels: Tensor, penalty: Tensor | None = None) -> Tensor:
+    def update(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        penalty: Tensor | None = None,
+        *,
+        second_view: bool = False,
+    ) -> Tensor:
         """One gradient step on the mean cross-entropy (+ `penalty`): (B,) losses before it.
 
         A batch of one image makes no step: batch norm cannot normalise it.
         """
-        self.classifier.train()
         if len(labels) < 2:
             return self.losses(images, labels)
-        losses = functional.cross_entropy(self.logits(images), labels, reduction="none")
+        with self.statistics.second_view() if second_view else nullcontext():
+            self.classifier.train()
+            losses = functional.cross_entropy(self.logits(images), labels, reduction="none")
         loss = losses.mean() if penalty is None else losses.mean() + penalty
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()
         self.steps += 1
+        self.images_seen += len(labels)
         return losses.detach()
 
     @torch.no_grad()
@@ -74,3 +113,12 @@ class Learner:
         """(B,) cross-entropies in eval mode: running statistics, so images do not interact."""
         self.classifier.eval()
         return functional.cross_entropy(self.logits(images), labels, reduction="none")
+
+    def predict(self, images: Tensor, *, second_view: bool = False) -> Tensor:
+        """(N, classes) probabilities on the CPU, in eval mode."""
+        with self.statistics.second_view() if second_view else nullcontext():
+            return predict(self.classifier, images, precision=self.precision)
+
+    def before_scoring(self, images: Tensor, batch_size: int, generator: torch.Generator) -> None:
+        """See `apga_core.batch_norm.SharedStatistics`; `images` are the original training ones."""
+        self.statistics.before_scoring(self.logits, images, batch_size, generator)

@@ -9,14 +9,15 @@ from torch import Tensor
 
 from apga_core.masking import erase, to_pixels
 from imaging_core.classifiers import Classifier
+from imaging_core.precision import Precision, autocast
 
 
-def grad_cam(classifier: Classifier, images: Tensor) -> Tensor:
+def grad_cam(classifier: Classifier, images: Tensor, precision: Precision = "float32") -> Tensor:
     """ReLU(Σ_k α_k A_k) of the most probable class, α_k its mean gradient: (B, 1, h, w), ≥ 0."""
     classifier.eval()
-    with torch.no_grad():
+    with torch.no_grad(), autocast(images.device, precision):
         maps = classifier.feature_map(images)
-    maps = maps.detach().requires_grad_()
+    maps = maps.detach().float().requires_grad_()
     logits = classifier.head(maps.mean(dim=(2, 3)))
     (gradient,) = torch.autograd.grad(logits.max(dim=1).values.sum(), maps)
     weights = gradient.mean(dim=(2, 3), keepdim=True)
@@ -39,7 +40,12 @@ def discretise(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 @torch.no_grad()
 def occlusion(
-    classifier: Classifier, images: Tensor, labels: Tensor, fill: Tensor, cells: int
+    classifier: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    fill: Tensor,
+    cells: int,
+    precision: Precision = "float32",
 ) -> Tensor:
     """The reward, Eq. (6), of erasing each cell of a `cells` × `cells` grid alone.
 
@@ -47,12 +53,17 @@ def occlusion(
     """
     classifier.eval()
     size = images.shape[-2:]
-    original = F.cross_entropy(classifier(images), labels, reduction="none")
+
+    def losses(shown: Tensor) -> Tensor:
+        with autocast(images.device, precision):
+            logits = classifier(shown)
+        return F.cross_entropy(logits.float(), labels, reduction="none")
+
+    original = losses(images)
     out = torch.empty(len(images), 1, cells, cells, device=images.device)
     for cell in range(cells * cells):
         keep = torch.ones(cells * cells, device=images.device)
         keep[cell] = 0
         hidden = erase(images, to_pixels(keep.view(1, 1, cells, cells), size), fill)
-        loss = F.cross_entropy(classifier(hidden), labels, reduction="none")
-        out[:, 0, cell // cells, cell % cells] = loss - original
+        out[:, 0, cell // cells, cell % cells] = losses(hidden) - original
     return out

@@ -76,6 +76,7 @@ def train_base(
         generator=torch_generator(seed, "apga/base-fit"),
         validation=tensors(data.validation, train, device),
         keep_best=True,
+        precision=inputs["precision"],
         progress=progress,
     )
     state = {

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from apga_core.config import POLICY_METHODS, PRESETS, APGAConfig
 from imaging_core.datasets.base import ImageDataset
@@ -12,7 +11,9 @@ from imaging_core.metric_table import METRICS
 from imaging_core.splits import check_k_shot
 from imaging_core.task import Metric, Stage, Task
 
-VERSION = 3  # 2: small networks and the masked step round differently; 3: small-unet does
+VERSION = 4
+"""2: small networks and the masked step round differently; 3: small-unet does; 4: fills and
+`aid_ratio` act on every arm, `precision` in both phases, `evaluations` counts phase one's looks."""
 
 BASE_FIELDS = (
     "classifier",
@@ -25,6 +26,7 @@ BASE_FIELDS = (
     "base_patience",
     "base_min_steps",
     "weight_decay",
+    "precision",
 )
 """What the converged classifier depends on; every arm that agrees in these shares it."""
 
@@ -36,6 +38,7 @@ CONTROL_FIELDS = (
     "initial_bias",
     "erase_value",
     "blur_sigma",
+    "precision",
 )
 """What the maps that the policy is compared with depend on."""
 
@@ -52,6 +55,14 @@ APGA_METRICS = (
         "baseline, which has none.",
     ),
     Metric(
+        name="images_seen",
+        label="Images seen",
+        higher_is_better=None,
+        low=0,
+        high=_INFINITY,
+        meaning="Images in the batches of these steps, original and second views: equal as well.",
+    ),
+    Metric(
         name="mask_area",
         label="Mask area",
         higher_is_better=None,
@@ -65,8 +76,8 @@ APGA_METRICS = (
         higher_is_better=None,
         low=0,
         high=1,
-        meaning="Share of the second phase's aid masks that kept nothing and fell back to the "
-        "original image.",
+        meaning="Share of the second phase's aid masks that kept nothing; unless "
+        "empty_aid=as-printed, they fell back to the original image.",
     ),
     Metric(
         name="lesion_auroc",
@@ -171,22 +182,31 @@ def check(config: APGAConfig, data: ImageDataset) -> None:
 def stages(config: APGAConfig, seed: int) -> Mapping[str, Stage]:
     """The converged classifier, one per (data, k_shot, seed, classifier's settings); and, for arms
     with a policy, what the maps that it must beat score."""
-    inputs: dict[str, Any] = {**some_of(config, BASE_FIELDS), "seed": seed}
-    inputs["weights_path"] = config.weights_path
-    if config.weights_path:
-        # By content: another file under the same name is another classifier.
-        content = Path(config.weights_path).read_bytes()
-        inputs["weights_sha256"] = hashlib.sha256(content).hexdigest()
+    inputs = {**some_of(config, BASE_FIELDS), **_weights(config, "weights"), "seed": seed}
     base = Stage(name="base", inputs=inputs, compute="apga_core.stages:train_base")
     if config.method not in POLICY_METHODS:
         return {"base": base}
     controls = Stage(
         name="controls",
-        inputs={**some_of(config, CONTROL_FIELDS), "seed": seed},
+        inputs={
+            **some_of(config, CONTROL_FIELDS),
+            **_weights(config, "policy_weights"),
+            "seed": seed,
+        },
         compute="apga_core.stages:score_controls",
         needs={"base": base},
     )
     return {"base": base, "controls": controls}
+
+
+def _weights(config: APGAConfig, name: str) -> dict[str, str]:
+    """The file of initial weights that `name`_path names, by content: another file under the same
+    name is another network."""
+    path = getattr(config, f"{name}_path")
+    if not path:
+        return {f"{name}_path": ""}
+    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return {f"{name}_path": path, f"{name}_sha256": digest}
 
 
 TASK = Task(
@@ -214,5 +234,6 @@ TASK = Task(
         ),
         *APGA_METRICS,
     ),
-    passed_on=frozenset(field_names(APGAConfig)) - {"method", "weights_path"},
+    passed_on=frozenset(field_names(APGAConfig))
+    - {"method", "weights_path", "policy_weights_path"},
 )

@@ -10,14 +10,14 @@ from torch import Generator, Tensor
 from apga_core.arms import Arm, PolicyArm, build_arm, rewarded_rows
 from apga_core.config import POLICY_METHODS, APGAConfig
 from apga_core.controls import bone_of_test, lesion_rows, measure
-from apga_core.learner import Learner, to_device
+from apga_core.learner import Learner, State, load_state, state_of, to_device
 from apga_core.localisation import over_pixels
 from apga_core.networks import Policy, build_policy
 from apga_core.reporting import gallery, pretraining_rewards, two_view_accuracy
 from apga_core.stages import converged, pixels_of, tensors
 from imaging_core.augment import AUGMENTATIONS
 from imaging_core.datasets.base import ImageDataset, Split
-from imaging_core.fitting import accuracy, predict
+from imaging_core.fitting import accuracy
 from imaging_core.metrics import classification_metrics
 from imaging_core.seeding import torch_generator
 from imaging_core.splits import k_shot
@@ -52,6 +52,7 @@ def train_cell(
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         precision=config.precision,
+        second_view_statistics=config.second_view_statistics,
     )
     arm = build_arm(
         config,
@@ -66,20 +67,22 @@ def train_cell(
     if policy is not None and data.test.masks is not None:
         metrics |= pretraining_rewards(config, learner, pixels, *test, data.test.masks, seed)
 
-    if config.method == "baseline":
-        curves: dict[str, tuple[float, ...]] = {}
-        best_of = [accuracy(learner.classifier, *validation)]
-    else:
-        curves = _second_phase(config, arm, images, labels, validation, seed, progress)
+    looks = list(stages["base"]["validation_accuracy"])  # that chose the weights so far
+    curves: dict[str, tuple[float, ...]] = {}
+    best_of, best_policy = [max(looks)], ()
+    if config.method != "baseline":
+        curves, best_policy = _second_phase(config, arm, images, labels, validation, seed, progress)
         best_of = list(curves["validation_accuracy"])
+        looks += best_of
 
-    of_validation = predict(learner.classifier, validation[0]).numpy()
-    of_test = predict(learner.classifier, test[0]).numpy()
+    of_validation = learner.predict(validation[0]).numpy()
+    of_test = learner.predict(test[0]).numpy()
     metrics |= classification_metrics(data.test.labels, of_test)
     metrics |= {
-        "val_best": max(best_of),
+        "val_best": float(max(best_of)),
         "test_at_best_val": metrics["accuracy"],
-        "evaluations": float(len(best_of)),
+        "evaluations": float(len(looks)),
+        "images_seen": float(learner.images_seen),
         "classifier_steps": float(learner.steps),
         "optimiser_steps": float(learner.steps + arm.policy_steps),
     }
@@ -88,7 +91,7 @@ def train_cell(
         found, artifacts = _policy_metrics(arm, data, validation, test, stages["controls"])
         metrics |= found
         if config.tta:
-            metrics["tta_accuracy"] = two_view_accuracy(config, arm, validation, test)
+            metrics["tta_accuracy"] = _two_views(arm, best_policy, validation, test)
         artifacts |= gallery(arm.policy, base, data.test, test[0])
     return Outcome(
         metrics=metrics,
@@ -99,6 +102,20 @@ def train_cell(
         curves=curves,
         artifacts=artifacts,
     )
+
+
+def _two_views(
+    arm: PolicyArm,
+    best_policy: State,
+    validation: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor],
+) -> float:
+    """`two_view_accuracy` of the best epoch's classifier with the policy of the same epoch."""
+    last = state_of([arm.policy])
+    load_state([arm.policy], best_policy)
+    found = two_view_accuracy(arm, validation, test)
+    load_state([arm.policy], last)
+    return found
 
 
 def _new_policy(config: APGAConfig, data: ImageDataset, seed: int, device: str) -> Policy | None:
@@ -123,20 +140,26 @@ def _second_phase(
     validation: tuple[Tensor, Tensor],
     seed: int,
     progress: Progress,
-) -> dict[str, tuple[float, ...]]:
+) -> tuple[dict[str, tuple[float, ...]], State]:
     """Train in place; the classifier is left at its best epoch, the policy at its last.
 
     The order of the batches depends on the seed alone, so that arms see the same ones.
+
+    Returns:
+        curves: per epoch.
+        policy: the policy's state at the classifier's best epoch; empty without a policy.
     """
     order = torch_generator(seed, "apga/order")
+    of_statistics = torch_generator(seed, "apga/statistics")
     draw = _batches(config, images, labels)
     batches = math.ceil(len(labels) / config.batch_size)
     epochs = max(config.epochs, math.ceil(config.min_steps / batches))
     learner = arm.learner
+    policies = [arm.policy] if isinstance(arm, PolicyArm) else []
     _warm_up(config, arm, draw, len(labels), seed)
 
     curves: dict[str, list[float]] = {"validation_accuracy": [], "loss": []}
-    best_epoch, best_state = 0, None
+    best_epoch, best_state, best_policy = 0, (), ()
     for epoch in range(epochs):
         losses = []
         for rows in torch.randperm(len(labels), generator=order).split(config.batch_size):
@@ -151,21 +174,20 @@ def _second_phase(
                 "lower learning_rate"
             )
         curves["loss"].append(loss)
-        curves["validation_accuracy"].append(accuracy(learner.classifier, *validation))
+        learner.before_scoring(images, config.batch_size, of_statistics)
+        score = accuracy(learner.classifier, *validation, precision=config.precision)
+        curves["validation_accuracy"].append(score)
         if isinstance(arm, PolicyArm):
             for name, value in arm.trace.mean().items():
                 curves.setdefault(name, []).append(value)
-        if (
-            curves["validation_accuracy"][-1] > curves["validation_accuracy"][best_epoch]
-            or not epoch
-        ):
+        if not epoch or score > curves["validation_accuracy"][best_epoch]:
             best_epoch = epoch
-            best_state = {k: v.clone() for k, v in learner.classifier.state_dict().items()}
+            best_state, best_policy = state_of(learner.networks), state_of(policies)
         progress((epoch + 1) / epochs, f"epoch {epoch + 1} of {epochs}")
         if config.patience and epoch - best_epoch >= config.patience:
             break
-    learner.classifier.load_state_dict(best_state)
-    return {name: tuple(values) for name, values in curves.items()}
+    load_state(learner.networks, best_state)
+    return {name: tuple(values) for name, values in curves.items()}, best_policy
 
 
 def _batches(

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from imaging_core.augment import AUGMENTATIONS, Augmentation, Source
 from imaging_core.descent import Descent, FlatOptimiser, Kind
+from imaging_core.precision import Precision, autocast
 from imaging_core.stream import Stream, by_key
 from imaging_core.task import Progress, no_progress
 
@@ -129,6 +130,7 @@ def fit(
     stream: Stream | None = None,
     validation: tuple[Tensor, Tensor] | None = None,
     keep_best: bool,
+    precision: Precision = "float32",
     progress: Progress = no_progress,
 ) -> FitResult:
     """Train `model` in place by cross-entropy; the same generator gives the same bits.
@@ -142,6 +144,7 @@ def fit(
             `config.epochs` passes, and its parts are what is called epochs here.
         validation: images and labels whose accuracy is taken after each epoch.
         keep_best: leave the model with the weights of `best_epoch`, not of the last epoch.
+        precision: of the network, in its steps and in its scores.
 
     Raises:
         ValueError: fewer than two images, or early stopping without validation images.
@@ -179,14 +182,16 @@ def fit(
                 step, total, config.schedule, config.learning_rate
             )
             optimiser.zero_grad()
-            loss = functional.cross_entropy(model(x), labels[rows])
+            with autocast(images.device, precision):
+                logits = model(x)
+            loss = functional.cross_entropy(logits.float(), labels[rows])
             loss.backward()
             optimiser.step()
             trace[index] = loss.detach()
             step += 1
         losses.append(_mean_loss(trace, epoch))
         if validation is not None:
-            accuracies.append(accuracy(model, *validation))
+            accuracies.append(accuracy(model, *validation, precision=precision))
             if best_epoch < 0 or accuracies[-1] > accuracies[best_epoch]:
                 best_epoch = epoch
                 if keep_best:
@@ -229,10 +234,11 @@ def _mean_loss(trace: Tensor, epoch: int) -> float:
     return float(trace.mean())
 
 
-def _evaluation_batch(images: Tensor) -> int:
-    """512 images up to 64 px, fewer of larger ones: a wide network would need many GiB.
+def evaluation_batch(images: Tensor) -> int:
+    """How many of `images` (N, C, H, W) a network is shown at once without gradients.
 
-    On a CPU 128: the maps of more leave its cache.
+    512 up to 64 px, fewer of larger ones: a wide network would need many GiB. On a CPU 128: the
+    maps of more leave its cache.
     """
     height, width = images.shape[2:]
     most = 128 if images.device.type == "cpu" else 512
@@ -240,29 +246,43 @@ def _evaluation_batch(images: Tensor) -> int:
 
 
 @torch.inference_mode()
-def _logits(model: nn.Module, images: Tensor, batch_size: int | None) -> Tensor:
-    """(N, classes) in eval mode, on the images' device; the model's mode is put back."""
+def _logits(
+    model: nn.Module, images: Tensor, batch_size: int | None, precision: Precision
+) -> Tensor:
+    """(N, classes) float32 in eval mode, on the images' device; the model's mode is put back."""
     was_training = model.training
-    batch_size = batch_size or _evaluation_batch(images)
+    batch_size = batch_size or evaluation_batch(images)
     model.eval()
-    chunks = [
-        model(chunk.contiguous(memory_format=torch.channels_last))
-        for chunk in images.split(batch_size)
-    ]
+    with autocast(images.device, precision):
+        chunks = [
+            model(chunk.contiguous(memory_format=torch.channels_last))
+            for chunk in images.split(batch_size)
+        ]
     model.train(was_training)
-    return torch.cat(chunks)
+    return torch.cat(chunks).float()
 
 
-def predict(model: nn.Module, images: Tensor, batch_size: int | None = None) -> Tensor:
+def predict(
+    model: nn.Module,
+    images: Tensor,
+    batch_size: int | None = None,
+    *,
+    precision: Precision = "float32",
+) -> Tensor:
     """(N, classes) float32 probabilities on the CPU, in eval mode."""
-    return _logits(model, images, batch_size).float().softmax(dim=1).cpu().clone()
+    return _logits(model, images, batch_size, precision).softmax(dim=1).cpu().clone()
 
 
 def accuracy(
-    model: nn.Module, images: Tensor, labels: Tensor, batch_size: int | None = None
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    batch_size: int | None = None,
+    *,
+    precision: Precision = "float32",
 ) -> float:
     """Share of `images` whose most probable class is the label, in eval mode."""
-    right = _logits(model, images, batch_size).argmax(dim=1) == labels
+    right = _logits(model, images, batch_size, precision).argmax(dim=1) == labels
     return int(right.sum()) / len(labels)  # of counts: equal shares are equal numbers
 
 

@@ -22,6 +22,8 @@ DEFAULT = {
     "lambda_mode": "constant",
     "erase_value": "blur",
     "bn_mode": "matched",
+    "second_view_statistics": "frozen",
+    "empty_aid": "original",
 }
 SINGLE = {"samples": 1, "reward_baseline": "ema-before"}  # one action per image: no others to leave
 MOVES = (
@@ -39,6 +41,10 @@ MOVES = (
     {"erase_value": "zero"},
     {"erase_value": "mean"},
     {"bn_mode": "released"},
+    {"second_view_statistics": "shared"},
+    {"second_view_statistics": "separate"},
+    {"second_view_statistics": "re-estimated"},
+    {"empty_aid": "as-printed"},
 )
 ARMS = ({}, *MOVES)
 

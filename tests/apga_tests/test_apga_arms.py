@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 
 from apga_core import augmentations, localisation, objectives, saliency
-from apga_core.arms import AugmentArm, EndToEndArm, Pixels, PolicyArm, Trace, build_arm
+from apga_core.arms import AugmentArm, EndToEndArm, Pixels, PolicyArm, build_arm
 from apga_core.config import APGAConfig
 from apga_core.learner import Learner
 from apga_core.networks import build_policy, joined
+from apga_core.trace import Trace
 from imaging_core.classifiers import build_classifier
 from imaging_core.fields import ConfigError
 from imaging_core.seeding import torch_generator

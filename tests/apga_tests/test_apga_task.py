@@ -2,14 +2,22 @@
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
+import torch
 
+from apga_core import controls
+from apga_core.controls import control_maps
+from apga_core.localisation import over_pixels
+from apga_core.networks import Policy, build_policy
 from apga_core.task import TASK
-from imaging_core import fields
+from imaging_core import fields, fitting
+from imaging_core.classifiers import Classifier, build_classifier
 from imaging_core.datasets import phantom_xray
 from imaging_core.fields import ConfigError
+from imaging_core.seeding import torch_generator
 from imaging_core.task import Outcome, load_function
 
 TINY = {
@@ -24,6 +32,7 @@ TINY = {
     "policy_warmup_steps": 0,
     "lambda_ramp_steps": 0,
 }
+SHARED = {"second_view_statistics": "shared"}
 
 
 @pytest.fixture(scope="module")
@@ -82,11 +91,142 @@ def test_the_same_cell_twice_is_the_same_bits(data, computed, by_method, method)
     json.dumps(dict(first.metrics), allow_nan=False)
 
 
-def test_every_arm_but_the_baseline_has_the_same_budget(by_method):
-    steps = {name: outcome.metrics["classifier_steps"] for name, outcome in by_method.items()}
-    assert steps.pop("baseline") == 0
-    assert len(set(steps.values())) == 1
-    assert min(steps.values()) > 0
+BUDGET = ("classifier_steps", "images_seen", "evaluations")
+
+
+def budget(outcome: Outcome) -> tuple[float, ...]:
+    return tuple(outcome.metrics[name] for name in BUDGET)
+
+
+def test_every_arm_but_the_baseline_has_the_same_budget(data, by_method):
+    """Batches of 25, two views of each image; the base's two looks at validation, and one of the
+    second phase's epoch. `baseline` is the best of the first two."""
+    images = len(data.train.labels)
+    budgets = {name: budget(outcome) for name, outcome in by_method.items()}
+    assert budgets.pop("baseline") == (0, 0, 2)
+    assert set(budgets.values()) == {(2 * math.ceil(images / 25), 2 * images, 3)}
+
+
+@pytest.mark.parametrize("method", ["baseline_matched", "cutout", "end2end", "apga"])
+def test_half_the_second_views_are_half_for_every_arm(data, computed, method):
+    """A cell of each kind of arm; `test_apga_budgets` has all of them, batch by batch."""
+    of_batches = [min(25, len(data.train.labels) - i) for i in range(0, len(data.train.labels), 25)]
+    seen = sum(of_batches) + sum(round(0.5 * n) for n in of_batches)
+    found = budget(run(data, computed, method=method, aid_ratio=0.5))
+    assert found == (2 * len(of_batches), seen, 3)
+
+
+@pytest.mark.parametrize("level", ["frozen", "separate", "re-estimated"])
+def test_batch_norm_costs_no_budget_and_moves_every_arm(data, computed, by_method, level):
+    for method in ("baseline_matched", "cutout", "apga"):
+        outcome = run(data, computed, method=method, second_view_statistics=level)
+        assert budget(outcome) == budget(by_method[method])
+        assert not same(outcome, run(data, computed, method=method, **SHARED)), method
+
+
+def test_the_two_views_are_of_one_epoch(data, computed, monkeypatch):
+    """The classifier of the best epoch is scored with that epoch's policy, and the policy that the
+    masks are reported of stays the last one."""
+    from apga_core import training
+
+    seen: dict[str, list[torch.Tensor]] = {"epochs": [], "scored": [], "last": []}
+
+    def importance(arm):
+        return arm.importance(torch.ones(1, 1, 32, 32))
+
+    accuracy, two_view, gallery = training.accuracy, training.two_view_accuracy, training.gallery
+
+    def second_phase(config, arm, *others):
+        monkeypatch.setattr(training, "accuracy", lambda *a, **k: (
+            seen["epochs"].append(importance(arm)), scores.pop(0))[1])  # fmt: skip
+        return whole(config, arm, *others)
+
+    def two_views(arm, *others):
+        seen["scored"].append(importance(arm))
+        return two_view(arm, *others)
+
+    def last(policy, *others):
+        seen["last"].append(torch.sigmoid(policy(torch.ones(1, 1, 32, 32))).detach())
+        return gallery(policy, *others)
+
+    scores, whole = [0.5, 0.9, 0.7], training._second_phase
+    monkeypatch.setattr(training, "_second_phase", second_phase)
+    monkeypatch.setattr(training, "two_view_accuracy", two_views)
+    monkeypatch.setattr(training, "gallery", last)
+    run(data, computed, method="apga", tta=True, epochs=3)
+    first, best, end = seen["epochs"]
+    assert torch.equal(seen["scored"][0], best)
+    assert torch.equal(seen["last"][0], end)
+    assert not torch.equal(best, first)
+    assert not torch.equal(best, end)
+    assert accuracy is not training.accuracy
+
+
+def test_phase_one_and_scores_follow_the_precision(data, computed, by_method):
+    """bfloat16 in the converged classifier, in a score of the same weights, and in the controls."""
+    base = {n: TASK.stages(fields.build(TASK.config, TINY | {"precision": n}), 0)["base"]
+            for n in ("float32", "bfloat16")}  # fmt: skip
+    full, half = (arrays(stage, data, computed) for stage in base.values())
+    assert all(value.dtype == np.float32 for name, value in half.items() if "weight" in name[7:])
+    assert not np.array_equal(full["training_loss"], half["training_loss"])
+    exact = by_method["baseline"].predictions[-1].probabilities
+    config = fields.build(TASK.config, TINY | {"method": "baseline", "precision": "bfloat16"})
+    scored = load_function(TASK.train)(config, data, 0, {"base": full}, device="cpu")
+    probabilities = scored.predictions[-1].probabilities
+    assert not np.array_equal(probabilities, exact)
+    np.testing.assert_allclose(probabilities, exact, atol=0.05)
+
+
+def test_untrained_means_before_this_training(data, tmp_path):
+    """The control is the policy as it starts: from `policy_weights_path` where one is given, by
+    its content."""
+    network = build_policy(
+        "coarse-unet", channels=1, grid=8, initial_bias=3.0, weights_path="",
+        generator=torch_generator(5, "other"),
+    )  # fmt: skip
+    path = tmp_path / "policy.pt"
+    torch.save(network.network.state_dict(), path)
+    plain = fields.build(TASK.config, TINY)
+    given = fields.build(TASK.config, TINY | {"policy_weights_path": str(path)})
+    first = TASK.stages(given, 0)["controls"].inputs
+    assert first != TASK.stages(plain, 0)["controls"].inputs
+    images = torch.randn(4, 1, 32, 32, generator=torch_generator(0, "images"))
+    base = build_classifier(
+        "tiny-resnet", channels=1, classes=2, size=32, generator=torch_generator(0, "net")
+    )
+    maps = control_maps(
+        first, base, images, torch.tensor([0, 1, 0, 1]), black=torch.zeros(1), bone=None
+    )
+    with torch.no_grad():
+        expected = over_pixels(torch.sigmoid(network(images)), (32, 32))
+    np.testing.assert_array_equal(maps["untrained policy"], expected)
+    torch.save({k: v + 1 for k, v in network.network.state_dict().items()}, path)
+    assert TASK.stages(given, 0)["controls"].inputs != first
+
+
+def test_networks_never_see_more_pixels_at_once_than_an_evaluation(data, monkeypatch):
+    """Without gradients: of the policy, of rewards before training, of every score and control."""
+    most_at_once = 12  # as many as the adversary's two views of a batch of 6
+    monkeypatch.setattr(fitting, "EVALUATION_PIXELS", most_at_once * 32 * 32)
+    monkeypatch.setattr(controls, "OCCLUSION_CELLS", (2,))
+    most = {"policy": 0, "classifier": 0}
+
+    def watch(kind, name):
+        forward = kind.forward
+
+        def counted(self, x, *others):
+            if not torch.is_grad_enabled() and len(x) > most[name]:
+                most[name] = len(x)
+            return forward(self, x, *others)
+
+        monkeypatch.setattr(kind, "forward", counted)
+
+    watch(Policy, "policy")
+    watch(Classifier, "classifier")
+    one = {"samples": 1, "reward_baseline": "ema-before"}
+    run(data, {}, method="apga", batch_size=6, tta=True, **one)
+    assert most == {"classifier": most_at_once, "policy": most_at_once}
+    assert min(len(part.labels) for part in (data.validation, data.test)) > 2 * most_at_once
 
 
 def test_arms_share_their_base_classifier_and_seeds_do_not():
@@ -171,6 +311,7 @@ def test_factors_change_the_cell(data, computed, by_method):
         {"reward_images": "all"},
         {"bn_mode": "released"},
         {"aid_ratio": 0.5},
+        {"empty_aid": "as-printed", "initial_bias": -50.0},
         {"sampling": "greedy", "samples": 1, "reward_baseline": "ema-before"},
         {"initial_bias": 0.0},
         {"policy_warmup_steps": 3},

@@ -1,0 +1,36 @@
+"""What a step logs, per class, without waiting for the device."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass(kw_only=True)
+class Trace:
+    """What is logged per class over one epoch; `mean()` reduces it.
+
+    A step only notes its tensors, so that it computes and waits for nothing.
+    """
+
+    classes: int
+    noted: dict[str, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
+
+    def add(self, name: str, values: Tensor, labels: Tensor) -> None:
+        """`values` (…, B) of images with `labels` (B,); the same … at every step."""
+        self.noted.setdefault(name, []).append((values.reshape(-1, len(labels)), labels))
+
+    def mean(self) -> dict[str, float]:
+        """Name → mean since the last call; a class that was not seen has no entry."""
+        means = {}
+        for name, noted in self.noted.items():
+            values = torch.cat([values for values, _ in noted], dim=1).double().mean(dim=0)
+            labels = torch.cat([labels for _, labels in noted]).unsqueeze(1)
+            of_class = labels == torch.arange(self.classes, device=labels.device)
+            # A product, not a scatter: on a GPU scattered sums come in no fixed order.
+            sums = torch.stack([values, torch.ones_like(values)]) @ of_class.double()
+            for label, (total, count) in enumerate(sums.T.tolist()):
+                if count:
+                    means[f"{name}/class{label}"] = total / count
+        self.noted.clear()
+        return means
