@@ -39,6 +39,7 @@ class Place:
         metric: ours, where the line names one.
         printed: the label in the paper; empty for a line of our own.
         stated: the levels that the paper's line names, whether this study varies them or not.
+        named: the factors that the label of a line of our own names.
     """
 
     label: str
@@ -46,6 +47,7 @@ class Place:
     metric: str | None
     printed: str = ""
     stated: Mapping[str, str] = field(default_factory=dict)
+    named: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +85,19 @@ def own_label(factor: str, level: str) -> str:
     return f"{factor} = {name}" if name != level or level[:1].isdigit() else name
 
 
+def telling(levels: Mapping[str, str], planned: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
+    """The factors that tell `levels` from all other planned combinations, no more than needed.
+
+    Where a method without a controller is planned once, its name says all of it.
+    """
+    named = list(levels)
+    for name in levels:
+        rest = [n for n in named if n != name]
+        if sum(all(other[n] == levels[n] for n in rest) for other in planned) == 1:
+            named = rest
+    return tuple(named)
+
+
 def _own_places(
     ledger: Ledger, published: tuple[Line, ...], metrics: Mapping[str, Metric]
 ) -> list[Place]:
@@ -104,6 +119,10 @@ def axis_of(
     names = list(dict.fromkeys(name for line in published for name in line.levels))
     known = [name for name in names if name in design.factors or name in design.fixed]
     varied = [name for name in known if name in design.factors]
+    # What all of several lines share tells none of them from the others.
+    shared = {
+        n for n in names if len(published) > 1 and len({x.levels.get(n) for x in published}) == 1
+    }
     matched = [{n: line.levels[n] for n in line.levels if n in known} for line in published]
     identities = [
         (*levels.items(), line.metric) for levels, line in zip(matched, published, strict=True)
@@ -120,7 +139,7 @@ def axis_of(
         own_levels = {n: level for n, level in levels.items() if n in varied}
         # What the paper's line says and this study does not vary is not ours: show what is.
         ours = ", ".join(f"{n} = {v}" for n, v in own_levels.items())
-        whole = len(levels) == len(line.levels)
+        whole = all(name in levels for name in line.levels if name not in shared)
         places.append(
             Place(
                 label=line.label if whole or not ours else f"{line.label} ({ours})",
@@ -132,11 +151,13 @@ def axis_of(
         )
     seen = [place.levels for place in places]
     levels_of = [in_order(design.factors[name], name) for name in varied]
-    for combination in itertools.product(*levels_of):
-        levels = dict(zip(varied, combination, strict=True))
-        if varied and levels not in seen:
-            label = ", ".join(own_label(name, level) for name, level in levels.items())
-            places.append(Place(label=label, levels=levels, metric=None))
+    every = [dict(zip(varied, levels, strict=True)) for levels in itertools.product(*levels_of)]
+    planned = [levels for levels in every if len(select(design.cells, levels))]
+    for levels in planned if varied else ():
+        if levels not in seen:
+            named = telling(levels, planned) if len(planned) < len(every) else tuple(varied)
+            label = ", ".join(own_label(name, levels[name]) for name in named)
+            places.append(Place(label=label, levels=levels, metric=None, named=named))
     return Axis(places=tuple(places), factors=tuple(varied))
 
 
@@ -275,7 +296,8 @@ def _table(
             made = _entry(found[r][c], value, published.percent, room)
             marked = best[c] == r if along_rows else best[r] == c
             entries.append(replace(made, best=bool(marked)))
-        group = (row.levels or {}).get(groups[0], "") if groups else ""
+        grouped = groups and (row.printed or groups[0] in row.named)
+        group = (row.levels or {}).get(groups[0], "") if grouped else ""
         body.append(
             Row(
                 label=row.label,

@@ -18,6 +18,7 @@ from analysis.layouts import rebuilt
 from analysis.model import Table
 from analysis.published import PublishedTable, published_tables
 from analysis.render import FORMATS, print_table
+from analysis.rises import rise_table
 from analysis.searches import settings_table
 from analysis.variance import iqm_table, variance_table
 from sweeps.ledger.files import Store
@@ -62,6 +63,7 @@ def study_tables(ledger: Ledger) -> list[Table]:
         settings_table(ledger.store),
         *(warned(ledger, table) for table in own),
         *paired_tables(ledger),
+        rise_table(ledger),
         iqm_table(ledger),
         variance_table(ledger),
         *([claims_table(papers)] if papers else []),

@@ -279,7 +279,6 @@ PRESETS = {
     # Sized so that a cell fits 11 s of one CPU core (README, "Measured").
     "demo": {
         "k_shot": 16,
-        "validation_per_class": 128,
         "pool": "mixed",
         "classifier_steps": 90,
         "pool_per_class": 128,

@@ -93,6 +93,17 @@ OWN_METRICS = (
         'claimed label is right", or "no copy" for pool=duplicates and pool=collapsed.',
     ),
 )
+LEARNING_METRICS = (
+    Metric(
+        name="reward_rise",
+        label="Rise of the reward",
+        higher_is_better=None,
+        low=-float("inf"),
+        high=float("inf"),
+        meaning="Mean reward of the last third of the iterations minus that of the first third, in "
+        "the reward's unit; of a search at random, that learns nothing, it is noise.",
+    ),
+)
 QUALITY_METRICS = (
     Metric(
         name="pool_fid",
@@ -332,6 +343,11 @@ TASK = Task(
     check=check,
     stages=stages,
     train="selection_core.training:train_cell",
-    metrics=(*(METRICS[name] for name in METRIC_NAMES), *OWN_METRICS, *QUALITY_METRICS),
+    metrics=(
+        *(METRICS[name] for name in METRIC_NAMES),
+        *OWN_METRICS,
+        *LEARNING_METRICS,
+        *QUALITY_METRICS,
+    ),
     passed_on=frozenset(field_names(SelectionConfig)).difference(DECIDING_FIELDS),
 )

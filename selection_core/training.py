@@ -1,7 +1,7 @@
 """One cell: choose candidates by the method, train the final classifier on them, and test it."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -175,6 +175,8 @@ def train_cell(
         "optimiser_steps": float(selection.steps + sum(f.steps for f in fits)),
         **selection.metrics,
     }
+    if len(selection.curves.get("reward", ())) > 1:
+        metrics["reward_rise"] = rise(selection.curves["reward"])
     artifacts: Arrays = {}
     if "pool" in stages:
         pool, keep = stages["pool"], selection.masks[0]
@@ -211,6 +213,12 @@ def train_cell(
         curves=selection.curves,
         artifacts=artifacts,
     )
+
+
+def rise(curve: Sequence[float]) -> float:
+    """Mean of the last third of a curve minus that of its first third, at least a value each."""
+    third = max(1, len(curve) // 3)
+    return float(np.mean(curve[-third:]) - np.mean(curve[:third]))
 
 
 def pool_files(config: SelectionConfig, data: ImageDataset, pool: Arrays) -> Arrays:

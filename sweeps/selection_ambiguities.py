@@ -2,42 +2,48 @@
 
 Leave-one-out of the decisions: from the demo preset's settings, each factor moves to its other
 levels while the rest stay (`selection_core/README.md`, "Departures from the paper", says what each
-is). `episode=batch` trains eight times as many classifiers as its neighbours.
+is). The pool is that of `ablation_controller`, where there is something to find. `episode=batch`
+trains eight times as many classifiers as its neighbours, `reward_repeats=2` twice as many.
 
     python sweeps/selection_ambiguities.py          # this machine
     python sweeps/selection_ambiguities.py --plan   # what would be computed
 """
 
 from analysis import last_step
+from imaging_core.fields import build
+from selection_core.config import PRESETS, SelectionConfig
+from sweeps.ablation_controller import SOMETHING_TO_FIND
 from sweeps.engine.cli import main
 from sweeps.engine.study import Study
 
-DEFAULT = {
-    "reward_smoothing": "baseline",
-    "value_baseline": "on",
-    "ratio": "candidate",
-    "candidate_order": "sorted",
-    "positions": "on",
-    "candidate_label": "crossed",
-    "reward_statistic": "mean",
-    "episode": "pass",
-    "classifier_reset": "reset",
-    "final_selection": "drawn",
+LEVELS = {
+    "reward_smoothing": ("baseline", "reward"),
+    "value_baseline": ("on", "off"),
+    "ratio": ("candidate", "joint"),
+    "candidate_order": ("sorted", "shuffled"),
+    "positions": ("on", "off"),
+    "candidate_label": ("crossed", "embedding", "off"),
+    "reward_statistic": ("mean", "max"),
+    "reward_metric": ("accuracy", "log_likelihood"),
+    "reward_repeats": (1, 2),
+    "episode": ("pass", "batch"),
+    "classifier_reset": ("reset", "warm"),
+    "final_selection": ("drawn", "threshold", "expected_count"),
 }
-MOVES = (
-    {"reward_smoothing": "reward"},
+TOGETHER = (
     {"reward_smoothing": "reward", "value_baseline": "off"},
-    {"ratio": "joint"},
-    {"candidate_order": "shuffled"},
-    {"positions": "off"},
     {"candidate_order": "shuffled", "positions": "off"},
-    {"candidate_label": "embedding"},
-    {"candidate_label": "off"},
-    {"reward_statistic": "max"},
-    {"episode": "batch"},
-    {"classifier_reset": "warm"},
-    {"final_selection": "threshold"},
-    {"final_selection": "expected_count"},
+)
+DEMO = build(SelectionConfig, PRESETS["demo"])
+DEFAULT = {name: getattr(DEMO, name) for name in LEVELS}
+MOVES = (
+    *(
+        {name: level}
+        for name, levels in LEVELS.items()
+        for level in levels
+        if level != DEFAULT[name]
+    ),
+    *TOGETHER,
 )
 ARMS = ({}, *MOVES)
 
@@ -51,6 +57,7 @@ STUDY = Study(
     baseline=DEFAULT,
     data="ihc-colon",
     tables=(),
+    of_preset={"demo": SOMETHING_TO_FIND},
     only=tuple(DEFAULT | move for move in ARMS),
 )
 

@@ -5,9 +5,12 @@ MICCAI): real images alone, traditional augmentation, a random half of the pool,
 by metric learning, by centroid distance and by the controller; beside them the controls that say
 what a gain is due to (`selection_core/README.md`, "Rivals and controls"). All on the same pool,
 classifier and budget; augmentation is off for all but the arm that is named for it, as in the
-paper. 14 methods × 5 seeds of the demo preset take about 10 minutes on one CPU core.
+paper, and every final fit makes the same number of steps. 15 methods × 5 seeds of the demo preset
+take about 10 minutes on one CPU core, a third of it five generators: each sees the k-shot images of
+its seed and no others (`generator_images=all` is one generator that sees all training images).
 
     python sweeps/selection_methods.py                          # 16 images per class, mixed pool
+    python sweeps/selection_methods.py --set generator_images=k_shot,all
     python sweeps/selection_methods.py --set k_shot=16,64 --set pool=natural,mixed
     python sweeps/selection_methods.py --set pool_label_noise=0.5      # half of the labels flipped
     python sweeps/selection_methods.py --set pool=PATH                 # your own generator's images
@@ -36,6 +39,7 @@ STUDY = Study(
             "k_matched_centroid",
             "random_subset_search",
             "logistic_policy",
+            "true_half",
             "oracle",
         )
     },

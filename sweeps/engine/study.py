@@ -36,6 +36,7 @@ class Study:
         data: the default dataset, "name" or "name:path".
         seeds: how many seeds by default.
         fixed: fields that differ from the preset in every arm.
+        of_preset: preset → fields that differ in every arm under that preset alone.
         tables: the published tables it rebuilds, as `analysis/published` names them.
         objective: the metric that Tune and Optuna see.
         only: the combinations of levels to keep; all by default.
@@ -52,6 +53,7 @@ class Study:
     objective: str = "val_best"
     seeds: int = 5
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    of_preset: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     only: tuple[Mapping[str, Any], ...] = ()
     bundles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -143,7 +145,11 @@ def apply(study: Study, request: Request) -> tuple[Study, dict[str, Any]]:
             f'unknown preset "{request.preset}"{did_you_mean(request.preset, task.presets)} '
             f"(known: {', '.join(task.presets)})"
         )
-    shared = {**task.presets[request.preset], **study.fixed}
+    shared = {
+        **task.presets[request.preset],
+        **study.fixed,
+        **study.of_preset.get(request.preset, {}),
+    }
     known = [*field_names(task.config), DATA]
     factors = dict(study.factors)
     for text in request.settings:

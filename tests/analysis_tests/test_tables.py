@@ -1,6 +1,7 @@
 """Tables: the papers' layouts, what is missing, and bytes that depend on the cells alone."""
 
 import csv
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from toy_ledgers import make_ledger
 from analysis import tables
 from analysis.layouts import rebuilt
 from analysis.published import published_tables
+from analysis.rises import rise_table
 from sweeps.ledger.read import read_ledger
 
 T3 = "ye2020_t3_cervical_ablation_test"
@@ -103,3 +105,45 @@ def test_a_folder_that_is_no_study_ends_with_code_2(tmp_path: Path) -> None:
     assert run.returncode == 2
     assert "no study.json" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_rows_of_our_own_stand_below_the_papers_six(tmp_path: Path) -> None:
+    """A method without a controller is planned once: its name is its row, without a group."""
+    factors = {
+        "policy_gradient": ("reinforce", "ppo"),
+        "controller": ("gru", "gru_attention", "transformer"),
+        "method": ("controller", "baseline", "true_half"),
+    }
+    arms = list(itertools.product(*factors.values()))
+    own, values = ("ppo", "transformer"), {"controller": 0.6, "baseline": 0.5, "true_half": 0.9}
+    keep = [i for i, arm in enumerate(arms) if arm[2] == "controller" or arm[:2] == own]
+    root = make_ledger(
+        tmp_path / "s",
+        factors=factors,
+        keep=keep,
+        seeds=(0, 1),
+        value=lambda levels, _seed, _m: values[levels["method"]],
+    )
+    (table,) = rebuilt(read_ledger(str(root)), published_tables()[T3])
+    assert [row.label for row in table.rows][5:] == ["Transformer-PPO", "baseline", "true_half"]
+    assert [row.group for row in table.rows] == ["reinforce"] * 3 + ["ppo"] * 3 + ["", ""]
+    found = entries(table)
+    assert found["true_half", "AUC"].values["mean"] == pytest.approx(0.9)
+    assert found["Transformer-PPO", "AUC"].values["mean"] == pytest.approx(0.6)
+
+
+def test_the_rise_of_the_reward_has_its_interval_over_seeds(tmp_path: Path) -> None:
+    rises = {0: 0.01, 1: 0.02, 2: 0.03}
+    root = make_ledger(
+        tmp_path / "s",
+        seeds=(0, 1, 2),
+        metrics=("accuracy", "reward_rise"),
+        value=lambda levels, seed, _m: rises[seed] * (1 if levels["controller"] == "gru" else -1),
+    )
+    table = rise_table(read_ledger(str(root), details=False))
+    rise, interval, seeds = table.rows[0].entries
+    assert (rise.text, seeds.text) == (".0200", "3")
+    half = 4.302653 * 0.01 / np.sqrt(3)  # t at 97.5 %, two degrees of freedom
+    assert interval.values["low"] == pytest.approx(0.02 - half, rel=1e-5)
+    assert table.rows[1].entries[0].text == "−.0200"
+    assert rise_table(read_ledger(str(make_ledger(tmp_path / "none")), details=False)) is None

@@ -24,6 +24,14 @@ METRICS = tuple(
     }
     for name in FRACTIONS
 )
+RISE = {
+    "name": "reward_rise",
+    "label": "Rise",
+    "higher_is_better": None,
+    "low": -float("inf"),
+    "high": float("inf"),
+    "meaning": "of the reward",
+}
 CONTROLLER_FACTORS = {
     "policy_gradient": ("reinforce", "ppo"),
     "controller": ("gru", "gru_attention", "transformer"),
@@ -171,7 +179,7 @@ def make_ledger(
         data_fingerprint="f00d",
         data_card="One H-DAB slide, cut into patches.",
         tables=tables,
-        metrics=tuple(m for m in METRICS if m["name"] in metrics),
+        metrics=tuple(m for m in (*METRICS, RISE) if m["name"] in metrics),
         cells=cells,
         extra=extra or {},
     )

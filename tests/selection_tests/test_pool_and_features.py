@@ -1,5 +1,7 @@
 """Generator, pool, centroids and batches against small independent computations."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -168,3 +170,26 @@ def test_keep_auc_against_scikit_learn_with_ties():
     rng = np.random.default_rng(3)
     probability, right = rng.integers(0, 5, 50) / 4, rng.random(50) < 0.5
     assert keep_auc(probability, right) == pytest.approx(roc_auc_score(right, probability))
+
+
+@pytest.mark.parametrize("sizes", [(16, 16), (9, 4), (1, 30), (7, 7)])
+def test_batches_of_any_number_hold_every_candidate_and_each_class_in_equal_parts(sizes):
+    labels = np.repeat([0, 1], sizes)
+    distance = np.random.default_rng(2).random(len(labels))
+    order = feats.batch_order(labels, distance, 4)
+    places = feats.first_places(order, len(labels))
+    assert np.array_equal(order.reshape(-1)[places], np.arange(len(labels)))
+    assert order.size - len(labels) < 2 * 4  # places that repeat a row of their own batch
+    own = [np.unique(batch) for batch in order]
+    assert sum(map(len, own)) == len(labels)
+    for label in (0, 1):
+        counts = [int((labels[rows] == label).sum()) for rows in own]
+        assert max(counts) - min(counts) <= 1
+        for before, after in itertools.pairwise(own):
+            near, far = (distance[rows[labels[rows] == label]] for rows in (before, after))
+            assert not len(near) or not len(far) or near.max() <= far.min()
+
+
+def test_an_order_that_lacks_a_row_is_refused():
+    with pytest.raises(ValueError, match="must hold each of the 3 rows, it holds 2"):
+        feats.first_places(np.array([[0, 1], [1, 0]]), 3)

@@ -8,6 +8,8 @@ from scipy.linalg import sqrtm
 from selection_cells import TINY, make_data, run_cell
 from torchmetrics.image.kid import poly_mmd
 
+from analysis.chosen import lines, manifest
+from imaging_core.datasets.images import read_images
 from imaging_core.fields import ConfigError, build
 from selection_core.config import SelectionConfig
 from selection_core.quality import frechet_distance, kernel_distance, recall_per_class
@@ -137,3 +139,57 @@ def test_a_folder_that_does_not_fit_is_refused(folder):
     (folder / "bright").rename(folder / "brigth")
     with pytest.raises(ConfigError, match=r'classes of the data, got "brigth".*"bright"'):
         TASK.check(build(SelectionConfig, fields), data)
+
+
+@pytest.fixture
+def unequal(folder):
+    """The folder with 3 of its dark images less: 7 dark, 10 bright, no multiple of 2 batches."""
+    for index in (1, 4, 8):
+        (folder / "dark" / f"{index}.png").unlink()
+    return folder
+
+
+def test_every_image_of_a_folder_of_unequal_classes_is_offered_and_named(unequal):
+    data = make_data().check()
+    fields = {"pool": str(unequal), "pool_per_class": 0}
+    _, outcome = run_cell(data, method="controller", **fields)
+    shown = outcome.artifacts
+    assert np.bincount(shown["pool_labels"]).tolist() == [7, 10]
+    assert outcome.metrics["pool_size"] == 17
+    assert shown["keep_probability"].shape == shown["kept"].shape == (17,)
+    names = lines(shown["pool_files"])
+    there = sorted(p.relative_to(unequal).as_posix() for p in unequal.glob("*/*.png"))
+    assert sorted(names) == there
+    listed = manifest(shown)
+    assert listed
+    assert [row[0] for row in listed] == np.flatnonzero(shown["kept"]).tolist()
+    assert all(row[2] == row[1].split("/")[0] and row[4] == 1 for row in listed)
+    for index, name, _, probability, _ in listed:
+        assert float(probability) == pytest.approx(shown["keep_probability"][index], abs=1e-5)
+        pixels = read_images(unequal, [name], size=(16, 16), resize="bilinear", colour="grey")
+        label = shown["pool_labels"][index]
+        assert (pixels.mean() > 110) == (label == 1)  # the file is the image of that row
+    assert len(manifest(shown, everything=True)) == 17
+
+
+def test_a_share_of_the_real_images_may_be_more_than_all_of_them(unequal):
+    data = make_data().check()
+    fields = {"pool": str(unequal), "pool_per_class": 0, "keep_share_of": "real", "k_shot": 4}
+    kept = {
+        share: run_cell(data, method="gan_augmentation", keep_share=share, **fields)[1]
+        for share in (0.5, 1.5)
+    }
+    for share, outcome in kept.items():
+        chosen = outcome.artifacts["pool_labels"][outcome.artifacts["kept"]]
+        assert np.bincount(chosen, minlength=2).tolist() == [round(4 * share)] * 2
+    fields |= {"method": "agreement", "keep_share": 2}
+    with pytest.raises(ConfigError, match=r"keep_share must be at most 1.75 with .*7 candid.*dark"):
+        TASK.check(build(SelectionConfig, {**TINY, **fields}), data)
+
+
+def test_a_folder_without_a_class_is_refused(unequal):
+    for path in (unequal / "bright").iterdir():
+        path.unlink()
+    fields = {**TINY, "pool": str(unequal), "pool_per_class": 0}
+    with pytest.raises(ConfigError, match=r"must hold images of every class, got none of bright"):
+        TASK.check(build(SelectionConfig, fields), make_data().check())
