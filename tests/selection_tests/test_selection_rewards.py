@@ -8,10 +8,13 @@ import torch
 from sklearn.linear_model import Ridge
 
 from imaging_core.classifiers import build_classifier
+from imaging_core.fields import as_dict, build
 from imaging_core.fitting import FitConfig, predict
 from imaging_core.seeding import torch_generator
 from imaging_core.stream import Stream
 from selection_core import environment as rewards
+from selection_core.config import SelectionConfig
+from selection_core.controller_selection import reward_fit
 from selection_core.environment import (
     ClassifierReward,
     LinearProbeReward,
@@ -19,6 +22,7 @@ from selection_core.environment import (
     joined,
     score_of,
 )
+from selection_core.stages import final_fit
 
 
 def _tables(seed=0, count=40, width=5):
@@ -206,3 +210,10 @@ def test_two_selections_differ_by_their_images_and_not_by_their_order(monkeypatc
     by_key = differences()
     monkeypatch.setattr(Stream, "batches", ordered_by_count)
     assert by_key < 0.7 * differences()
+
+
+@pytest.mark.parametrize(("level", "expected"), [("same", "flips"), ("none", "none")])
+def test_a_rewards_fit_is_augmented_as_the_final_one_or_says_so(level, expected):
+    config = build(SelectionConfig, {"classifier_augment": "flips", "reward_augment": level})
+    assert reward_fit(config).augment == expected
+    assert final_fit(as_dict(config)).augment == "flips"
