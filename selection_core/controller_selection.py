@@ -19,6 +19,7 @@ from imaging_core.splits import k_shot, k_shot_index
 from imaging_core.task import Arrays, Progress
 from selection_core import environment as env
 from selection_core import features as feats
+from selection_core import objectives
 from selection_core.config import SelectionConfig
 from selection_core.controllers import build_controller, candidate_inputs, parameter_count
 from selection_core.policy_training import train_controller
@@ -108,8 +109,12 @@ def select(
     *,
     device: str,
     progress: Progress,
-) -> tuple[np.ndarray, dict[str, tuple[float, ...]], int]:
-    """Train the controller: (N,) keep probabilities over the pool, curves, parameter count."""
+) -> tuple[Arrays, dict[str, tuple[float, ...]], int]:
+    """Train the controller: its readings, curves, parameter count.
+
+    The readings are (N,) float32 keep probabilities over the pool, named as in
+    `policy_reading.READOUTS`.
+    """
     pool, seen = stages["pool"], stages["features"]
     shuffle = numpy_generator(seed, "candidates/order")
     order = feats.batch_order(
@@ -144,7 +149,11 @@ def select(
         seed=seed,
         progress=progress,
     )
-    probability = result.keep_probability.reshape(-1)[places].astype(np.float32)
+    best = objectives.best_smoothed(result.reward, config.ema_alpha)
+    readings = {
+        "probability": result.keep_probability.reshape(-1)[places].astype(np.float32),
+        "probability_best": result.policies[best].reshape(-1)[places].astype(np.float32),
+    }
     # With one reward per batch the last of an episode's is that of the whole pass.
     per_pass = config.batches if config.episode == "batch" else 1
     kept = np.reshape(drawn, (config.iterations, config.episodes, per_pass, -1))[:, :, -1].mean(1)
@@ -154,7 +163,7 @@ def select(
         "kept_fraction": result.kept_fraction,
         **{f"kept/class {c}": tuple(column.tolist()) for c, column in enumerate(kept.T)},
     }
-    return probability, curves, parameter_count(controller)
+    return readings, curves, parameter_count(controller)
 
 
 def compute_selection(
@@ -168,7 +177,8 @@ def compute_selection(
     """A controller trained on the pool.
 
     Returns:
-        probability (N,) float32 of keeping each candidate; curve/reward, curve/entropy,
+        probability (N,) float32 of keeping each candidate, by the last policy; probability_best,
+        the same by the policy of the best smoothed reward; curve/reward, curve/entropy,
         curve/kept_fraction and curve/kept/class <class> (candidates drawn), one value per
         iteration; spent (3,) int64: classifier trainings,
         optimiser steps, controller parameters.
@@ -177,11 +187,11 @@ def compute_selection(
     seed = values.pop("seed")
     config = build(SelectionConfig, values)
     environment = build_environment(config, data, seed, needs, device=device)
-    probability, curves, parameters = select(
+    readings, curves, parameters = select(
         config, data, seed, needs, environment, device=device, progress=progress
     )
     return {
-        "probability": probability,
+        **readings,
         "spent": np.array([environment.trainings, environment.steps, parameters]),
         **{f"curve/{name}": np.array(values) for name, values in curves.items()},
     }

@@ -7,6 +7,7 @@ must be exactly 1 before the first update.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -157,6 +158,46 @@ def matched_hidden(inputs: int, width: int, target: int, *, attention: bool) -> 
     return hidden if target - low <= high - target else hidden + 1
 
 
+def _matched(config: SelectionConfig, inputs: int, *, attention: bool) -> int:
+    """The state of a GRU controller: `controller_width`, or sized to the transformer's count."""
+    width = config.controller_width
+    if config.controller_match == "off":
+        return width
+    target = parameter_count(_transformer(config, inputs))
+    return matched_hidden(inputs, width, target, attention=attention)
+
+
+def _gru(config: SelectionConfig, inputs: int) -> Controller:
+    return GRU(inputs, config.controller_width, _matched(config, inputs, attention=False))
+
+
+def _gru_attention(config: SelectionConfig, inputs: int) -> Controller:
+    return GRUAttention(inputs, config.controller_width, _matched(config, inputs, attention=True))
+
+
+def _transformer(config: SelectionConfig, inputs: int) -> Controller:
+    return Transformer(
+        inputs,
+        config.controller_width,
+        layers=config.controller_layers,
+        heads=config.controller_heads,
+        feedforward=config.controller_feedforward,
+        positions=config.positions == "on",
+    )
+
+
+def _logistic(config: SelectionConfig, inputs: int) -> Controller:
+    return Logistic(inputs)
+
+
+CONTROLLERS: dict[str, Callable[[SelectionConfig, int], Controller]] = {
+    "gru": _gru,
+    "gru_attention": _gru_attention,
+    "transformer": _transformer,
+    "logistic": _logistic,
+}
+
+
 def build_controller(
     config: SelectionConfig, *, inputs: int, generator: torch.Generator
 ) -> Controller:
@@ -165,27 +206,7 @@ def build_controller(
     With `controller_match` the GRU state is sized so that both GRU controllers have as many
     parameters as the transformer; else it is `controller_width`.
     """
-    width = config.controller_width
-    transformer = Transformer(
-        inputs,
-        width,
-        layers=config.controller_layers,
-        heads=config.controller_heads,
-        feedforward=config.controller_feedforward,
-        positions=config.positions == "on",
-    )
-    attention = config.controller == "gru_attention"
-    hidden = (
-        matched_hidden(inputs, width, parameter_count(transformer), attention=attention)
-        if config.controller_match == "on"
-        else width
-    )
-    if config.controller == "transformer":
-        controller: Controller = transformer
-    elif config.controller == "logistic":
-        controller = Logistic(inputs)
-    else:
-        controller = (GRUAttention if attention else GRU)(inputs, width, hidden)
+    controller = CONTROLLERS[config.controller](config, inputs)
     initialise(controller, generator)
     for head in (controller.policy, controller.value):
         nn.init.zeros_(head.weight)

@@ -15,6 +15,7 @@ from selection_core import features as feats
 from selection_core import rivals
 from selection_core.config import SelectionConfig, planted_truth
 from selection_core.controller_selection import build_environment
+from selection_core.policy_reading import READOUTS, final_mask
 from selection_core.stages import (
     agreement_of_all,
     candidates,
@@ -101,34 +102,20 @@ def choose(
     return _one(rivals.agreement(seen["probability"], labels, share))
 
 
-def final_mask(
-    probability: np.ndarray,  # (N,) of keeping each candidate
-    labels: np.ndarray,  # (N,) claimed
-    rule: str,  # "threshold" | "expected_count" | "drawn"
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """(N,) bool: what a trained policy keeps, see `SelectionConfig.final_selection`."""
-    if rule == "threshold":
-        return probability > 0.5
-    if rule == "drawn":
-        return rng.random(len(probability)) < probability
-    expected = np.bincount(labels, weights=probability).round().astype(int)
-    return rivals.lowest(-probability, labels, expected)
-
-
 def _of_controller(config: SelectionConfig, seed: int, stages: Mapping[str, Arrays]) -> Selection:
     selected = stages["selection"]
+    probability = selected[READOUTS[config.policy_readout]]
     trainings, steps, parameters = (int(x) for x in selected["spent"])
     return Selection(
         masks=(
             final_mask(
-                selected["probability"],
+                probability,
                 stages["pool"]["labels"],
                 config.final_selection,
                 numpy_generator(seed, "policy/final"),
             ),
         ),
-        probability=selected["probability"],
+        probability=probability,
         trainings=trainings,
         steps=steps,
         curves={

@@ -5,6 +5,8 @@ Equations are those of Ye et al. 2020, "Synthetic Sample Selection via Reinforce
 candidate, index 1 meaning "keep". Shapes: E episodes, N candidates; `...` any leading shape.
 """
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 
@@ -112,6 +114,70 @@ def smoothed_return(
         return reward - (mean if previous is None else previous), ema(previous, mean, alpha)
     smoothed = reward if previous is None else alpha * previous + (1 - alpha) * reward
     return smoothed, ema(previous, mean, alpha)
+
+
+Moments = tuple[float, float]  # mean, mean square
+
+
+def running_moments(previous: Moments | None, signal: Tensor, decay: float = 0.9) -> Moments:
+    """Running mean and mean square of the signal: what V's target is normalised by.
+
+    V is trained on (signal − mean) / deviation and read as mean + deviation · V, as in van Hasselt
+    et al. 2016 ("Learning values across many orders of magnitude"), without the correction of
+    past outputs: a head that starts at zero then predicts the running mean.
+    """
+    mean, square = previous or (None, None)
+    return (
+        ema(mean, float(signal.mean()), decay),
+        ema(square, float(signal.square().mean()), decay),
+    )
+
+
+def unit_moments(previous: Moments | None, signal: Tensor) -> Moments:
+    """Mean 0 and deviation 1: V is trained on the signal as it is."""
+    return 0.0, 1.0
+
+
+VALUE_TARGETS: dict[str, Callable[[Moments | None, Tensor], Moments]] = {
+    "normalised": running_moments,
+    "raw": unit_moments,
+}
+
+
+def normalised(signal: Tensor, moments: Moments) -> Tensor:
+    """(signal − mean) / deviation; zeros where the signal never varied."""
+    return (signal - moments[0]) / max(_deviation(moments), 1e-8)
+
+
+def denormalised(value: Tensor, moments: Moments) -> Tensor:
+    """The inverse: V in the signal's units."""
+    return moments[0] + _deviation(moments) * value
+
+
+def _deviation(moments: Moments) -> float:
+    return max(moments[1] - moments[0] ** 2, 0.0) ** 0.5
+
+
+def kl_divergence(
+    old_logits: Tensor,  # (..., 2)
+    logits: Tensor,  # (..., 2)
+) -> Tensor:
+    """KL(π_old ‖ π_θ) in nats of each two-way decision, (...)."""
+    old, new = old_logits.log_softmax(-1), logits.log_softmax(-1)
+    return (old.exp() * (old - new)).sum(-1)
+
+
+def best_smoothed(rewards: Sequence[float], alpha: float) -> int:
+    """The iteration (from 0) whose smoothed reward Q̂_t, eq. (5), is highest, the first of ties.
+
+    The first 1 / (1 − α) iterations do not compete unless there are no others: until then Q̂ is
+    mostly its first value, one reward with all its noise.
+    """
+    smoothed: list[float] = []
+    for reward in rewards:
+        smoothed.append(ema(smoothed[-1] if smoothed else None, reward, alpha))
+    first = min(round(1 / (1 - alpha)), len(smoothed)) - 1
+    return max(range(first, len(smoothed)), key=lambda t: (smoothed[t], -t))
 
 
 def running_rms(

@@ -67,10 +67,12 @@ def planted_auc(
 ) -> float:
     """Train one controller; AUC in [0, 1] of its keep probability against the planted truth."""
     environment = build_environment(config, data, seed, stages, device=device)
-    probability, _, _ = select(
+    readings, _, _ = select(
         config, data, seed, stages, environment, device=device, progress=no_progress
     )
-    return keep_auc(probability, stages["pool"]["labels"] == stages["pool"]["true_labels"])
+    return keep_auc(
+        readings["probability"], stages["pool"]["labels"] == stages["pool"]["true_labels"]
+    )
 
 
 def measure(

@@ -23,12 +23,16 @@ class PolicyResult:
         reward: mean raw reward of each iteration's selections.
         entropy: mean entropy of the decisions, nats, before each update.
         kept_fraction: share of candidates drawn, before each update.
+        policies: (T, S, L) float32, the keep probabilities that each iteration drew from.
+        advantage: (T, E, 1) or (T, E, S), what each iteration's draws were updated by.
     """
 
     keep_probability: np.ndarray
     reward: tuple[float, ...]
     entropy: tuple[float, ...]
     kept_fraction: tuple[float, ...]
+    policies: np.ndarray
+    advantage: np.ndarray
 
 
 def train_controller(
@@ -51,6 +55,8 @@ def train_controller(
     draws = torch_generator(seed, "policy/draws")
     smoothed: float | None = None
     mean_square: float | None = None
+    moments: objectives.Moments | None = None
+    policies, advantages = [], []
     curves: dict[str, list[float]] = {"reward": [], "entropy": [], "kept_fraction": []}
 
     for iteration in range(config.iterations):
@@ -70,13 +76,20 @@ def train_controller(
             rewards, smoothed, config.ema_alpha, config.reward_smoothing
         )
         signal = signal.to(inputs.device)
-        advantage = signal
+        advantage = target = signal
         if config.value_baseline == "on":
-            advantage = signal - _value(value, config.episode)
+            before = moments
+            moments = objectives.VALUE_TARGETS[config.value_target](before, signal)
+            # Before there is any past, the iteration's own mean stands in, as for Q̂_0.
+            predicted = objectives.denormalised(_value(value, config.episode), before or moments)
+            advantage = signal - predicted
+            target = objectives.normalised(signal, moments)
         if config.advantage_scale == "running_rms":
             advantage, mean_square = objectives.running_rms(mean_square, advantage)
-        _update(controller, optimiser, inputs, actions, logits, advantage, signal, config)
+        _update(controller, optimiser, inputs, actions, logits, advantage, target, config)
 
+        policies.append(probability.view(batches, length).cpu().numpy())
+        advantages.append(advantage.cpu().numpy())
         curves["reward"].append(float(rewards.mean()))
         curves["entropy"].append(float(objectives.entropy(logits).mean()))
         curves["kept_fraction"].append(float(actions.mean()))
@@ -88,6 +101,8 @@ def train_controller(
         final = objectives.keep_probability(controller(inputs)[0])
     return PolicyResult(
         keep_probability=final.cpu().numpy(),
+        policies=np.stack(policies),
+        advantage=np.stack(advantages),
         **{name: tuple(values) for name, values in curves.items()},
     )
 
@@ -128,15 +143,17 @@ def _update(
     actions: Tensor,  # (E, S·L)
     old_logits: Tensor,  # (S, L, 2) that drew them
     advantage: Tensor,  # (E, 1) or (E, S)
-    signal: Tensor,  # the same: what V is to predict
+    target: Tensor,  # the same: what V is to predict
     config: SelectionConfig,
 ) -> None:
-    """One REINFORCE step, or `ppo_epochs` steps of PPO, on the same draws."""
+    """One REINFORCE step, or up to `ppo_epochs` steps of PPO, on the same draws."""
     episodes, (batches, length) = len(actions), inputs.shape[:2]
     per_candidate = advantage.expand(episodes, batches).repeat_interleave(length, 1)
     old_log_p = objectives.log_prob(_repeat(old_logits, episodes), actions)
     for _ in range(config.ppo_epochs if config.policy_gradient == "ppo" else 1):
         logits, value = controller(inputs)
+        if _passed(config.kl_limit, old_logits, logits):
+            break
         log_p = objectives.log_prob(_repeat(logits, episodes), actions)
         if config.policy_gradient == "reinforce":
             loss = objectives.reinforce_loss(log_p, per_candidate)
@@ -150,12 +167,17 @@ def _update(
             )
         loss = loss - config.entropy_weight * objectives.entropy(logits).mean()
         if config.value_baseline == "on":
-            predicted = _value(value, config.episode).expand_as(signal)
-            loss = loss + config.value_weight * objectives.value_loss(predicted, signal)
+            predicted = _value(value, config.episode).expand_as(target)
+            loss = loss + config.value_weight * objectives.value_loss(predicted, target)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(controller.parameters(), config.max_grad_norm)
         optimiser.step()
+
+
+def _passed(limit: float, old_logits: Tensor, logits: Tensor) -> bool:
+    """Whether the policy has moved further than `limit` nats a decision; a limit of 0 is none."""
+    return limit > 0 and float(objectives.kl_divergence(old_logits, logits.detach()).mean()) > limit
 
 
 def _repeat(logits: Tensor, episodes: int) -> Tensor:

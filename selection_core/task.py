@@ -50,6 +50,7 @@ METHOD_FIELDS = (
     "matched_draws",
     "triplet_margin",
     "final_selection",
+    "policy_readout",
 )
 DECIDING_FIELDS = (
     "method",

@@ -19,6 +19,7 @@ from sweeps.engine.study import Study
 LEVELS = {
     "reward_smoothing": ("baseline", "reward"),
     "value_baseline": ("on", "off"),
+    "value_target": ("normalised", "raw"),
     "ratio": ("candidate", "joint"),
     "candidate_order": ("sorted", "shuffled"),
     "positions": ("on", "off"),
@@ -29,6 +30,7 @@ LEVELS = {
     "episode": ("pass", "batch"),
     "classifier_reset": ("reset", "warm"),
     "final_selection": ("drawn", "threshold", "expected_count"),
+    "policy_readout": ("last", "best_smoothed_reward"),
 }
 TOGETHER = (
     {"reward_smoothing": "reward", "value_baseline": "off"},

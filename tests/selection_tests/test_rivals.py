@@ -13,7 +13,7 @@ from imaging_core.seeding import torch_generator
 from imaging_core.stream import Stream
 from selection_core import features as feats
 from selection_core import rivals
-from selection_core.methods import final_mask
+from selection_core.policy_reading import final_mask
 from selection_core.triplet import fit_embedding
 
 

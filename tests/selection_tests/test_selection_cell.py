@@ -131,6 +131,8 @@ def test_the_generator_sees_no_image_that_the_classifiers_do_not(data, level, sa
     [
         {"reward_smoothing": "reward"},
         {"value_baseline": "off"},
+        {"value_target": "raw"},
+        {"kl_limit": 1e-4},
         {"advantage_scale": "none"},
         {"ratio": "joint"},
         {"candidate_order": "shuffled"},
@@ -141,7 +143,7 @@ def test_the_generator_sees_no_image_that_the_classifiers_do_not(data, level, sa
         {"reward_metric": "accuracy"},
         {"episode": "batch"},
         {"classifier_reset": "warm"},
-        {"sampling": "antithetic"},
+        {"sampling": "independent"},
         {"reward_model": "linear_probe"},
         {"reward_sign": "flipped"},
         {"reward_sign": "random"},
@@ -178,6 +180,18 @@ def test_the_final_rule_shares_the_controllers_stage(data, default, memory, rule
     assert outcome.metrics["selected"] == outcome.artifacts["kept"].sum()
     kept = sum(len(v) for k, v in outcome.artifacts.items() if k.startswith("selected_"))
     assert kept == outcome.artifacts["kept"].sum()
+
+
+def test_the_readout_shares_the_controllers_stage_and_reads_another_policy(data, default, memory):
+    """At this learning rate three iterations differ, and their best is not the last."""
+    fields = {"policy_readout": "best_smoothed_reward", "final_selection": "expected_count"}
+    stages, outcome = run_cell(data, memory=memory, **fields)
+    assert TASK.stages(build(SelectionConfig, {**TINY, **fields}), 0) == (
+        TASK.stages(build(SelectionConfig, TINY), 0)
+    )
+    best = stages["selection"]["probability_best"]
+    assert np.array_equal(outcome.artifacts["keep_probability"], best)
+    assert not np.array_equal(best, default[1].artifacts["keep_probability"])
 
 
 def test_one_reward_per_batch_costs_as_many_trainings(data, memory):

@@ -3,11 +3,15 @@
 import dataclasses
 import subprocess
 import sys
+import typing
 
 import pytest
 
 from imaging_core.fields import ConfigError, build, sources
 from selection_core.config import PRESETS, SelectionConfig
+from selection_core.controllers import CONTROLLERS
+from selection_core.objectives import VALUE_TARGETS
+from selection_core.policy_reading import FINAL_RULES, READOUTS
 
 PUBLISHED = {
     "method": "controller",
@@ -42,6 +46,20 @@ def test_paper_preset_holds_the_published_values_and_marks_only_them():
 
 def test_every_field_says_where_its_default_comes_from():
     assert set(sources(SelectionConfig)) == {f.name for f in dataclasses.fields(SelectionConfig)}
+
+
+@pytest.mark.parametrize(
+    ("field", "registry"),
+    [
+        ("controller", CONTROLLERS),
+        ("final_selection", FINAL_RULES),
+        ("policy_readout", READOUTS),
+        ("value_target", VALUE_TARGETS),
+    ],
+)
+def test_every_level_has_its_builder_and_no_builder_is_without_a_level(field, registry):
+    levels = typing.get_type_hints(SelectionConfig)[field]
+    assert set(typing.get_args(levels)) == set(registry)
 
 
 def test_presets_are_valid():

@@ -64,6 +64,40 @@ def test_running_rms_literals():
     assert (float(scaled), mean_square) == pytest.approx((0.0, 8.1))
 
 
+def test_value_target_literals():
+    """Signals 1, then 3, at decay 0.9: mean 1.2, mean square 1.8, deviation 0.6."""
+    first = obj.running_moments(None, torch.tensor([1.0]))
+    assert first == (1.0, 1.0)
+    assert obj.normalised(torch.tensor([1.0]), first).tolist() == [0.0]  # it never varied
+    second = obj.running_moments(first, torch.tensor([3.0]))
+    assert second == pytest.approx((1.2, 1.8))
+    assert float(obj.normalised(torch.tensor([3.0]), second)) == pytest.approx(3.0)
+    assert float(obj.denormalised(torch.tensor([3.0]), second)) == pytest.approx(3.0)
+    assert float(obj.denormalised(torch.tensor([0.0]), second)) == pytest.approx(1.2)
+    signal = torch.tensor([0.7, -2.0])
+    raw = obj.unit_moments(second, signal)
+    assert torch.equal(obj.normalised(signal, raw), signal)
+    assert torch.equal(obj.denormalised(signal, raw), signal)
+
+
+def test_kl_divergence_literal():
+    old, new = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, math.log(3.0)]])
+    expected = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
+    assert obj.kl_divergence(old, new).tolist() == pytest.approx([expected])
+    assert obj.kl_divergence(new, new).tolist() == pytest.approx([0.0])
+
+
+def test_the_best_smoothed_reward_is_neither_the_last_nor_the_luckiest():
+    """α = 0.5, so the first of two does not compete: Q̂ = 9, 4.5, 2.25, 3.1, 3.6, 1.8, 2.4."""
+    rewards = [9.0, 0.0, 0.0, 4.0, 4.0, 0.0, 3.0]
+    assert obj.best_smoothed(rewards, 0.5) == 1
+    assert obj.best_smoothed([9.0, *rewards[1:]], 0.0) == 0
+    rising = [0.0, 0.0, 0.0, 4.0, 4.0, 0.0, 3.0]  # Q̂: 0, 0, 0, 2, 3, 1.5, 2.25
+    assert obj.best_smoothed(rising, 0.5) == 4
+    assert obj.best_smoothed([1.0], 0.8) == 0  # fewer than compete: the last
+    assert obj.best_smoothed([0.0, 0.0], 0.5) == 1
+
+
 def test_antithetic_draws_are_paired_and_each_still_uniform():
     generator = torch.Generator().manual_seed(0)
     u = obj.uniforms(2, 20_000, antithetic=True, generator=generator)
