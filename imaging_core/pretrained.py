@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from imaging_core.fields import ConfigError
+from imaging_core.stamps import split_stamp
 
 State = dict[str, Tensor]
 
@@ -118,7 +119,7 @@ def imagenet_file(name: str) -> Path:
     """
     if name not in NETWORKS:
         raise ConfigError(
-            f"ImageNet weights exist for {', '.join(NETWORKS)}, got {name}; use another network, or "
+            f"ImageNet weights exist for {', '.join(NETWORKS)}, got {name}; use one of these, or "
             "weights=none"
         )
     import torchvision.models
@@ -167,20 +168,49 @@ def read_state(path: str | Path, field: str = "weights_path") -> State:
     return dict(state)
 
 
+def weights_file(name: str, weights: str, path: str) -> Path | None:
+    """Where the first weights of network `name` come from; None where they are random.
+
+    Args:
+        weights: "none" or "imagenet".
+        path: of a file, stamped or not (`imaging_core.stamps`), which goes before `weights`.
+
+    Raises:
+        ConfigError: as `imagenet_file`.
+    """
+    if path:
+        return split_stamp(path)[0]
+    return imagenet_file(name) if weights == "imagenet" else None
+
+
 def load_pretrained(
     module: nn.Module, name: str, path: str | Path, *, field: str = "weights_path"
 ) -> Loaded:
     """Copy the weights in `path` into `module`, the network `name`; what fits, by the rules above.
 
     Args:
-        module: ours, or one of torchvision's kind under our names.
         path: a state dict with our names (all of them), or with torchvision's.
 
     Raises:
         ConfigError: as `read_state`, or names or shapes that do not fit.
     """
+    taken, loaded = fitting_weights(module.state_dict(), name, path, field=field)
+    module.load_state_dict(taken, strict=False)
+    return loaded
+
+
+def fitting_weights(
+    own: Mapping[str, Tensor], name: str, path: str | Path, *, field: str = "weights_path"
+) -> tuple[State, Loaded]:
+    """What of the weights in `path` goes into a network with the state `own`, under our names.
+
+    Args:
+        own: read for names and shapes only; its tensors may be of the meta device.
+
+    Raises:
+        ConfigError: as `load_pretrained`.
+    """
     state = read_state(path, field)
-    own = module.state_dict()
     known = NETWORKS.get(name)
     if known is not None and not state.keys() <= own.keys():
         state = {ours: v for theirs, v in state.items() if (ours := known.rename(theirs))}
@@ -197,21 +227,21 @@ def load_pretrained(
     taken = {k: v for k, v in taken.items() if k not in replaced}
     adapted = [k for k in adapted if k in taken]
     _must_fit(taken, own, replaced, known, name, f'{field} "{path}"')
-    module.load_state_dict(taken, strict=False)
     new = sorted({k.rpartition(".")[0] for k in own if k not in taken and not _is_count(k)})
-    return Loaded(
+    loaded = Loaded(
         source=Path(path).name,
         taken=len(taken) - len(adapted),
         adapted=tuple(adapted),
         new=_brief(new),
     )
+    return taken, loaded
 
 
 def _is_count(name: str) -> bool:
     return name.endswith("num_batches_tracked")  # older files have none
 
 
-def _replaced(taken: State, own: State, known: Network | None) -> set[str]:
+def _replaced(taken: State, own: Mapping[str, Tensor], known: Network | None) -> set[str]:
     """What is left new because it cannot be the same: another head, a stem of another size."""
     found = set()
     for key, value in taken.items():
@@ -225,7 +255,12 @@ def _replaced(taken: State, own: State, known: Network | None) -> set[str]:
 
 
 def _must_fit(
-    taken: State, own: State, replaced: set[str], known: Network | None, name: str, what: str
+    taken: State,
+    own: Mapping[str, Tensor],
+    replaced: set[str],
+    known: Network | None,
+    name: str,
+    what: str,
 ) -> None:
     shapes = [
         f"{k} is {tuple(v.shape)} instead of {tuple(own[k].shape)}"

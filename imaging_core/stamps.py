@@ -50,10 +50,10 @@ def file_digest(path: Path) -> str:
     try:
         at = path.stat()
         if not path.is_file():
-            raise ValueError(f'must name a file, got "{path}"')
+            raise ValueError(f'must name a file, "{path}" is none')
         return _file_digest(path, at.st_mtime_ns, at.st_size)
     except OSError as error:
-        raise ValueError(f'must name a file, got "{path}" ({error.strerror})') from None
+        raise ValueError(f'must name a file, "{path}" is none ({error.strerror})') from None
 
 
 @lru_cache(maxsize=32)

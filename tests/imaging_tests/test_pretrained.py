@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torchvision.models import densenet169, resnet34
 from torchvision.models.vgg import cfgs, make_layers
 
@@ -146,3 +147,38 @@ def test_a_file_is_its_content(tmp_path):
     with pytest.raises(ValueError, match="must name a file"):
         stamped_file(str(tmp_path / "nowhere.pt"))
     assert stamped_file("") == ""
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_our_own_weights_from_a_file(tmp_path, suffix):
+    source, path = ours("tiny-resnet", size=32), tmp_path / f"w{suffix}"
+    torch.nn.init.ones_(source.head.weight)
+    (torch.save if suffix == ".pt" else save_file)(source.state_dict(), path)
+    target = ours("tiny-resnet", size=32)
+    loaded = load_pretrained(target, "tiny-resnet", path)
+    assert torch.equal(target.head.weight, source.head.weight)
+    assert (loaded.adapted, loaded.new) == ((), ())
+
+
+class Trap:
+    def __reduce__(self):
+        return (print, ("this must not run",))
+
+
+def test_what_is_no_state_dict_is_refused_and_never_run(tmp_path, capsys):
+    path, target = tmp_path / "w.pt", ours("small-resnet", size=32)
+    torch.save(ours("tiny-resnet", size=32).state_dict(), path)
+    with pytest.raises(ConfigError, match=r"does not fit small-resnet: .* is \(8, "):
+        load_pretrained(target, "small-resnet", path)
+    torch.save({"a": 1}, path)
+    with pytest.raises(ConfigError, match="must hold a state dict"):
+        load_pretrained(target, "small-resnet", path)
+    path.write_bytes(b"no weights at all")
+    with pytest.raises(ConfigError, match="must be a torch file"):
+        load_pretrained(target, "small-resnet", path)
+    with pytest.raises(ConfigError, match="weights_path must be a file"):
+        load_pretrained(target, "small-resnet", tmp_path / "absent.pt")
+    torch.save({"a": Trap()}, path)
+    with pytest.raises(ConfigError, match="tensors only"):
+        load_pretrained(target, "small-resnet", path)
+    assert "must not run" not in capsys.readouterr().out
