@@ -11,12 +11,15 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import boto3
+import numpy as np
 import pytest
 import toy_study
 from failing_stores import VARIABLES, faulty_server
 
+from sweeps.engine import stages
 from sweeps.engine.plan import make_plan, manifest_of
 from sweeps.engine.run import Recipes
+from sweeps.engine.stages import StageStore
 from sweeps.engine.study import Request
 from sweeps.engine.work import execute
 from sweeps.ledger import files
@@ -222,3 +225,15 @@ def test_300_cells_on_s3_each_is_there_once_and_none_has_failed(server, store, m
         assert max(look.done for look in looks) > 0
         assert committed_keys(store) == set(plan.keys)
     assert read_ledger(store.root).cells["status"].tolist() == ["ok"] * 300
+
+
+def test_a_stage_that_two_machines_store_at_once_is_not_set_aside(store, monkeypatch):
+    """The other's arrays are there before its checksum is: a moment later both are."""
+    ours, theirs = StageStore(store), StageStore(store.child("theirs"))
+    ours.save("s", {"a": np.arange(3)}, 1.0)
+    theirs.save("s", {"a": np.arange(4)}, 1.0)
+    store.write("s.safetensors", theirs.store.read("s.safetensors"))
+    late = theirs.store.read("s.json")
+    monkeypatch.setattr(stages.time, "sleep", lambda _: store.write("s.json", late))
+    assert StageStore(store).load("s")["a"].tolist() == [0, 1, 2, 3]
+    assert not list(store.names("quarantine", ""))
