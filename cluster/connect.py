@@ -4,6 +4,7 @@ Ray is imported inside the functions here, because it reads whether to speak wit
 it is first imported, and whether a cluster asks for one is known only once it has been found.
 """
 
+import atexit
 import logging
 import os
 import shlex
@@ -16,15 +17,15 @@ from typing import Any
 
 import grpc
 
+from cluster.errors import ClusterError, ClusterLost
 from cluster.private import private_folder
 
 REACH_TIMEOUT_S = 3.0
 CONNECT_TIMEOUT_S = 15.0
 NAMESPACE = "medrl"
-
-
-class ClusterError(RuntimeError):
-    """No cluster can be had as asked for; the message says what to do."""
+PATIENT = {"RAY_gcs_rpc_server_reconnect_timeout_s": "600"}
+"""Ray ends a process whose GCS has been gone for a minute, whatever it does then. The driver finds
+out sooner (`cluster.census`), and has tables to make."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +124,7 @@ def connect(address: str | None, *, runtime_env: Mapping[str, Any] | None) -> It
 
     Raises:
         ClusterError: HOST:PORT does not answer, or refuses us.
+        ClusterLost: Ray did not start on this machine.
     """
     found, note = None, ""
     if address == "auto":
@@ -140,34 +142,41 @@ def connect(address: str | None, *, runtime_env: Mapping[str, Any] | None) -> It
         note = (f"{note}; " if note else "no running Ray cluster; ") + "started Ray on this machine"
     elif started:
         note = "started Ray on this machine"
-    own = ExitStack()
-    folder = None
-    if found is None:
-        try:
-            folder = own.enter_context(private_folder())
-        except OSError as error:
-            raise ClusterError(
-                f"Ray needs a folder of its own for temporary files: {error}; set TMPDIR to a "
-                "folder that can be written, whose path has 22 characters at most"
-            ) from error
-    else:
-        speak_as_asked(found)
-    import ray
+    with ExitStack() as own:
+        folder = None
+        if found is None:
+            try:
+                folder = own.enter_context(private_folder())
+            except OSError as error:
+                raise ClusterError(
+                    f"Ray needs a folder of its own for temporary files: {error}; set TMPDIR to a "
+                    "folder that can be written, whose path has 22 characters at most"
+                ) from error
+        else:
+            speak_as_asked(found)
+        for name, value in PATIENT.items():
+            os.environ.setdefault(name, value)
+        import ray
 
-    before = os.environ.pop("RAY_ADDRESS", None)  # it would override an explicit address
-    try:
-        context = _init(found, runtime_env, folder)
-        head = context.address_info["gcs_address"]
-        # A stale address file would send Ray's own State API to a dead cluster, which costs
-        # every Train run 12-15 s at its end; the environment variable takes precedence.
-        os.environ["RAY_ADDRESS"] = head
-        yield Connection(address=head, started=started, note=note)
-    finally:
-        os.environ.pop("RAY_ADDRESS", None)
-        if before is not None:
-            os.environ["RAY_ADDRESS"] = before
-        ray.shutdown()
-        own.close()
+        lost = False
+        before = os.environ.pop("RAY_ADDRESS", None)  # it would override an explicit address
+        try:
+            context = _init(found, runtime_env, folder)
+            head = context.address_info["gcs_address"]
+            # A stale address file would send Ray's own State API to a dead cluster, which costs
+            # every Train run 12-15 s at its end; the environment variable takes precedence.
+            os.environ["RAY_ADDRESS"] = head
+            yield Connection(address=head, started=started, note=note)
+        except ClusterLost:
+            lost = True
+            _abandon(ray)
+            raise
+        finally:
+            os.environ.pop("RAY_ADDRESS", None)
+            if before is not None:
+                os.environ["RAY_ADDRESS"] = before
+            if not lost:
+                ray.shutdown()
 
 
 def _init(address: str | None, runtime_env: Mapping[str, Any] | None, folder: Path | None) -> Any:
@@ -185,13 +194,34 @@ def _init(address: str | None, runtime_env: Mapping[str, Any] | None, folder: Pa
         # Ray keeps what it read of the environment when it was imported, which may be long ago.
         Config.initialize("")
         AuthenticationTokenLoader.instance().reset_cache()
-        return ray.init(address="local", include_dashboard=False, _temp_dir=str(folder), **common)
+        try:
+            return ray.init(
+                address="local", include_dashboard=False, _temp_dir=str(folder), **common
+            )
+        except Exception as error:  # Ray raises a bare one where a process of its own is too slow
+            raise ClusterLost(f"Ray did not start on this machine: {_first_line(error)}") from error
     os.environ.setdefault("RAY_gcs_server_request_timeout_seconds", str(int(CONNECT_TIMEOUT_S)))
     try:
         return ray.init(address=address, runtime_env=dict(runtime_env or {}), **common)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ClusterError(
-            f"the cluster at {address} refused this process: {reason}. Check that python and ray "
-            "have the same versions there, and that ~/.ray/auth_token is the cluster's"
+            f"the cluster at {address} refused this process: {_first_line(error)}. Check that "
+            "python and ray have the same versions there, and that ~/.ray/auth_token is the "
+            "cluster's"
         ) from error
+
+
+def _abandon(ray: Any) -> None:
+    """End the processes that we started, without a word to a cluster that does not answer.
+
+    A disconnect waits for what is dead, and a thread that waits with it may crash the process.
+    """
+    atexit.unregister(ray.shutdown)
+    node = ray._private.worker._global_node
+    if node is not None:  # of a cluster that is not ours it has no processes
+        node.kill_all_processes(check_alive=False, allow_graceful=True)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

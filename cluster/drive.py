@@ -5,7 +5,6 @@ processes that need them do, side by side.
 """
 
 import importlib
-import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from cluster.broker import on_this_node, point_key, start_broker
+from cluster.census import Census
+from cluster.errors import ClusterLost
 from cluster.fleet import Fleet
 from cluster.queue import Event, WorkItem
 from cluster.versions import check_versions
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 TIDY_TIMEOUT_S = 20.0
 POLL_S = 0.5
 TRIALS_AT_ONCE = 1  # no slot waits for one (see the broker), and each is a process
-NODES_EVERY_S = 2.0
 NODES_WAIT_S = 1_200.0  # a spot node that installs the packages takes 8 minutes
 
 
@@ -93,9 +93,45 @@ def drive(
         on_event, on_tick: told of each event, and about twice a second.
 
     Raises:
-        ClusterError: nodes differ in their versions, no node has room for a worker, or the whole
-            fleet is gone.
+        ClusterError: nodes differ in their versions, or no node has room for a worker.
+        ClusterLost: the broker, the driver of a search, the whole fleet or the cluster died.
     """
+    census = Census(stays=stays)
+    try:
+        _drive(
+            load, capacity, census,
+            stays=stays, say=say, on_slots=on_slots, on_event=on_event, on_tick=on_tick,
+        )  # fmt: skip
+    except ray.exceptions.RayError as error:
+        raise ClusterLost(_what_died(error)) from error
+    finally:
+        census.close()
+
+
+def _what_died(error: ray.exceptions.RayError) -> str:
+    """Of what the driver waits for: the broker, or (only in a search) Tune."""
+    text = str(error)
+    if isinstance(error, ray.exceptions.WorkerCrashedError):
+        return "Tune's driver died: its process was ended (killed, or out of memory)"
+    if isinstance(error, ray.exceptions.NodeDiedError) or "node" in text.partition("\n")[0]:
+        return "the Ray node on the driver's machine died (its raylet was ended)"
+    if isinstance(error, ray.exceptions.RayActorError):
+        return "the broker died: its process was ended (killed, or out of memory)"
+    lines = text.strip().splitlines()
+    return f"Ray failed: {lines[-1] if lines else type(error).__name__}"
+
+
+def _drive(
+    load: Load,
+    capacity: Capacity,
+    census: Census,
+    *,
+    stays: bool,
+    say: Callable[[str], None],
+    on_slots: Callable[[int], None],
+    on_event: Callable[[Event], None],
+    on_tick: Callable[[], None],
+) -> None:
     gpus = capacity.gpus_per_worker
     if gpus is None:
         gpus = 1.0 if ray.cluster_resources().get("GPU", 0) else 0.0
@@ -123,8 +159,7 @@ def drive(
     arms = _start(load, name)
     left = len(load.shared) + sum(len(items) for items in cells.values())
     seen = 0
-    looked = time.monotonic()
-    over = False
+    over = mourned = False
     while not over:
         ended = bool(ray.wait([arms], timeout=0)[0])
         events, _ = ray.get(broker.events_since.remote(seen, POLL_S))
@@ -133,16 +168,19 @@ def drive(
             left -= event.kind in ("finished", "failed")
             on_event(event)
         on_tick()
-        if time.monotonic() - looked > NODES_EVERY_S:
-            looked = time.monotonic()
-            if fleet.follow(ray.nodes()):
+        nodes = census.news()
+        if nodes is not None:
+            if fleet.follow(nodes):
                 on_slots(fleet.slots)
                 broker.set_slots.remote(fleet.slots)
             if stays:
                 fleet.want(ray.get(broker.arms_left.remote()) if load.search else left)
         over = ended and not events if load.search else not left
-        if ended and (load.search or not over):
+        if ended and load.search:
             ray.get(arms)  # raises Tune's own error, if it has one
+        elif ended and not over and not mourned:
+            mourned = True
+            say(f"Tune's driver died; the study goes on without it ({_last_words(arms)})")
         if not over:
             fleet.must_live()
     _let_tune_end(arms, broker)
@@ -193,3 +231,13 @@ def _beside(path: str, arguments: Mapping[str, Any]) -> Any:
     """The function at `path` in a process beside the driver; its future."""
     task = ray.remote(_call).options(num_cpus=0, max_retries=0, **on_this_node())
     return task.remote(path, arguments)
+
+
+def _last_words(task: Any) -> str:
+    """The last line of what a task that has ended raised."""
+    try:
+        ray.get(task)
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        return lines[-1] if lines else type(error).__name__
+    return "it ended early"

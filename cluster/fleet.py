@@ -18,8 +18,9 @@ from typing import Any
 import ray
 
 from cluster.broker import on_this_node
-from cluster.connect import NAMESPACE, ClusterError
+from cluster.connect import NAMESPACE
 from cluster.demand import Demand
+from cluster.errors import ClusterError, ClusterLost
 from cluster.versions import Door
 
 # Trials and the broker need a sliver of a CPU on the nodes that the fleet fills.
@@ -296,7 +297,8 @@ class Fleet:
         """Nothing while a run is up, or while nodes may still come.
 
         Raises:
-            ClusterError: every run ended, or no node came within `patience_s`.
+            ClusterError: no node came that has room for a worker.
+            ClusterLost: every run ended, and no node came within `patience_s`.
         """
         reasons = self._given_up()
         if reasons is None:
@@ -308,14 +310,14 @@ class Fleet:
                 "lower --cpus-per-worker or --gpus-per-worker, or add nodes"
             )
         else:
-            why = f"every worker is gone: {'; '.join(reasons)}; run the command again to resume"
+            why = f"every worker is gone: {'; '.join(reasons)}"
         now = time.monotonic()
         if (
             self._nodes
             or now - (self._alone_since or now) > self._patience_s
             or not self._patience_s
         ):
-            raise ClusterError(why)
+            raise ClusterLost(why) if self._started else ClusterError(why)
         if self._alone_since is None:
             self._alone_since = now
             self._say(f"waiting up to {self._patience_s / 60:.0f} min for nodes to come: {why}")
@@ -331,9 +333,11 @@ class Fleet:
         for run in ended:
             try:
                 reasons.append(ray.get(run))
+            except ray.exceptions.RayActorError:
+                reasons.append("the supervisor of the fleet died (killed, or out of memory)")
             except ray.exceptions.RayError as error:
                 reasons.append(str(error).strip().splitlines()[0])
-        return [reason for reason in reasons if reason] or ["every run ended"]
+        return [reason for reason in dict.fromkeys(reasons) if reason] or ["every run ended"]
 
     def wait_home(self, timeout_s: float) -> None:
         """Wait for the runs to end after the broker was closed (tidy on a cluster that stays)."""

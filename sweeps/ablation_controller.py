@@ -20,6 +20,11 @@ The demo preset's 50 cells take about 4 minutes on 2 cores without a GPU; expect
 undecided among each other at five seeds.
 """
 
+if __name__ == "__main__":  # before the imports, which take a second
+    from sweeps.engine.session import listen
+
+    listen()
+
 from analysis import last_step
 from sweeps.engine.cli import main
 from sweeps.engine.study import Study

@@ -7,6 +7,11 @@ levels while the rest stay (`apga_core/README.md`, "Departures from the paper", 
     python sweeps/apga_ambiguities.py --plan   # what would be computed
 """
 
+if __name__ == "__main__":  # before the imports, which take a second
+    from sweeps.engine.session import listen
+
+    listen()
+
 from analysis import last_step
 from sweeps.engine.cli import main
 from sweeps.engine.study import Study

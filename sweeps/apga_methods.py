@@ -10,6 +10,11 @@ phase without any mask. `baseline` is the paper's DenseNet, trained once.
 All arms but `baseline` make the same number of classifier steps and validation scores.
 """
 
+if __name__ == "__main__":  # before the imports, which take a second
+    from sweeps.engine.session import listen
+
+    listen()
+
 from analysis import last_step
 from sweeps.engine.cli import main
 from sweeps.engine.study import Study

@@ -7,6 +7,11 @@ them. λ_zeros too small: everything is masked; too large: nothing, and the aid 
     python sweeps/apga_regularisation.py --plan   # what would be computed
 """
 
+if __name__ == "__main__":  # before the imports, which take a second
+    from sweeps.engine.session import listen
+
+    listen()
+
 from analysis import last_step
 from sweeps.engine.cli import main
 from sweeps.engine.study import Study

@@ -7,6 +7,11 @@ radiographs: whole views (two bones at half the scale, the lesion on one of them
     python sweeps/hip_fracture.py --plan   # what would be computed
 """
 
+if __name__ == "__main__":  # before the imports, which take a second
+    from sweeps.engine.session import listen
+
+    listen()
+
 from analysis import last_step
 from sweeps.engine.cli import main
 from sweeps.engine.study import Study

@@ -7,6 +7,11 @@ subsets are nested in k, stratified by class and spread over patients. k_shot=0 
     python sweeps/kshot.py --plan   # what would be computed
 """
 
+if __name__ == "__main__":  # before the imports, which take a second
+    from sweeps.engine.session import listen
+
+    listen()
+
 from analysis import last_step
 from sweeps.engine.cli import main
 from sweeps.engine.study import Study

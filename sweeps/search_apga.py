@@ -12,6 +12,11 @@ The base classifier's learning rate is one of three, not a range: arms that agre
 converged classifier, so a search trains three of them per tuning seed and not one per proposal.
 """
 
+if __name__ == "__main__":  # before the imports, which take a second
+    from sweeps.engine.session import listen
+
+    listen()
+
 from analysis import last_step
 from sweeps.engine.search import Choice, Range, Search
 from sweeps.engine.search_cli import main

@@ -10,6 +10,11 @@ proposals, its default first, and the winners are compared on seeds that the sea
     optuna-dashboard sqlite:///results/search_selection_tuning/optuna.db
 """
 
+if __name__ == "__main__":  # before the imports, which take a second
+    from sweeps.engine.session import listen
+
+    listen()
+
 from analysis import last_step
 from sweeps.engine.search import Choice, Range, Search
 from sweeps.engine.search_cli import main

@@ -9,6 +9,11 @@ trains eight times as many classifiers as its neighbours, `reward_repeats=2` twi
     python sweeps/selection_ambiguities.py --plan   # what would be computed
 """
 
+if __name__ == "__main__":  # before the imports, which take a second
+    from sweeps.engine.session import listen
+
+    listen()
+
 from analysis import last_step
 from imaging_core.fields import build
 from selection_core.config import PRESETS, SelectionConfig

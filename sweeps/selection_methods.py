@@ -16,6 +16,11 @@ its seed and no others (`generator_images=all` is one generator that sees all tr
     python sweeps/selection_methods.py --set pool=PATH                 # your own generator's images
 """
 
+if __name__ == "__main__":  # before the imports, which take a second
+    from sweeps.engine.session import listen
+
+    listen()
+
 from analysis import last_step
 from sweeps.engine.cli import main
 from sweeps.engine.study import Study

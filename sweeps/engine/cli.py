@@ -1,8 +1,6 @@
 """The command line that every study shares."""
 
-import shlex
 import shutil
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -12,31 +10,22 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from imaging_core.datasets import DataError
 from imaging_core.fields import ConfigError
 from sweeps.engine import options
 from sweeps.engine.display import Display, chatter_to, duration
 from sweeps.engine.plan import Plan, make_plan, manifest_of, stage_store
-from sweeps.engine.run import Interrupted, Summary, Where, run_inline, run_on_cluster
+from sweeps.engine.run import Summary, Where, run_inline, run_on_cluster
+from sweeps.engine.session import EXIT_CODES, OK, SOME_FAILED, Session, run_app
 from sweeps.engine.stages import stated_seconds
 from sweeps.engine.study import Request, Study, describe_factors
 from sweeps.ledger.commit import write_manifest
 from sweeps.ledger.compact import compact
-from sweeps.ledger.files import Store, StoreError
-from sweeps.ledger.lock import LateCommit, Lock
+from sweeps.ledger.files import Store
+from sweeps.ledger.lock import Lock
 from sweeps.ledger.progress import say_running
 from sweeps.ledger.read import quarantine_damaged, read_table
-from sweeps.ledger.schema import LedgerError
 
-OK, USAGE, SOME_FAILED = 0, 2, 3
 TELL_EVERY_S = 3.0
-ROOM_BYTES = 1 << 20  # less than this free: the disk is full, whoever noticed it first
-
-EXIT_CODES = (
-    "Exit codes: 0 every cell is there; 2 bad input (nothing was started); 3 some cells failed "
-    "(the table still comes, with its n), the disk is full, or the disk or the object store fails; "
-    "130/143 interrupted (run the same command to resume)."
-)
 
 
 class LastStep(Protocol):
@@ -48,7 +37,7 @@ class LastStep(Protocol):
 
 def main(study: Study, last_step: LastStep, description: str) -> None:
     """Parse the command line and run `study`; ends the process with a documented exit code."""
-    build_app(study, last_step, description)()
+    run_app(build_app(study, last_step, description))
 
 
 def build_app(study: Study, last_step: LastStep, description: str) -> typer.Typer:
@@ -102,25 +91,23 @@ def build_app(study: Study, last_step: LastStep, description: str) -> typer.Type
             deadline_s=deadline,
             inline=inline,
         )
-        code = run_study(
-            study,
-            request,
-            where,
-            last_step,
-            results=results,
-            only_plan=plan,
-            retry_failed=retry_failed,
-            quiet=quiet,
+        run = Session()
+        code = run.conclude(
+            lambda: run_study(
+                study,
+                request,
+                where,
+                last_step,
+                session=run,
+                results=results,
+                only_plan=plan,
+                retry_failed=retry_failed,
+                quiet=quiet,
+            )
         )
         raise typer.Exit(code)
 
     return app
-
-
-def refuse(message: str) -> int:
-    """Print a usage error; nothing was started."""
-    Console(stderr=True).print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
-    return USAGE
 
 
 def run_study(
@@ -129,74 +116,38 @@ def run_study(
     where: Where,
     last_step: LastStep,
     *,
+    session: Session,
     results: str,
     only_plan: bool,
     retry_failed: bool,
     quiet: bool,
 ) -> int:
-    """Plan, run, report; returns the exit code."""
-    try:
-        if request.protocol not in ("held-out", "paper"):
-            raise ConfigError(f'protocol must be one of held-out, paper, got "{request.protocol}"')
-        results = absolute(results)
-        plan = make_plan(study, request, results=results, retry_failed=retry_failed)
-        if only_plan:
-            Console().print(describe(plan, results), soft_wrap=True)
-            return OK
-    except (ConfigError, DataError) as error:
-        return refuse(str(error))
-    except StoreError as error:
-        return explain_store(error, results)
-    ledger = Store(results).child(plan.study.name)
-    try:
-        with Lock(ledger) as lock:
-            return _run_locked(
-                plan,
-                where,
-                last_step,
-                results=results,
-                retry_failed=retry_failed,
-                quiet=quiet,
-                token=lock.token,
-            )
-    except LateCommit as error:
-        return cut_short(str(error))
-    except LedgerError as error:
-        return refuse(str(error))
-    except Exception as error:
-        return explain_store(error, results)
-
-
-def cut_short(message: str) -> int:
-    """Print what ended a run; what is committed stays, and the rest can be had later."""
-    Console(stderr=True).print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
-    return SOME_FAILED
-
-
-def explain_store(error: Exception, results: str) -> int:
-    """Say so where a run was ended by a full disk, or by one or an object store that fails.
-
-    Of a full disk not only an `OSError` tells: Ray and sqlite keep their books there and have
-    errors of their own.
+    """Plan, run, report; returns the exit code.
 
     Raises:
-        Exception: `error` itself, where it is about something else.
+        BaseException: what `Session.conclude` tells the user of.
     """
-    try:
-        full = "://" not in results and shutil.disk_usage(results).free < ROOM_BYTES
-    except OSError:
-        full = False  # the disk does not even say that
-    if not full and isinstance(error, StoreError):  # of a remote task with Ray's traceback around
-        return cut_short(str(getattr(error, "cause", error)))
-    if not full:
-        raise error
-    again = resume_command()
-    if "--retry-failed" not in again:
-        again += " --retry-failed"
-    return cut_short(
-        f"no space left in {results} ({type(error).__name__}). Nothing committed is lost. "
-        f"Make room, then: {again}"
-    )
+    if request.protocol not in ("held-out", "paper"):
+        raise ConfigError(f'protocol must be one of held-out, paper, got "{request.protocol}"')
+    session.results = results = absolute(results)
+    plan = make_plan(study, request, results=results, retry_failed=retry_failed)
+    if only_plan:
+        Console().print(describe(plan, results), soft_wrap=True)
+        return OK
+    ledger = Store(results).child(plan.study.name)
+    session.count = partial(_count_line, plan, ledger)
+    with Lock(ledger) as lock:
+        session.tables = partial(last_step, results, plan.study.name, Console(), quiet=quiet)
+        return _run_locked(
+            plan,
+            where,
+            last_step,
+            session=session,
+            results=results,
+            retry_failed=retry_failed,
+            quiet=quiet,
+            token=lock.token,
+        )
 
 
 def absolute(results: str) -> str:
@@ -211,7 +162,7 @@ def absolute(results: str) -> str:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / ".writable"
         probe.touch()
-        probe.unlink(missing_ok=True)  # another run may look at the same moment
+        probe.unlink()
     except OSError as error:
         raise ConfigError(
             f"--results must be a folder that can be written, got {path} ({error.strerror})"
@@ -227,8 +178,7 @@ def _probe(results: str) -> None:
         store.delete(".writable")
     except (OSError, ValueError) as error:
         raise ConfigError(
-            "--results must be a folder or a URI that can be written, got "
-            f"{results} ({error.__cause__ or error})"
+            f"--results must be a folder or a URI that can be written, got {results} ({error})"
         ) from None
 
 
@@ -237,6 +187,7 @@ def _run_locked(
     where: Where,
     last_step: LastStep,
     *,
+    session: Session,
     results: str,
     retry_failed: bool,
     quiet: bool,
@@ -257,26 +208,20 @@ def _run_locked(
     began = time.monotonic()
     log = Path(ledger.path("run.log")) if ledger.local else Path("medrl-run.log").absolute()
     if plan.todo:
+        session.log = log
         with chatter_to(None if where.inline else log) as console:
             if not quiet:
                 console.print(describe(plan, results), soft_wrap=True)
-            try:
-                summary = _carry_out(
-                    plan,
-                    where,
-                    console,
-                    results=results,
-                    token=token,
-                    quiet=quiet,
-                    log=log,
-                )
-            except Interrupted as stop:
-                console.print(
-                    f"interrupted; {_count_line(plan, ledger)}. Nothing committed is lost. "
-                    f"To resume: {resume_command()}",
-                    soft_wrap=True,
-                )
-                return stop.code
+            summary = _carry_out(
+                plan,
+                where,
+                console,
+                session=session,
+                results=results,
+                token=token,
+                quiet=quiet,
+                log=log,
+            )
         if ledger.local:  # Ray's bookkeeping: a cache that nothing reads again
             shutil.rmtree(ledger.path("ray"), ignore_errors=True)
         compact(ledger)
@@ -289,6 +234,7 @@ def _carry_out(
     where: Where,
     console: Console,
     *,
+    session: Session,
     results: str,
     token: str,
     quiet: bool,
@@ -315,14 +261,15 @@ def _carry_out(
             summary = run_inline(plan, results=results, token=token, display=display)
         else:
             say(f"Ray's log: {log}")
-            from cluster.connect import ClusterError
-
-            try:
-                summary = run_on_cluster(
-                    plan, results=results, token=token, where=where, display=display, say=say
-                )
-            except ClusterError as error:
-                raise LedgerError(str(error)) from error
+            summary = run_on_cluster(
+                plan,
+                session=session,
+                results=results,
+                token=token,
+                where=where,
+                display=display,
+                say=say,
+            )
     summary.stages_reused = plan.reused
     return summary
 
@@ -362,11 +309,6 @@ def last_line(plan: Plan, summary: Summary, ledger: Store) -> str:
     return line
 
 
-def resume_command() -> str:
-    """The command line that started this process, ready to paste."""
-    return shlex.join(["python", *sys.argv])
-
-
 def describe(plan: Plan, results: str) -> str:
     """What is planned, there, failed and left, with an estimate from the ledger's own timings."""
     shared = len(plan.cells) - len(plan.keys)
@@ -379,7 +321,6 @@ def describe(plan: Plan, results: str) -> str:
         f"[bold]{len(plan.todo)} to compute[/]",
         f"stages: {len(plan.stages)} to compute, {plan.reused} uses of stored or shared ones",
     ]
-    lines += [escape(note) for note in plan.notes]
     if plan.todo:
         lines.append(_estimate(plan, results))
     return "\n".join(lines)

@@ -3,8 +3,6 @@
 import contextlib
 import json
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from sweeps.engine.display import Display
 from sweeps.engine.plan import Cell, Plan, StageWork
 from sweeps.engine.provenance import source
 from sweeps.engine.scratch import scratch
+from sweeps.engine.session import Session, listen_again
 from sweeps.engine.study import Arm
 from sweeps.engine.work import (
     EXECUTE,
@@ -35,15 +34,6 @@ if TYPE_CHECKING:
     from cluster.drive import Capacity
 
 MAX_ATTEMPTS = 3
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class Interrupted(BaseException):
-    """Ctrl+C or SIGTERM; `code` is the exit status (130 or 143)."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,37 +76,6 @@ class Summary:
         return self.compute_s / slot_seconds if slot_seconds else 0.0
 
 
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """SIGINT and SIGTERM raise `Interrupted` in the main thread while the block runs.
-
-    A second signal ends the process at once, with its own exit code: what is committed is whole,
-    and Ray's processes end with the one that started them.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    interrupted = False
-
-    def leave(number: int, _frame: object) -> None:
-        os._exit(128 + number)
-
-    def stop(number: int, _frame: object) -> None:
-        nonlocal interrupted
-        interrupted = True
-        for name in SIGNALS:
-            signal.signal(name, leave)
-        raise Interrupted(128 + number)
-
-    before = {name: signal.signal(name, stop) for name in SIGNALS}
-    try:
-        yield
-    finally:
-        if not interrupted:
-            for name, handler in before.items():
-                signal.signal(name, handler)
-
-
 class Recipes:
     """The recipes of a plan's work.
 
@@ -150,22 +109,21 @@ def run_inline(plan: Plan, *, results: str, token: str, display: Display) -> Sum
     labels = {c.key: c.arm.label for c in plan.todo}
     work = [(w.key, recipes.stage(w)) for w in plan.stages]
     work += [(c.key, recipes.cell(c)) for c in plan.todo]
-    with interruptible():
-        for key, payload in work:
-            is_stage = key not in labels
-            display.started(key, labels.get(key) or key.rpartition("-")[0])
-            began, ok = time.monotonic(), True
-            try:
-                execute(payload, device="cpu", node="inline", attempt=1)
-            except (StoreError, LateCommit):
+    for key, payload in work:
+        is_stage = key not in labels
+        display.started(key, labels.get(key) or key.rpartition("-")[0])
+        began, ok = time.monotonic(), True
+        try:
+            execute(payload, device="cpu", node="inline", attempt=1)
+        except (StoreError, LateCommit):
+            raise
+        except Exception:
+            if is_stage:  # in a debugger's hands, not turned into many failed cells
                 raise
-            except Exception:
-                if is_stage:  # in a debugger's hands, not turned into many failed cells
-                    raise
-                ok = False
-            seconds = time.monotonic() - began
-            summary.compute_s += seconds
-            over(summary, display, key, is_stage=is_stage, ok=ok, seconds=seconds)
+            ok = False
+        seconds = time.monotonic() - began
+        summary.compute_s += seconds
+        over(summary, display, key, is_stage=is_stage, ok=ok, seconds=seconds)
     return summary
 
 
@@ -235,6 +193,7 @@ def expected_seconds(plan: Plan, ledger: Store) -> dict[str, float]:
 def run_on_cluster(
     plan: Plan,
     *,
+    session: Session,
     results: str,
     token: str,
     where: Where,
@@ -247,11 +206,12 @@ def run_on_cluster(
         say: `say(text)` prints one line for the user.
 
     Raises:
-        Interrupted: Ctrl+C or SIGTERM; what was committed stays.
+        Interrupted: by a signal; what was committed stays.
         StoreError, LateCommit: the ledger cannot be read or written, or is another controller's.
-        cluster.connect.ClusterError: no cluster as asked for, or the whole fleet is gone.
+        ClusterError: no cluster as asked for.
+        ClusterLost: the broker, the whole fleet or the cluster is gone.
     """
-    with joined(where, say) as (stays, note):
+    with joined(where, session, say) as (stays, note):
         summary = _serve_plan(
             plan, results=results, token=token, where=where, display=display, say=say, stays=stays
         )
@@ -260,23 +220,33 @@ def run_on_cluster(
 
 
 @contextlib.contextmanager
-def joined(where: Where, say: Callable[[str], None]) -> Iterator[tuple[bool, str]]:
-    """The cluster that `where` names, joined; a signal interrupts the block.
+def joined(
+    where: Where, session: Session, say: Callable[[str], None]
+) -> Iterator[tuple[bool, str]]:
+    """The cluster that `where` names, joined.
 
     Yields:
         whether the cluster is there before and after us, and what we joined, in words.
 
     Raises:
-        Interrupted: Ctrl+C or SIGTERM.
-        cluster.connect.ClusterError: no cluster as asked for.
+        ClusterError: no cluster as asked for.
+        ClusterLost: Ray did not start here, or what the block raises.
     """
     from cluster.connect import connect
+    from cluster.errors import ClusterLost
 
     local = where.address == "local"
-    with connect(where.address, runtime_env=None if local else runtime_env()) as connection:
+    with (
+        contextlib.ExitStack() as goodbye,
+        connect(where.address, runtime_env=None if local else runtime_env()) as connection,
+    ):
+        listen_again()
         say(connection.note)
-        with interruptible():
+        try:
             yield not connection.started, connection.note
+        except ClusterLost as lost:  # a goodbye to a cluster that is gone may take for ever
+            goodbye.enter_context(session.leaving(str(lost)))
+            raise
 
 
 def runtime_env() -> dict[str, Any]:

@@ -4,18 +4,18 @@ from typing import Annotated
 
 import typer
 
-from imaging_core.datasets import DataError
 from imaging_core.fields import ConfigError
 from sweeps.engine import options
-from sweeps.engine.cli import EXIT_CODES, LastStep, absolute, refuse
+from sweeps.engine.cli import LastStep, absolute
 from sweeps.engine.run import Where
 from sweeps.engine.search import Range, Search, prepare
+from sweeps.engine.session import EXIT_CODES, Session, run_app
 from sweeps.engine.study import Request
 
 
 def main(search: Search, last_step: LastStep, description: str) -> None:
     """Parse the command line and run `search`; ends the process with a documented exit code."""
-    build_app(search, last_step, description)()
+    run_app(build_app(search, last_step, description))
 
 
 def describe_space(search: Search) -> str:
@@ -103,27 +103,30 @@ def build_app(search: Search, last_step: LastStep, description: str) -> typer.Ty
             deadline_s=deadline,
             inline=inline,
         )
-        try:
+        session = Session()
+
+        def run() -> int:
             if protocol not in ("held-out", "paper"):
                 raise ConfigError(f'protocol must be one of held-out, paper, got "{protocol}"')
             root = absolute(results)
             tuning = prepare(
                 search, request, trials=trials, tuning_seeds=tuning_seeds, rounds_of=rounds_of
             )
-        except (ConfigError, DataError) as error:
-            raise typer.Exit(refuse(str(error))) from None
-        # Optuna is imported here, after everything that can be refused.
-        from sweeps.engine.search_flow import run_search
+            # Optuna is imported here, after everything that can be refused.
+            from sweeps.engine.search_flow import run_search
 
-        code = run_search(
-            tuning,
-            where,
-            last_step,
-            results=root,
-            only_plan=plan,
-            retry_failed=retry_failed,
-            quiet=quiet,
-        )
+            return run_search(
+                tuning,
+                where,
+                last_step,
+                session=session,
+                results=root,
+                only_plan=plan,
+                retry_failed=retry_failed,
+                quiet=quiet,
+            )
+
+        code = session.conclude(run)
         raise typer.Exit(code)
 
     return app

@@ -7,20 +7,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from sweeps.engine.cli import (
-    OK,
-    SOME_FAILED,
-    TELL_EVERY_S,
-    LastStep,
-    cut_short,
-    explain_store,
-    refuse,
-    resume_command,
-    run_study,
-)
+from sweeps.engine.cli import TELL_EVERY_S, LastStep, run_study
 from sweeps.engine.display import Display, chatter_to
 from sweeps.engine.provenance import source
-from sweeps.engine.run import Interrupted, Where, database
+from sweeps.engine.run import Where, database
 from sweeps.engine.search import Tuning, reporting_study
 from sweeps.engine.search_run import (
     search_inline,
@@ -29,11 +19,11 @@ from sweeps.engine.search_run import (
     write_outcome,
 )
 from sweeps.engine.search_work import TuningWork
-from sweeps.ledger.files import Store, StoreError
-from sweeps.ledger.lock import LateCommit, Lock
+from sweeps.engine.session import OK, SOME_FAILED, Session
+from sweeps.ledger.files import Store
+from sweeps.ledger.lock import Lock
 from sweeps.ledger.progress import say_running
 from sweeps.ledger.read import quarantine_damaged
-from sweeps.ledger.schema import LedgerError
 from sweeps.search.campaign import Campaign
 from sweeps.search.proposals import counts
 
@@ -43,6 +33,7 @@ def run_search(
     where: Where,
     last_step: LastStep,
     *,
+    session: Session,
     results: str,
     only_plan: bool,
     retry_failed: bool,
@@ -62,45 +53,29 @@ def run_search(
         )
 
     console = Console()
+    session.results = results
     if only_plan:
-        try:
-            console.print(describe(tuning, work_of("")), soft_wrap=True)
-        except StoreError as error:
-            return explain_store(error, results)
+        console.print(describe(tuning, work_of("")), soft_wrap=True)
         return OK
-    try:
-        with Lock(ledger) as lock:
-            work = work_of(lock.token)
-            proposals = work.read()
-            for name, reason in quarantine_damaged(ledger, set(work.plan(proposals).done)):
-                Console(stderr=True).print(
-                    f"[yellow]damaged:[/] {escape(name)} ({escape(reason)}) moved to quarantine/, "
-                    "computed again",
-                    soft_wrap=True,
-                )
-            work.write_manifest(work.known())
-            if not quiet:
-                console.print(describe(tuning, work), soft_wrap=True)
-            try:
-                _tune(work, where, quiet=quiet)
-            except Interrupted as stop:
-                console.print(
-                    f"interrupted; {counted(tuning, work)}. Nothing committed is lost. To resume: "
-                    f"{resume_command()}",
-                    soft_wrap=True,
-                )
-                return stop.code
-            work = replace(work, retry_failed=False)  # what failed again has failed
-            proposals = work.known()
-            work.write_manifest(proposals)
-            console.print(counted(tuning, work), soft_wrap=True)
-            write_outcome(Store(results).child(tuning.search.name), tuning, proposals)
-    except LateCommit as error:
-        return cut_short(str(error))
-    except LedgerError as error:
-        return refuse(str(error))
-    except Exception as error:
-        return explain_store(error, results)
+    with Lock(ledger) as lock:
+        work = work_of(lock.token)
+        session.count = partial(counted, tuning, work)
+        proposals = work.read()
+        for name, reason in quarantine_damaged(ledger, set(work.plan(proposals).done)):
+            Console(stderr=True).print(
+                f"[yellow]damaged:[/] {escape(name)} ({escape(reason)}) moved to quarantine/, "
+                "computed again",
+                soft_wrap=True,
+            )
+        work.write_manifest(work.known())
+        if not quiet:
+            console.print(describe(tuning, work), soft_wrap=True)
+        _tune(work, where, session, quiet=quiet)
+        work = replace(work, retry_failed=False)  # what failed again has failed
+        proposals = work.known()
+        work.write_manifest(proposals)
+        console.print(counted(tuning, work), soft_wrap=True)
+        write_outcome(Store(results).child(tuning.search.name), tuning, proposals)
     best = winners(tuning, proposals)
     if lacking := [group for group in tuning.problem.groups if group not in best]:
         console.print(
@@ -115,6 +90,7 @@ def run_search(
         request,
         where,
         last_step,
+        session=session,
         results=results,
         only_plan=False,
         retry_failed=retry_failed,
@@ -122,12 +98,11 @@ def run_search(
     )
 
 
-def _tune(work: TuningWork, where: Where, *, quiet: bool) -> None:
+def _tune(work: TuningWork, where: Where, session: Session, *, quiet: bool) -> None:
     """Compute what the search still lacks.
 
     Raises:
-        Interrupted: Ctrl+C or SIGTERM.
-        LedgerError: no cluster as asked for, or the ledger was taken over.
+        BaseException: what `Session.conclude` tells the user of.
     """
     problem, ledger = work.tuning.problem, work.store
     # Builds the database too, so that a run that was killed at its very end leaves none running.
@@ -138,6 +113,7 @@ def _tune(work: TuningWork, where: Where, *, quiet: bool) -> None:
     log = Path(ledger.path("run.log")) if ledger.local else Path("medrl-run.log").absolute()
     committed = sum(len(p.values) for p in known)
     most = problem.trials * len(problem.groups) * len(problem.seeds)
+    session.log = log
     with chatter_to(None if where.inline else log) as console:
         display = Display(
             console,
@@ -159,12 +135,7 @@ def _tune(work: TuningWork, where: Where, *, quiet: bool) -> None:
                 search_inline(campaign, work, display)
                 return
             say(f"Ray's log: {log}")
-            from cluster.connect import ClusterError  # imports Ray
-
-            try:
-                search_on_cluster(work, where=where, display=display, say=say)
-            except ClusterError as error:
-                raise LedgerError(str(error)) from error
+            search_on_cluster(work, session=session, where=where, display=display, say=say)
 
 
 def counted(tuning: Tuning, work: TuningWork) -> str:

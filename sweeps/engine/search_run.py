@@ -14,7 +14,6 @@ from sweeps.engine.run import (
     Where,
     capacity,
     database,
-    interruptible,
     joined,
     lost,
     over,
@@ -22,6 +21,7 @@ from sweeps.engine.run import (
 from sweeps.engine.scratch import scratch
 from sweeps.engine.search import Tuning
 from sweeps.engine.search_work import TuningWork
+from sweeps.engine.session import Session
 from sweeps.engine.work import EXECUTE, end_of_run, execute, lost_row, prepare_process
 from sweeps.ledger.commit import commit_failure
 from sweeps.ledger.files import Store, StoreError
@@ -38,9 +38,8 @@ def search_inline(campaign: Campaign, work: TuningWork, display: Display) -> Sum
     """Every arm that is missing, seed after seed, in this process."""
     prepare_process()
     summary = Summary(slots=1, where="in this process")
-    with interruptible():
-        while (proposal := campaign.next()) is not None:
-            _compute(campaign, proposal, work, display, summary)
+    while (proposal := campaign.next()) is not None:
+        _compute(campaign, proposal, work, display, summary)
     return summary
 
 
@@ -81,16 +80,22 @@ def _missing(work: TuningWork, stage: str) -> bool:
 
 
 def search_on_cluster(
-    work: TuningWork, *, where: Where, display: Display, say: Callable[[str], None]
+    work: TuningWork,
+    *,
+    session: Session,
+    where: Where,
+    display: Display,
+    say: Callable[[str], None],
 ) -> Summary:
     """Every arm that is missing, on the fleet; one Tune trial per arm.
 
     Raises:
-        Interrupted: Ctrl+C or SIGTERM; what was committed stays.
+        Interrupted: by a signal; what was committed stays.
         StoreError, LateCommit: the ledger cannot be read or written, or is another controller's.
-        cluster.connect.ClusterError: no cluster as asked for, or the whole fleet is gone.
+        ClusterError: no cluster as asked for.
+        ClusterLost: the broker, Tune's driver, the whole fleet or the cluster is gone.
     """
-    with joined(where, say) as (stays, note):
+    with joined(where, session, say) as (stays, note):
         summary = _serve(work, where=where, display=display, say=say, stays=stays)
         summary.where = note
     return summary

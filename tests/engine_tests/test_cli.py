@@ -9,7 +9,7 @@ import toy_study
 from studies import ROOT, elsewhere, here, study_environment
 
 from sweeps import ablation_controller, apga_methods
-from sweeps.engine.cli import explain_store
+from sweeps.engine.session import Session
 
 CASES = {
     "unknown controller": (
@@ -115,5 +115,11 @@ def test_fields_that_only_fit_together_can_be_set_together_in_any_order(tmp_path
 @pytest.mark.parametrize("results", ["s3://bucket/results", "here"])
 def test_an_error_on_a_disk_that_has_room_is_not_blamed_on_it(results, tmp_path):
     where = str(tmp_path) if results == "here" else results
+    session = Session()
+    session.results = where
+
+    def work() -> int:
+        raise RuntimeError("something else")
+
     with pytest.raises(RuntimeError, match="something else"):
-        explain_store(RuntimeError("something else"), where)
+        session.conclude(work)

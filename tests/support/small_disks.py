@@ -29,3 +29,19 @@ def fill(disk: Path) -> Path:
         while shutil.disk_usage(disk).free:
             stream.write(bytes(4096))
     return filler
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """The folder cannot be written in the block, by root neither; skips where that cannot be done.
+
+    Files that are open already can still be written, as on a disk that an error made read-only.
+    """
+    over = ["mount", "--bind", str(folder), str(folder)]
+    if shutil.which("mount") is None or subprocess.run(over, capture_output=True).returncode:
+        pytest.skip("this user may not mount a folder read-only")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(folder)], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -3,6 +3,11 @@
 python tests/support/toy_search.py --inline
 """
 
+if __name__ == "__main__":  # before the imports, which take a second
+    from sweeps.engine.session import listen
+
+    listen()
+
 from sweeps.engine.search import Range, Search
 from sweeps.engine.search_cli import main
 

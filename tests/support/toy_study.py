@@ -3,6 +3,11 @@
 python tests/support/toy_study.py --seeds 2
 """
 
+if __name__ == "__main__":  # before the imports, which take a second
+    from sweeps.engine.session import listen
+
+    listen()
+
 from sweeps.engine.cli import main
 from sweeps.engine.study import Study
 
