@@ -4,7 +4,7 @@
     python analysis/check.py results                       # every study found
 
 Exit codes: 0 planned = committed + listed failures, no file damaged; 1 cells are missing or files
-damaged; 2 no study there.
+damaged; 2 no study there; 3 a disk or a store did not give a file, which may be in order.
 """
 
 import sys
