@@ -28,6 +28,7 @@ from apga_core.masking import adversarial_keep, aid_keep, erase, fill_images, to
 from apga_core.networks import Policy, build_policy
 from imaging_core.classifiers import build_classifier
 from imaging_core.fields import build
+from imaging_core.precision import autocast
 from imaging_core.seeding import torch_generator
 from sweeps.engine.work import prepare_process
 
@@ -149,7 +150,7 @@ def _step(
         arm.second_step(images, labels, arm.learner.update(images, labels), rewarded)
 
     def bare() -> None:
-        with arm.learner.autocast():
+        with autocast(images.device, config.precision):
             classifier.train()
             for _ in range(2):
                 torch.autograd.grad(classifier(images).sum(), list(classifier.parameters()))
