@@ -18,6 +18,7 @@ from imaging_core.fields import build
 from imaging_core.task import Arrays, Progress, Stage, load_function, no_progress
 from selection_core.config import PRESETS, SelectionConfig
 from selection_core.controller_selection import build_environment, select
+from selection_core.policy_reading import READOUTS
 from selection_core.task import TASK
 from selection_core.training import keep_auc
 
@@ -70,9 +71,8 @@ def planted_auc(
     readings, _, _ = select(
         config, data, seed, stages, environment, device=device, progress=no_progress
     )
-    return keep_auc(
-        readings["probability"], stages["pool"]["labels"] == stages["pool"]["true_labels"]
-    )
+    right = stages["pool"]["labels"] == stages["pool"]["true_labels"]
+    return keep_auc(readings[READOUTS[config.policy_readout]], right)
 
 
 def measure(

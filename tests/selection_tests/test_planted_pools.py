@@ -22,7 +22,7 @@ from sweeps.ablation_controller import STUDY as ABLATION
 
 SEEDS = range(5)
 AS_IN_THE_STUDY = {
-    "final_selection": "drawn",
+    "final_selection": "expected_count",
     "reward_metric": "accuracy",
     "iterations": 18,
     "classifier_augment": "none",

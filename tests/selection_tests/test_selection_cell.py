@@ -182,16 +182,18 @@ def test_the_final_rule_shares_the_controllers_stage(data, default, memory, rule
     assert kept == outcome.artifacts["kept"].sum()
 
 
-def test_the_readout_shares_the_controllers_stage_and_reads_another_policy(data, default, memory):
-    """At this learning rate three iterations differ, and their best is not the last."""
-    fields = {"policy_readout": "best_smoothed_reward", "final_selection": "expected_count"}
-    stages, outcome = run_cell(data, memory=memory, **fields)
-    assert TASK.stages(build(SelectionConfig, {**TINY, **fields}), 0) == (
-        TASK.stages(build(SelectionConfig, TINY), 0)
-    )
-    best = stages["selection"]["probability_best"]
-    assert np.array_equal(outcome.artifacts["keep_probability"], best)
-    assert not np.array_equal(best, default[1].artifacts["keep_probability"])
+def test_the_readouts_share_the_controllers_stage_and_read_two_policies(data, memory):
+    """The last policy is that after the last update, the best one that some iteration drew from."""
+    kept = {}
+    for readout, array in (("last", "probability"), ("best_smoothed_reward", "probability_best")):
+        fields = {"policy_readout": readout, "final_selection": "expected_count"}
+        stages, outcome = run_cell(data, memory=memory, **fields)
+        assert TASK.stages(build(SelectionConfig, {**TINY, **fields}), 0) == (
+            TASK.stages(build(SelectionConfig, TINY), 0)
+        )
+        kept[readout] = outcome.artifacts["keep_probability"]
+        assert np.array_equal(kept[readout], stages["selection"][array])
+    assert not np.array_equal(kept["last"], kept["best_smoothed_reward"])
 
 
 def test_one_reward_per_batch_costs_as_many_trainings(data, memory):
