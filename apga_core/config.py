@@ -172,7 +172,7 @@ DEMO = {
     "learning_rate": 3e-4,
     "policy_learning_rate": 2e-3,
     "policy_warmup_steps": 120,
-    "second_view_statistics": "frozen",
+    "second_view_statistics": "separate",
     "sampling": "bernoulli-grid",
     "grid": 8,
     "samples": 4,

@@ -27,7 +27,7 @@ DEFAULT = {
     "lambda_mode": "constant",
     "erase_value": "blur",
     "bn_mode": "matched",
-    "second_view_statistics": "frozen",
+    "second_view_statistics": "separate",
     "empty_aid": "original",
 }
 SINGLE = {"samples": 1, "reward_baseline": "ema-before"}  # one action per image: no others to leave
@@ -47,7 +47,7 @@ MOVES = (
     {"erase_value": "mean"},
     {"bn_mode": "released"},
     {"second_view_statistics": "shared"},
-    {"second_view_statistics": "separate"},
+    {"second_view_statistics": "frozen"},
     {"second_view_statistics": "re-estimated"},
     {"empty_aid": "as-printed"},
 )

@@ -311,7 +311,7 @@ def test_factors_change_the_cell(data, computed, by_method):
         {"reward_images": "all"},
         {"bn_mode": "released"},
         {"aid_ratio": 0.5},
-        {"second_view_statistics": "separate"},
+        {"second_view_statistics": "shared"},
         {"sampling": "greedy", "samples": 1, "reward_baseline": "ema-before"},
         {"initial_bias": 0.0},
         {"policy_warmup_steps": 3},
