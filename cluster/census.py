@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 
+from cluster.connect import reachable
 from cluster.errors import ClusterLost
 
 EVERY_S = 2.0
@@ -24,6 +25,7 @@ class Census:
     """`ray.nodes()` every two seconds, from a thread."""
 
     def __init__(self) -> None:
+        self._address = ray.get_runtime_context().gcs_address
         self._fresh: list[Mapping[str, Any]] | None = None
         self._heard = time.monotonic()
         self._over = threading.Event()
@@ -49,8 +51,12 @@ class Census:
         fresh, self._fresh = self._fresh, None
         return fresh
 
-    def dead(self) -> str | None:
-        """What of Ray itself has died, in words."""
+    def dead(self, *, looking: bool = False) -> str | None:
+        """What of Ray itself has died, in words.
+
+        Args:
+            looking: something did, so a head that refuses connections now is it.
+        """
         node = ray._private.worker._global_node
         ended = [kind for kind, _ in node.dead_processes()] if node else []  # of what we started
         for kind, what in VITAL.items():
@@ -59,6 +65,8 @@ class Census:
         silent_s = time.monotonic() - self._heard
         if silent_s > SILENT_S:
             return f"Ray's head (its GCS) died: it has not answered for {silent_s:.0f} s"
+        if looking and not reachable(self._address):
+            return f"Ray's head (its GCS) died: nothing answers at {self._address}"
         return None
 
     def close(self) -> None:

@@ -103,7 +103,7 @@ def drive(
             stays=stays, say=say, on_slots=on_slots, on_event=on_event, on_tick=on_tick,
         )  # fmt: skip
     except ray.exceptions.RayError as error:
-        raise ClusterLost(census.dead() or _what_died(error)) from error
+        raise ClusterLost(census.dead(looking=True) or _what_died(error)) from error
     finally:
         census.close()
 
