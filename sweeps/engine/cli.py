@@ -162,7 +162,7 @@ def absolute(results: str) -> str:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / ".writable"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another run may look at the same moment
     except OSError as error:
         raise ConfigError(
             f"--results must be a folder that can be written, got {path} ({error.strerror})"
@@ -178,7 +178,8 @@ def _probe(results: str) -> None:
         store.delete(".writable")
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"--results must be a folder or a URI that can be written, got {results} ({error})"
+            "--results must be a folder or a URI that can be written, got "
+            f"{results} ({error.__cause__ or error})"
         ) from None
 
 
@@ -321,6 +322,7 @@ def describe(plan: Plan, results: str) -> str:
         f"[bold]{len(plan.todo)} to compute[/]",
         f"stages: {len(plan.stages)} to compute, {plan.reused} uses of stored or shared ones",
     ]
+    lines += [escape(note) for note in plan.notes]
     if plan.todo:
         lines.append(_estimate(plan, results))
     return "\n".join(lines)

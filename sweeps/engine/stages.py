@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,9 @@ from sweeps.ledger.files import Store
 from sweeps.ledger.schema import canonical
 
 CACHED_STAGES = 16
+RACE_S = 0.5
+"""Before a stage whose checksum does not match is read again: on an object store two machines may
+store one at once, and their two files each come whole but not at the same moment."""
 ASK_EACH = 32
 """Up to so many stages are looked up one by one; for more, the folder is listed."""
 
@@ -84,16 +88,18 @@ class StageStore:
             return self._memory[key]
         from safetensors.numpy import load
 
-        try:
-            stated = json.loads(self.store.read(f"{key}.json"))
-            content = self.store.read(f"{key}.safetensors")
-        except (FileNotFoundError, ValueError):
-            return None
-        if hashlib.sha256(content).hexdigest() != stated["sha256"]:
-            self.store.delete(f"{key}.json")
-            self.store.move(f"{key}.safetensors", f"quarantine/{key}.safetensors")
-            return None
-        return self._remember(key, load(content))
+        for pause in (RACE_S, 0.0):
+            try:
+                stated = json.loads(self.store.read(f"{key}.json"))
+                content = self.store.read(f"{key}.safetensors")
+            except (FileNotFoundError, ValueError):
+                return None
+            if hashlib.sha256(content).hexdigest() == stated["sha256"]:
+                return self._remember(key, load(content))
+            time.sleep(pause)
+        self.store.delete(f"{key}.json")
+        self.store.move(f"{key}.safetensors", f"quarantine/{key}.safetensors")
+        return None
 
     def _remember(self, key: str, arrays: Arrays) -> Arrays:
         self._memory[key] = arrays

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 PAUSES_S = (0.2, 0.6, 1.8)
 """Waits before a folder is asked again after an error: a stale handle is gone by then."""
 PAUSES_FAR_S = (1.0,)
-"""The same for an object store, whose client has asked three times already."""
+"""The same for an object store, whose client has asked for six seconds already (S3: 31 times)."""
 TORN_READS = 20
 """So often in a row may a file change while it is read; writers wait seconds between two writes."""
 LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)

@@ -33,7 +33,8 @@ class PredictionReader:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._places: dict[str, tuple[str, int]] | None = None
+        self._places: dict[str, tuple[str, int]] = {}
+        self._indexed: list[str] | None = None
         self._damaged: list[tuple[str, str]] = []
         self._last: tuple[tuple[str, int], pa.Table] | None = None
 
@@ -56,9 +57,13 @@ class PredictionReader:
 
     def compacted(self, key: str) -> pa.Table:
         """As `table`, of what is compacted alone."""
-        if self._places is None:
-            self._damaged = []
-            self._places = dict(self._index())
+        if key not in self._places:
+            # Compaction may have taken a single file away since the last look.
+            leaves = compact_names(self.store, FOLDER)
+            if leaves != self._indexed:
+                self._damaged = []
+                self._places = dict(self._index(leaves))
+                self._indexed = leaves
         if key not in self._places:
             if self._damaged:  # the cell's predictions may be in what cannot be read
                 where, why = self._damaged[0]
@@ -76,9 +81,9 @@ class PredictionReader:
         rows = self._last[1].filter(pc.equal(self._last[1]["key"], key))
         return rows.drop_columns("key").cast(PREDICTION_SCHEMA).combine_chunks()
 
-    def _index(self) -> Iterator[tuple[str, tuple[str, int]]]:
+    def _index(self, leaves: list[str]) -> Iterator[tuple[str, tuple[str, int]]]:
         """(key, (file, block)) of all that is compacted, from the key columns themselves."""
-        for leaf in compact_names(self.store, FOLDER):
+        for leaf in leaves:
             try:
                 file = _open(self.store, leaf)
                 listed = json.loads(file.schema_arrow.metadata[LISTED])
