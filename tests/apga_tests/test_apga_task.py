@@ -35,7 +35,6 @@ TINY = {
     "policy_warmup_steps": 0,
     "lambda_ramp_steps": 0,
 }
-SHARED = {"second_view_statistics": "shared"}
 
 
 @pytest.fixture(scope="module")
@@ -119,12 +118,12 @@ def test_half_the_second_views_are_half_for_every_arm(data, computed, method):
     assert found == (2 * len(of_batches), seen, 3)
 
 
-@pytest.mark.parametrize("level", ["frozen", "separate", "re-estimated"])
-def test_batch_norm_costs_no_budget_and_moves_every_arm(data, computed, by_method, level):
-    for method in ("baseline_matched", "cutout", "apga"):
+@pytest.mark.parametrize("level", ["shared", "frozen", "re-estimated"])
+def test_batch_norm_costs_no_budget_and_acts_on_every_kind_of_arm(data, computed, by_method, level):
+    for method in ("cutout", "apga"):
         outcome = run(data, computed, method=method, second_view_statistics=level)
         assert budget(outcome) == budget(by_method[method])
-        assert not same(outcome, run(data, computed, method=method, **SHARED)), method
+        assert not same(outcome, by_method[method]), method
 
 
 def test_the_two_views_are_of_one_epoch(data, computed, monkeypatch):
