@@ -23,7 +23,8 @@ from sweeps.ledger.compact import compact
 from sweeps.ledger.files import Store
 from sweeps.ledger.lock import Lock
 from sweeps.ledger.progress import say_running
-from sweeps.ledger.read import quarantine_damaged, read_table
+from sweeps.ledger.quarantine import quarantine_damaged, suspected
+from sweeps.ledger.read import read_table
 
 TELL_EVERY_S = 3.0
 
@@ -193,9 +194,10 @@ def _run_locked(
     retry_failed: bool,
     quiet: bool,
     token: str,
+    repaired: bool = False,
 ) -> int:
     ledger = Store(results).child(plan.study.name)
-    damaged = quarantine_damaged(ledger, set(plan.done))
+    damaged = quarantine_damaged(ledger, set(plan.keys))
     if damaged:
         for name, reason in damaged:
             Console(stderr=True).print(
@@ -227,7 +229,23 @@ def _run_locked(
             shutil.rmtree(ledger.path("ray"), ignore_errors=True)
         compact(ledger)
     summary.wall_s = time.monotonic() - began
-    return _report(plan, summary, last_step, results=results, quiet=quiet)
+    last_step(results, plan.study.name, Console(), quiet=quiet)
+    if not repaired and suspected(ledger) & plan.keys:
+        # Predictions are read by the last step alone, which names those that are damaged.
+        plan = make_plan(plan.study, plan.request, results=results, retry_failed=False)
+        return _run_locked(
+            plan,
+            where,
+            last_step,
+            session=session,
+            results=results,
+            retry_failed=False,
+            quiet=quiet,
+            token=token,
+            repaired=True,
+        )
+    Console().print(last_line(plan, summary, ledger), soft_wrap=True)
+    return OK if _committed(plan, ledger) == len(plan.keys) else SOME_FAILED
 
 
 def _carry_out(
@@ -273,14 +291,6 @@ def _carry_out(
             )
     summary.stages_reused = plan.reused
     return summary
-
-
-def _report(plan: Plan, summary: Summary, last_step: LastStep, *, results: str, quiet: bool) -> int:
-    ledger = Store(results).child(plan.study.name)
-    console = Console()
-    last_step(results, plan.study.name, console, quiet=quiet)
-    console.print(last_line(plan, summary, ledger), soft_wrap=True)
-    return OK if _committed(plan, ledger) == len(plan.keys) else SOME_FAILED
 
 
 def _committed(plan: Plan, ledger: Store) -> int:

@@ -12,12 +12,12 @@ import pyarrow as pa
 from sweeps.ledger.cells import (
     committed_keys,
     failed_keys,
-    quarantine_damaged,
     read_rows,
     read_table,
 )
 from sweeps.ledger.files import Store
 from sweeps.ledger.predictions import PredictionReader, read_predictions
+from sweeps.ledger.quarantine import quarantine_damaged
 from sweeps.ledger.schema import (
     CELL_SCHEMA,
     SCHEMA_VERSION,
@@ -61,6 +61,12 @@ class Ledger:
     manifest: Manifest
     cells: pd.DataFrame
     damaged: tuple[tuple[str, str], ...]
+
+    def predictions(self) -> PredictionReader:
+        """The predictions of its cells, each held against the digest that the cell's row states."""
+        stated = self.cells.loc[self.cells["status"] == "ok", ["key", "predictions_sha256"]]
+        pairs = stated.astype(object).where(stated.notna(), None)
+        return PredictionReader(self.store, dict(pairs.itertuples(index=False)))
 
 
 def read_manifest(store: Store) -> Manifest:
