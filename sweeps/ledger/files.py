@@ -130,12 +130,18 @@ class Store:
             time.sleep(pause)
 
     def write(self, name: str, content: bytes) -> None:
-        """`content` under `name`: whole or not at all, durable when this returns.
+        """`content` under `name`: whole or not at all, durable when this returns. A folder that
+        has this name moves to `quarantine/` first.
 
         Raises:
             StoreError: it cannot be written.
         """
-        self.patiently("written", name, lambda: self._write(self.path(name), content))
+        try:
+            self.patiently("written", name, lambda: self._write(self.path(name), content))
+        except IsADirectoryError:
+            leaf = name.rpartition("/")[2]
+            self.move(name, f"quarantine/{leaf}.{uuid.uuid4().hex[:8]}")
+            self.patiently("written", name, lambda: self._write(self.path(name), content))
 
     def _write(self, target: str, content: bytes) -> None:
         folder, _, leaf = target.rpartition("/")
@@ -206,6 +212,16 @@ class Store:
             return stat.S_ISREG(os.stat(path).st_mode)
         except (FileNotFoundError, NotADirectoryError):
             return False
+
+    def takes(self, name: str) -> bool:
+        """Whether anything has this name: a file, or a folder in the place of one.
+
+        Raises:
+            StoreError: that cannot be told.
+        """
+        if not self.local:
+            return self.exists(name)
+        return self.patiently("looked up", name, lambda: os.path.lexists(self.path(name)))
 
     def modified(self, name: str) -> datetime.datetime | None:
         """When `name` was written, by the store's clock; None where there is no such file."""
