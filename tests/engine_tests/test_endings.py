@@ -143,7 +143,7 @@ def test_a_signal_at_any_moment(number, code, moment, tmp_path):
     ("title", "words"),
     [
         ("gcs/gcs_server", "Ray's head (its GCS) died"),
-        ("raylet/raylet ", "Ray's node on this machine (its raylet) died"),
+        ("raylet/raylet", "Ray's node on this machine (its raylet) died"),
         ("ray::Broker", "the broker died: its process was ended"),
         ("ray::Supervisor", "the supervisor of the fleet died"),
     ],
