@@ -14,8 +14,9 @@ import ray.tune
 from optuna.trial import TrialState
 from ray.tune.search.optuna import OptunaSearch
 
+from cluster.broker import warner
 from cluster.trials import BROKER_FIELD, OBJECTIVE, TRIAL_CPU, ArmTrial
-from sweeps.search.optuna_study import fresh_storage
+from sweeps.search.storage import Warn, fresh_storage
 
 # Tune's own records are thrown away: no log files per trial, no snapshots of the experiment.
 TUNE_SETTINGS = {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_GLOBAL_CHECKPOINT_S": "86400"}
@@ -29,13 +30,18 @@ class View(ray.tune.Callback):
 
     Args:
         levels: factor → all its levels.
+        warn: hears of it, once, where the database cannot be written.
     """
 
     def __init__(
-        self, study_name: str, path: Path | None, levels: Mapping[str, Sequence[Any]]
+        self,
+        study_name: str,
+        path: Path | None,
+        levels: Mapping[str, Sequence[Any]],
+        warn: Warn,
     ) -> None:
         self._study = optuna.create_study(
-            study_name=study_name, storage=fresh_storage(path), direction="maximize"
+            study_name=study_name, storage=fresh_storage(path, warn), direction="maximize"
         )
         self._space = distributions(levels)
 
@@ -96,7 +102,7 @@ def run_arms(
     """
     os.environ.update(TUNE_SETTINGS)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    view = View(study_name, database, levels)
+    view = View(study_name, database, levels, warner(broker_name))
     for point, value in finished:
         view.add(point, value)
     search = OptunaSearch(

@@ -3,13 +3,14 @@
 import asyncio
 import json
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.queue import Event, WorkItem, WorkQueue
+from cluster.connect import NAMESPACE
+from cluster.queue import NOTE, Event, WorkItem, WorkQueue
 
 LONG_POLL_S = 5.0
 
@@ -158,6 +159,13 @@ class Broker:
             await self._wait(timeout_s)
         return self.queue.events[position:], self.queue.open
 
+    async def note(self, text: str) -> None:
+        """Something that the user should read; the driver hears of it as an event."""
+        self.queue.events.append(
+            Event(kind=NOTE, item="", arm=None, worker="", attempt=0, report={"text": text})
+        )
+        await self._notify()
+
     async def items_over(self) -> int:
         """How many items are finished or failed."""
         return len(self._over)
@@ -192,6 +200,12 @@ def on_this_node() -> dict[str, Any]:
     """Actor options that keep a small actor beside the driver."""
     here = ray.get_runtime_context().get_node_id()
     return {"scheduling_strategy": NodeAffinitySchedulingStrategy(here, soft=True)}
+
+
+def warner(broker_name: str) -> Callable[[str], None]:
+    """`warn(text)` of a process beside the driver: the user reads it, on the driver's terminal."""
+    broker = ray.get_actor(broker_name, namespace=NAMESPACE)
+    return broker.note.remote
 
 
 def start_broker(*, name: str, max_attempts: int) -> Any:

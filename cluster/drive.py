@@ -17,7 +17,7 @@ from cluster.broker import on_this_node, point_key, start_broker
 from cluster.census import Census
 from cluster.errors import ClusterLost
 from cluster.fleet import Fleet
-from cluster.queue import Event, WorkItem
+from cluster.queue import NOTE, Event, WorkItem
 from cluster.versions import check_versions
 from sweeps.search.space import Problem
 
@@ -78,7 +78,7 @@ def drive(
     capacity: Capacity,
     *,
     stays: bool,
-    say: Callable[[str], None],
+    say: Callable[..., None],
     on_slots: Callable[[int], None],
     on_event: Callable[[Event], None],
     on_tick: Callable[[], None],
@@ -88,7 +88,7 @@ def drive(
     Args:
         stays: the cluster is there before and after us: wait NODES_WAIT_S for nodes that are to
             come where there is none, and for the runs to go home at the end.
-        say: `say(text)` tells the user of nodes.
+        say: `say(text)` tells the user of nodes; with `always=True` a quiet one too, of a warning.
         on_slots: told how many workers there are, at the start and when nodes come or go.
         on_event, on_tick: told of each event, and about twice a second.
 
@@ -96,14 +96,14 @@ def drive(
         ClusterError: nodes differ in their versions, or no node has room for a worker.
         ClusterLost: the broker, the driver of a search, the whole fleet or the cluster died.
     """
-    census = Census()
+    census = Census(stays=stays)
     try:
         _drive(
             load, capacity, census,
             stays=stays, say=say, on_slots=on_slots, on_event=on_event, on_tick=on_tick,
         )  # fmt: skip
     except ray.exceptions.RayError as error:
-        raise ClusterLost(census.dead(looking=True) or _what_died(error)) from error
+        raise ClusterLost(_what_died(error)) from error
     finally:
         census.close()
 
@@ -114,7 +114,7 @@ def _what_died(error: ray.exceptions.RayError) -> str:
     if isinstance(error, ray.exceptions.WorkerCrashedError):
         return "Tune's driver died: its process was ended (killed, or out of memory)"
     if isinstance(error, ray.exceptions.NodeDiedError) or "node" in text.partition("\n")[0]:
-        return "Ray's node on the driver's machine died"
+        return "the Ray node on the driver's machine died (its raylet was ended)"
     if isinstance(error, ray.exceptions.RayActorError):
         return "the broker died: its process was ended (killed, or out of memory)"
     lines = text.strip().splitlines()
@@ -164,7 +164,7 @@ def _drive(
         ended = bool(ray.wait([arms], timeout=0)[0])
         events, _ = ray.get(broker.events_since.remote(seen, POLL_S))
         seen += len(events)
-        for event in events:
+        for event in _heard(events, say):
             left -= event.kind in ("finished", "failed")
             on_event(event)
         on_tick()
@@ -184,10 +184,19 @@ def _drive(
         if not over:
             fleet.must_live()
     _let_tune_end(arms, broker)
+    _heard(ray.get(broker.events_since.remote(seen, 0.0))[0], say)
     ray.get(broker.close.remote())
     if stays:
         fleet.want(0)
         fleet.wait_home(TIDY_TIMEOUT_S)
+
+
+def _heard(events: Sequence[Event], say: Callable[..., None]) -> list[Event]:
+    """What the events tell of items; notes are passed on to the user, who may want no others."""
+    for event in events:
+        if event.kind == NOTE:
+            say(event.report["text"], always=True)
+    return [event for event in events if event.kind != NOTE]
 
 
 def _let_tune_end(arms: Any, broker: Any) -> None:
@@ -234,15 +243,9 @@ def _beside(path: str, arguments: Mapping[str, Any]) -> Any:
 
 
 def _last_words(task: Any) -> str:
-    """The last line of what a task that has ended raised.
-
-    Raises:
-        NodeDiedError: it went with its node, which is the driver's too.
-    """
+    """The last line of what a task that has ended raised."""
     try:
         ray.get(task)
-    except ray.exceptions.NodeDiedError:
-        raise
     except Exception as error:
         lines = str(error).strip().splitlines()
         return lines[-1] if lines else type(error).__name__

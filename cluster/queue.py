@@ -34,11 +34,14 @@ class WorkItem:
     deadline_s: float | None = None
 
 
+NOTE = "note"  # an event about no item: a text for the user
+
+
 @dataclass(kw_only=True)
 class Event:
     """Something the driver may want to show or record."""
 
-    kind: str  # "started" | "finished" | "failed" | "lost"
+    kind: str  # "started" | "finished" | "failed" | "lost" | NOTE, whose report holds a text
     item: str
     arm: str | None
     worker: str

@@ -18,6 +18,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import ConcurrencyLimiter, Searcher
 from ray.tune.search.optuna import OptunaSearch
 
+from cluster.broker import warner
 from cluster.connect import NAMESPACE
 from cluster.queue import WorkItem
 from cluster.trials import (
@@ -32,6 +33,7 @@ from sweeps.search.campaign import Campaign, Work
 from sweeps.search.optuna_study import GroupStudy
 from sweeps.search.proposals import OBJECTIVE, OPEN, Proposal
 from sweeps.search.space import Problem
+from sweeps.search.storage import Warn
 
 NODES_LOST = 100  # under one trial, before its arm counts as failed
 MOST_ARMS = 1_000  # at once; Tune reads it once, `_AsFleetGrows` holds back what is too many
@@ -57,6 +59,7 @@ class ByGroup(Searcher):
         database: where Optuna's studies go; None keeps them in memory.
         announce: told of each arm before it is suggested, with its missing seeds' stages and cells.
         say_left: told how many arms are not over, when that may have changed.
+        warn: hears of it, once, where the database cannot be written.
     """
 
     def __init__(
@@ -66,9 +69,10 @@ class ByGroup(Searcher):
         database: Path | None,
         announce: Callable[[Proposal, list[list[WorkItem]]], None],
         say_left: Callable[[int], None],
+        warn: Warn,
     ) -> None:
         super().__init__(metric=OBJECTIVE, mode="max" if problem.maximize else "min")
-        self.campaign = Campaign(problem, work, database=database, search=optuna_search)
+        self.campaign = Campaign(problem, work, database=database, search=optuna_search, warn=warn)
         self._announce, self._say_left = announce, say_left
         self._proposals: dict[str, Proposal] = {}
 
@@ -179,7 +183,9 @@ def run_search(
     errors: list[str] = []
     before: float = math.inf
     while True:
-        search = ByGroup(problem, work, database, announce, broker.set_arms_left.remote)
+        search = ByGroup(
+            problem, work, database, announce, broker.set_arms_left.remote, warner(broker_name)
+        )
         campaign = search.campaign
         if not campaign.left or campaign.unfinished >= before:
             return errors

@@ -198,12 +198,12 @@ def run_on_cluster(
     token: str,
     where: Where,
     display: Display,
-    say: Callable[[str], None],
+    say: Callable[..., None],
 ) -> Summary:
     """Every missing stage and cell on the fleet; one Tune trial per arm.
 
     Args:
-        say: `say(text)` prints one line for the user.
+        say: `say(text)` prints one line for the user; `always=True`: though quiet was asked for.
 
     Raises:
         Interrupted: by a signal; what was committed stays.
@@ -220,9 +220,7 @@ def run_on_cluster(
 
 
 @contextlib.contextmanager
-def joined(
-    where: Where, session: Session, say: Callable[[str], None]
-) -> Iterator[tuple[bool, str]]:
+def joined(where: Where, session: Session, say: Callable[..., None]) -> Iterator[tuple[bool, str]]:
     """The cluster that `where` names, joined.
 
     Yields:
@@ -271,7 +269,7 @@ def _serve_plan(
     token: str,
     where: Where,
     display: Display,
-    say: Callable[[str], None],
+    say: Callable[..., None],
     stays: bool,
 ) -> Summary:
     from cluster.drive import Load, drive

@@ -23,9 +23,10 @@ from sweeps.engine.session import OK, SOME_FAILED, Session
 from sweeps.ledger.files import Store
 from sweeps.ledger.lock import Lock
 from sweeps.ledger.progress import say_running
-from sweeps.ledger.quarantine import quarantine_damaged
+from sweeps.ledger.read import quarantine_damaged
 from sweeps.search.campaign import Campaign
 from sweeps.search.proposals import counts
+from sweeps.search.storage import to_log
 
 
 def run_search(
@@ -98,6 +99,11 @@ def run_search(
     )
 
 
+def warn(text: str) -> None:
+    """Something that a quiet user wants to know as well."""
+    Console(stderr=True).print(escape(text), soft_wrap=True, style="yellow")
+
+
 def _tune(work: TuningWork, where: Where, session: Session, *, quiet: bool) -> None:
     """Compute what the search still lacks.
 
@@ -106,7 +112,12 @@ def _tune(work: TuningWork, where: Where, session: Session, *, quiet: bool) -> N
     """
     problem, ledger = work.tuning.problem, work.store
     # Builds the database too, so that a run that was killed at its very end leaves none running.
-    campaign = Campaign(problem, work, database=database(work.store))
+    campaign = Campaign(
+        problem,
+        work,
+        database=database(work.store),
+        warn=warn if where.inline else to_log,  # on a cluster, Tune's own campaign says it
+    )
     if not campaign.left:
         return
     known = campaign.proposals
@@ -126,8 +137,8 @@ def _tune(work: TuningWork, where: Where, session: Session, *, quiet: bool) -> N
             tell_every_s=0.0 if where.inline else TELL_EVERY_S,
         )
 
-        def say(text: str) -> None:
-            if not quiet:
+        def say(text: str, *, always: bool = False) -> None:
+            if always or not quiet:
                 console.print(escape(text), soft_wrap=True, style="dim")
 
         with display:

@@ -85,7 +85,7 @@ def search_on_cluster(
     session: Session,
     where: Where,
     display: Display,
-    say: Callable[[str], None],
+    say: Callable[..., None],
 ) -> Summary:
     """Every arm that is missing, on the fleet; one Tune trial per arm.
 
@@ -106,7 +106,7 @@ def _serve(
     *,
     where: Where,
     display: Display,
-    say: Callable[[str], None],
+    say: Callable[..., None],
     stays: bool,
 ) -> Summary:
     from cluster.drive import Load, drive

@@ -13,6 +13,7 @@ from sweeps.search.optuna_study import STEP, GroupStudy, PlainSearch, build
 from sweeps.search.proposals import COMPLETE, FAILED, OBJECTIVE, OPEN, STOPPED, Proposal, best_of
 from sweeps.search.pruner import hopeless
 from sweeps.search.space import Problem
+from sweeps.search.storage import Warn, to_log
 
 
 class Work(Protocol):
@@ -56,6 +57,7 @@ class Campaign:
         work: reads and writes the ledger.
         database: where Optuna's studies go; None keeps them in memory.
         search: makes a group's search.
+        warn: hears of it, once, where the database cannot be written.
     """
 
     def __init__(
@@ -65,10 +67,11 @@ class Campaign:
         *,
         database: Path | None,
         search: Callable[[GroupStudy], Search] = PlainSearch,
+        warn: Warn = to_log,
     ) -> None:
         self.problem, self.work = problem, work
         self.proposals = work.known()
-        self._studies = build(problem, self.proposals, database)
+        self._studies = build(problem, self.proposals, database, warn)
         self._searches = {group: search(study) for group, study in self._studies.items()}
         self._told: dict[int, int] = {}  # proposal → steps that its search has heard of
         self._resume = [p for p in self.proposals if p.state == OPEN]

@@ -16,6 +16,7 @@ from sweeps.search.distributions import Axes, distribution
 from sweeps.search.proposals import COMPLETE, FAILED, OBJECTIVE, OPEN, STOPPED, Proposal
 from sweeps.search.sampler import SteadyTPE
 from sweeps.search.space import Point, Problem, Space
+from sweeps.search.storage import Warn, fresh_storage, to_log
 
 STEP = "training_iteration"  # as Tune's results name it; here, how many seeds are there
 NUMBER = "proposal"
@@ -24,16 +25,6 @@ OVER = {
     STOPPED: TrialState.PRUNED,
     FAILED: TrialState.FAIL,
 }
-
-
-def fresh_storage(path: Path | None) -> optuna.storages.BaseStorage:
-    """An empty Optuna storage: sqlite where there is a local folder for it, else in memory."""
-    if path is None:
-        return optuna.storages.InMemoryStorage()
-    for leaf in (path, *(path.with_name(path.name + end) for end in ("-journal", "-wal"))):
-        leaf.unlink(missing_ok=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return optuna.storages.RDBStorage(f"sqlite:///{path}")
 
 
 def frozen(space: Space, proposal: Proposal) -> optuna.trial.FrozenTrial:
@@ -103,15 +94,16 @@ class GroupStudy:
 
 
 def build(
-    problem: Problem, proposals: Sequence[Proposal], path: Path | None
+    problem: Problem, proposals: Sequence[Proposal], path: Path | None, warn: Warn = to_log
 ) -> dict[str, GroupStudy]:
     """Group → its study, in a fresh storage; an open proposal waits there to be asked for again.
 
     Args:
         path: of the sqlite database, for optuna-dashboard; None keeps the studies in memory.
+        warn: hears of it, once, where the database cannot be written.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = fresh_storage(path)
+    storage = fresh_storage(path, warn)
     found = {}
     for group in problem.groups:
         ours = [p for p in proposals if p.group == group]

@@ -1,0 +1,134 @@
+"""Where Optuna keeps a study: in memory, and for optuna-dashboard in a database that may fail."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
+
+LOCKED_S = 1.0
+"""So long a change waits for another process that holds the database; Optuna tries six times."""
+Warn = Callable[[str], None]
+
+
+def to_log(text: str) -> None:
+    """Where nobody listens."""
+    logging.getLogger(__name__).warning(text)
+
+
+class Shown(InMemoryStorage):
+    """A study in memory whose every change is written to a database too, which nothing reads.
+
+    Another process may hold the database, its folder may have no locks, its disk be full: at the
+    first error it is left as it is, `warn` hears of it once, and the study goes on.
+
+    Args:
+        path: of the sqlite database; one that is there is replaced.
+    """
+
+    def __init__(self, path: Path, warn: Warn) -> None:
+        super().__init__()
+        self._path, self._warn = path, warn
+        self._study_there: dict[int, int] = {}  # ours → the database's
+        self._trial_there: dict[int, int] = {}
+        self._there: BaseStorage | None = None
+        try:
+            self._there = _fresh(path)
+        except Exception as error:  # of sqlite, SQLAlchemy, Optuna or the file system
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        self._there = None
+        known = error.__cause__ or error
+        reason = (str(known).strip() or type(known).__name__).splitlines()[0]
+        self._warn(
+            f"warning: {self._path} cannot be written ({reason}), so optuna-dashboard sees no more "
+            "of this run; nothing else needs it"
+        )
+
+    def _show(self, write: Callable[[BaseStorage], Any]) -> Any:
+        """The same in the database, while there is one."""
+        if self._there is None:
+            return None
+        try:
+            return write(self._there)
+        except Exception as error:
+            self._give_up(error)
+            return None
+
+    def create_new_study(
+        self, directions: list[StudyDirection], study_name: str | None = None
+    ) -> int:
+        study = super().create_new_study(directions, study_name)
+        name = self.get_study_name_from_id(study)
+        self._study_there[study] = self._show(
+            lambda there: there.create_new_study(directions, name)
+        )
+        return study
+
+    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
+        super().set_study_user_attr(study_id, key, value)
+        study = self._study_there[study_id]
+        self._show(lambda there: there.set_study_user_attr(study, key, value))
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        super().set_study_system_attr(study_id, key, value)
+        study = self._study_there[study_id]
+        self._show(lambda there: there.set_study_system_attr(study, key, value))
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        trial = super().create_new_trial(study_id, template_trial)
+        study = self._study_there[study_id]
+        self._trial_there[trial] = self._show(
+            lambda there: there.create_new_trial(study, template_trial)
+        )
+        return trial
+
+    def set_trial_param(self, trial_id: int, *arguments: Any, **named: Any) -> None:
+        super().set_trial_param(trial_id, *arguments, **named)
+        trial = self._trial_there[trial_id]
+        self._show(lambda there: there.set_trial_param(trial, *arguments, **named))
+
+    def set_trial_state_values(self, trial_id: int, *arguments: Any, **named: Any) -> bool:
+        changed = super().set_trial_state_values(trial_id, *arguments, **named)
+        trial = self._trial_there[trial_id]
+        self._show(lambda there: there.set_trial_state_values(trial, *arguments, **named))
+        return changed
+
+    def set_trial_intermediate_value(
+        self, trial_id: int, step: int, intermediate_value: float
+    ) -> None:
+        super().set_trial_intermediate_value(trial_id, step, intermediate_value)
+        trial = self._trial_there[trial_id]
+        self._show(
+            lambda there: there.set_trial_intermediate_value(trial, step, intermediate_value)
+        )
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        super().set_trial_user_attr(trial_id, key, value)
+        trial = self._trial_there[trial_id]
+        self._show(lambda there: there.set_trial_user_attr(trial, key, value))
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        super().set_trial_system_attr(trial_id, key, value)
+        trial = self._trial_there[trial_id]
+        self._show(lambda there: there.set_trial_system_attr(trial, key, value))
+
+
+def _fresh(path: Path) -> BaseStorage:
+    """An empty sqlite database at `path`."""
+    for leaf in (path, *(path.with_name(path.name + end) for end in ("-journal", "-wal"))):
+        leaf.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # else it logs what `warn` hears
+    patience = {"connect_args": {"timeout": LOCKED_S}}
+    return RDBStorage(f"sqlite:///{path}", engine_kwargs=patience)
+
+
+def fresh_storage(path: Path | None, warn: Warn = to_log) -> BaseStorage:
+    """An empty Optuna storage; seen in the database at `path` too, where one is named."""
+    return InMemoryStorage() if path is None else Shown(path, warn)
