@@ -13,6 +13,7 @@ import numpy as np
 
 from imaging_core.datasets.images import FORMAT_OF_SUFFIX, read_images
 from imaging_core.fields import ConfigError, did_you_mean
+from imaging_core.places import absolute
 
 
 def split_stamp(path: str) -> tuple[Path, str]:
@@ -21,12 +22,17 @@ def split_stamp(path: str) -> tuple[Path, str]:
     The folder is absolute: a worker may run elsewhere than the command line.
     """
     place, _, stamp = path.partition("#")
-    return Path(place).expanduser().absolute(), stamp
+    return absolute(place, "pool"), stamp
 
 
 def is_path(text: str) -> bool:
     """Whether `text` names a folder: one that is there, or anything with a path separator."""
-    return any(s in text for s in (os.sep, os.altsep) if s) or split_stamp(text)[0].is_dir()
+    if any(s in text for s in (os.sep, os.altsep) if s):
+        return True
+    try:
+        return split_stamp(text)[0].is_dir()
+    except OSError:  # a name that is too long for a file
+        return False
 
 
 @lru_cache(maxsize=8)

@@ -8,6 +8,7 @@ import pydantic.dataclasses
 from pydantic import BeforeValidator, Field
 
 from imaging_core.fields import ConfigError
+from imaging_core.places import absolute
 
 Resize = Literal["area", "bicubic", "bilinear", "lanczos", "nearest"]
 Colour = Literal["grey", "rgb"]
@@ -102,11 +103,19 @@ def existing(dataset: str, path: str | None, kind: Literal["folder", "file"]) ->
     Raises:
         ConfigError: no path, or nothing of this kind there.
     """
-    if path is None:
+    if not path:
         raise ConfigError(f"{dataset} needs a {kind}; write --data {dataset}:PATH")
-    found = Path(path).expanduser()
-    if not (found.is_dir() if kind == "folder" else found.is_file()):
-        raise ConfigError(f'the path of {dataset} must be a {kind}, "{path}" is none')
+    found = absolute(path, f"the path of {dataset}")
+    try:
+        there = found.is_dir() if kind == "folder" else found.is_file()
+    except OSError as error:  # a folder on its way that we may not enter, or a name too long
+        raise ConfigError(
+            f'the path of {dataset} must be a {kind} that can be read, got "{path}" '
+            f"({error.strerror})"
+        ) from None
+    if not there:
+        hint = "; between folders stands /" if "\\" in path else ""
+        raise ConfigError(f'the path of {dataset} must be a {kind}, "{path}" is none{hint}')
     return found
 
 

@@ -8,6 +8,7 @@ writes them behind the path, `--data mura:MURA-v1.1?part=XR_ELBOW&size=64`.
 import importlib
 from functools import lru_cache
 
+from imaging_core import places
 from imaging_core.datasets.base import ImageDataset
 from imaging_core.datasets.options import split_query
 from imaging_core.fields import ConfigError, build, did_you_mean
@@ -22,6 +23,9 @@ LOADERS = {
     "pcam": "imaging_core.datasets.pcam",
 }
 
+PLACES = frozenset({"folder", "mura", "voc", "medmnist", "pcam"})
+"""Datasets whose path names a file or a folder; another's, if it has one, is a word."""
+
 
 def names() -> tuple[str, ...]:
     """The datasets that `--data` knows."""
@@ -34,6 +38,20 @@ def _module(name: str):
             f'unknown dataset "{name}"{did_you_mean(name, LOADERS)} (known: {", ".join(LOADERS)})'
         )
     return importlib.import_module(LOADERS[name])
+
+
+def absolute(name: str, path: str | None) -> str | None:
+    """The path with its place made absolute, options as they are; what `load` refuses stays.
+
+    Raises:
+        ConfigError: see `imaging_core.places.absolute`.
+    """
+    if path is None or name not in PLACES or "://" in path:
+        return path
+    place, mark, options = path.partition("?")
+    if place:
+        place = str(places.absolute(place, f"the path of {name}"))
+    return f"{place}{mark}{options}"
 
 
 @lru_cache(maxsize=2)

@@ -18,6 +18,7 @@ from sweeps.engine.study import (
     Study,
     apply,
     parse_seeds,
+    place_data,
     split_data,
 )
 from sweeps.ledger.schema import arm_label
@@ -153,7 +154,7 @@ def prepare(
         for name, levels in compare.items()
         for level in levels
     } or {"": {}}
-    data = request.data or search.data
+    data = place_data(request.data or study.data)
     name, path = split_data(data)
     dataset = datasets.load(name, path, request.protocol)
     defaults = {}
@@ -296,4 +297,4 @@ def reporting_study(
         fixed=dict(tuning.shared),
         bundles=bundles,
     )
-    return study, replace(tuning.request, settings=())
+    return study, replace(tuning.request, settings=(), data=tuning.data)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from imaging_core import datasets
 from imaging_core.fields import (
     Builder,
     ConfigError,
@@ -168,6 +169,13 @@ def apply(study: Study, request: Request) -> tuple[Study, dict[str, Any]]:
             raise ConfigError(f"--set {name} lists a level more than once: {', '.join(values)}")
         if name in factors or len(typed) > 1:
             factors[name] = typed
+        elif name == DATA:
+            if request.data not in (None, typed[0]):
+                raise ConfigError(
+                    f'the data must be named once, got --data "{request.data}" and --set data='
+                    f'"{typed[0]}"; for both, --set data={request.data},{typed[0]}'
+                )
+            study = replace(study, data=typed[0])
         else:
             shared[name] = typed[0]
     baseline = {
@@ -188,6 +196,7 @@ def expand(study: Study, shared: Mapping[str, Any], data: str) -> list[Arm]:
         ConfigError: a level the core refuses.
     """
     arms, build = [], Builder(study.task.config)
+    placed: dict[str, str] = {}
     for combination in itertools.product(*study.factors.values()):
         levels = dict(zip(study.factors, combination, strict=True))
         if study.only and not any(
@@ -197,7 +206,11 @@ def expand(study: Study, shared: Mapping[str, Any], data: str) -> list[Arm]:
         fields = {n: level for n, level in levels.items() if n not in (DATA, SETTING)}
         bundle = study.bundles.get(arm_label(levels), {}) if study.bundles else {}
         config = build({**shared, **fields, **bundle})
-        arms.append(Arm(levels=levels, config=config, data=str(levels.get(DATA, data))))
+        # A level keeps the name that was typed; what it stands for is the same on every node.
+        text = str(levels.get(DATA, data))
+        if text not in placed:
+            placed[text] = place_data(text)
+        arms.append(Arm(levels=levels, config=config, data=placed[text]))
     return arms
 
 
@@ -205,6 +218,17 @@ def split_data(text: str) -> tuple[str, str | None]:
     """`"mura:/data/MURA"` → ("mura", "/data/MURA"); `"ihc-colon"` → ("ihc-colon", None)."""
     name, separator, path = text.partition(":")
     return name, path if separator else None
+
+
+def place_data(text: str) -> str:
+    """`"folder:data/hips?size=32"` → the same with the place made absolute (`~` is the home).
+
+    Raises:
+        ConfigError: a place that no file can have.
+    """
+    name, path = split_data(text)
+    path = datasets.absolute(name, path)
+    return name if path is None else f"{name}:{path}"
 
 
 def describe_factors(study: Study) -> Sequence[str]:
