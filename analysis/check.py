@@ -15,8 +15,9 @@ import typer
 
 from analysis.command import run_command
 from analysis.discover import studies_in
-from sweeps.ledger.read import committed_keys, read_ledger
+from sweeps.ledger.read import PredictionReader, committed_keys, read_ledger
 from sweeps.ledger.schema import LedgerError
+from sweeps.process import command_line
 
 INCOMPLETE = 1
 
@@ -62,7 +63,7 @@ def account(root: str, *, predictions: bool = True) -> Account:
     ledger = read_ledger(root)  # every column, so that damage in any of them is found
     cells, damaged = ledger.cells, list(ledger.damaged)
     there = cells.loc[cells["status"] == "ok", "key"]
-    reader = ledger.predictions()
+    reader = PredictionReader(ledger.store)
     for key in there if predictions else ():
         try:
             reader.table(key)
@@ -122,4 +123,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with command_line():
+        typer.run(main)

@@ -6,14 +6,20 @@ python analysis/figures.py results/controller_ablation
 import hashlib
 import io
 import json
+import os
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
+# Files only: no display is needed, and none is opened. Before the import, which fails where a
+# notebook's MPLBACKEND names a module that only the notebook has (see `sweeps.process.headless`).
+os.environ["MPLBACKEND"] = "Agg"
+os.environ["MATPLOTLIBRC"] = os.devnull
+
 import matplotlib as mpl
 
-mpl.use("Agg")  # files only: no display is needed, and none is opened
+mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -38,6 +44,7 @@ from analysis.search_plots import search_figures
 from analysis.searches import search_bytes
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import Ledger, read_artifacts, read_ledger
+from sweeps.process import command_line
 
 MOST_ARMS = 40
 MOST_METRICS = 4
@@ -235,6 +242,23 @@ def _index(store: Store) -> tuple[str, list[str]]:
         return "", []
 
 
+def _drawn(ledger: Ledger) -> dict[str, bytes]:
+    """Path in the study's folder → the file, for every figure in both formats."""
+    files = {}
+    with plots.style():
+        for name, figure in study_figures(ledger):
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")  # laid out once, for both formats
+            for suffix in ("png", "pdf"):
+                sink = io.BytesIO()
+                # No date in the file: the same cells give the same bytes.
+                metadata = {"CreationDate": None} if suffix == "pdf" else {"Software": None}
+                figure.savefig(sink, format=suffix, metadata=metadata)
+                files[f"figures/{name}.{suffix}"] = sink.getvalue()
+            plt.close(figure)
+    return files
+
+
 def rebuild(root: str, *, redraw: bool = False) -> list[str]:
     """Draw every figure of the study in `root` into `<root>/figures/`, as .png and .pdf.
 
@@ -254,21 +278,12 @@ def rebuild(root: str, *, redraw: bool = False) -> list[str]:
     store, now = Store(root), identity(ledger)
     before, names = _index(store)
     if redraw or before != now or not all(store.exists(name) for name in names):
-        for name in names:
+        drawn = _drawn(ledger)  # all of them before the first old one goes
+        for name in set(names) - set(drawn):
             store.delete(name)  # a figure of other cells must not stay among these
-        names = []
-        with plots.style():
-            for name, figure in study_figures(ledger):
-                figure.draw_without_rendering()
-                figure.set_layout_engine("none")  # laid out once, for both formats
-                for suffix in ("png", "pdf"):
-                    sink = io.BytesIO()
-                    # No date in the file: the same cells give the same bytes.
-                    metadata = {"CreationDate": None} if suffix == "pdf" else {"Software": None}
-                    figure.savefig(sink, format=suffix, metadata=metadata)
-                    names.append(f"figures/{name}.{suffix}")
-                    store.write(names[-1], sink.getvalue())
-                plt.close(figure)
+        for name, content in drawn.items():
+            store.write(name, content)
+        names = list(drawn)
         store.write(INDEX, json.dumps({"identity": now, "names": names}).encode())
     return [f"{store.root.rstrip('/')}/{name}" for name in names]
 
@@ -286,4 +301,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with command_line():
+        typer.run(main)

@@ -1,7 +1,8 @@
 """Figures as functions of a frame: each returns its axes, opens no file, and states units and n."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -30,9 +31,17 @@ DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-def style() -> "mpl.RcParams":
-    """The one style, as a context: `with style(): ...`."""
-    return mpl.rc_context({**sns.axes_style("ticks"), **STYLE})
+@contextmanager
+def style() -> Iterator[None]:
+    """The one style, as a context: `with style(): ...`.
+
+    From matplotlib's own defaults on: what a user's matplotlibrc says must not show, nor stop a
+    figure (`text.usetex` without LaTeX).
+    """
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update({**sns.axes_style("ticks"), **STYLE})
+        yield
 
 
 def looks(number: int) -> tuple[str, object, str]:

@@ -24,6 +24,7 @@ from analysis.variance import iqm_table, variance_table
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import Ledger, read_ledger
 from sweeps.ledger.schema import LedgerError
+from sweeps.process import command_line
 
 INDEX = "tables/index.json"
 
@@ -97,7 +98,7 @@ def _written_before(store: Store) -> list[str]:
     """The files that the last call wrote; none where nothing says so."""
     try:
         return [str(name) for name in json.loads(store.read(INDEX)) if name.startswith("tables/")]
-    except (FileNotFoundError, IsADirectoryError, ValueError, AttributeError, TypeError):
+    except (FileNotFoundError, ValueError, AttributeError, TypeError):
         return []
 
 
@@ -125,4 +126,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with command_line():
+        typer.run(main)

@@ -18,6 +18,7 @@ from sweeps.engine.display import duration
 from sweeps.ledger.files import Store, StoreError
 from sweeps.ledger.progress import Progress, progress_of, studies_in
 from sweeps.ledger.schema import LedgerError
+from sweeps.process import command_line
 
 UNREADABLE, STORE = 2, 3
 FAILURES_SHOWN = 10
@@ -141,4 +142,5 @@ app.command(
 )(main)
 
 if __name__ == "__main__":
-    app()
+    with command_line():
+        app()

@@ -22,9 +22,11 @@ from sweeps.ledger.commit import write_manifest
 from sweeps.ledger.compact import compact
 from sweeps.ledger.files import Store
 from sweeps.ledger.lock import Lock
+from sweeps.ledger.places import whole
 from sweeps.ledger.progress import say_running
-from sweeps.ledger.quarantine import quarantine_damaged, suspected
-from sweeps.ledger.read import read_table
+from sweeps.ledger.read import quarantine_damaged, read_table
+from sweeps.ledger.schema import LedgerError
+from sweeps.process import command_line
 
 TELL_EVERY_S = 3.0
 
@@ -36,20 +38,23 @@ class LastStep(Protocol):
         """`results` is the folder or URI of all studies, `study` the name of this one."""
 
 
-def main(study: Study, last_step: LastStep, description: str) -> None:
+def main(study: Study, last_step: LastStep, description: str | None) -> None:
     """Parse the command line and run `study`; ends the process with a documented exit code."""
-    run_app(build_app(study, last_step, description))
+    with command_line():
+        run_app(build_app(study, last_step, description))
 
 
-def build_app(study: Study, last_step: LastStep, description: str) -> typer.Typer:
-    """The command line of `study`; `description` is the script's docstring."""
+def build_app(study: Study, last_step: LastStep, description: str | None) -> typer.Typer:
+    """The command line of `study`; `description` is the script's docstring (none with
+    PYTHONOPTIMIZE=2)."""
     app = typer.Typer(
         add_completion=False, rich_markup_mode="markdown", pretty_exceptions_show_locals=False
     )
     factors = "\n\n".join(f"- {line}" for line in describe_factors(study))
 
     @app.command(
-        help=f"{description.strip()}\n\n**Factors** (vary them with --set)\n\n{factors}",
+        help=f"{(description or study.question).strip()}\n\n"
+        f"**Factors** (vary them with --set)\n\n{factors}",
         epilog=EXIT_CODES,
     )
     def command(
@@ -153,17 +158,21 @@ def run_study(
 
 def absolute(results: str) -> str:
     """The results folder as every worker will name it; refused where it cannot be written."""
+    try:
+        results = whole(results)
+    except LedgerError as error:
+        raise ConfigError(str(error)) from None
     if "://" in results:
         _probe(results)
         return results
-    path = Path(results).absolute()
-    if path.exists() and not path.is_dir():
-        raise ConfigError(f"--results must be a folder, got the file {path}")
+    path = Path(results)
     try:
+        if path.exists() and not path.is_dir():
+            raise ConfigError(f"--results must be a folder, got the file {path}")
         path.mkdir(parents=True, exist_ok=True)
         probe = path / ".writable"
         probe.touch()
-        probe.unlink(missing_ok=True)  # another run may look at the same moment
+        probe.unlink()
     except OSError as error:
         raise ConfigError(
             f"--results must be a folder that can be written, got {path} ({error.strerror})"
@@ -179,8 +188,7 @@ def _probe(results: str) -> None:
         store.delete(".writable")
     except (OSError, ValueError) as error:
         raise ConfigError(
-            "--results must be a folder or a URI that can be written, got "
-            f"{results} ({error.__cause__ or error})"
+            f"--results must be a folder or a URI that can be written, got {results} ({error})"
         ) from None
 
 
@@ -194,10 +202,9 @@ def _run_locked(
     retry_failed: bool,
     quiet: bool,
     token: str,
-    repaired: bool = False,
 ) -> int:
     ledger = Store(results).child(plan.study.name)
-    damaged = quarantine_damaged(ledger, set(plan.keys))
+    damaged = quarantine_damaged(ledger, set(plan.done))
     if damaged:
         for name, reason in damaged:
             Console(stderr=True).print(
@@ -229,23 +236,7 @@ def _run_locked(
             shutil.rmtree(ledger.path("ray"), ignore_errors=True)
         compact(ledger)
     summary.wall_s = time.monotonic() - began
-    last_step(results, plan.study.name, Console(), quiet=quiet)
-    if not repaired and suspected(ledger) & plan.keys:
-        # Predictions are read by the last step alone, which names those that are damaged.
-        plan = make_plan(plan.study, plan.request, results=results, retry_failed=False)
-        return _run_locked(
-            plan,
-            where,
-            last_step,
-            session=session,
-            results=results,
-            retry_failed=False,
-            quiet=quiet,
-            token=token,
-            repaired=True,
-        )
-    Console().print(last_line(plan, summary, ledger), soft_wrap=True)
-    return OK if _committed(plan, ledger) == len(plan.keys) else SOME_FAILED
+    return _report(plan, summary, last_step, results=results, quiet=quiet)
 
 
 def _carry_out(
@@ -259,8 +250,8 @@ def _carry_out(
     quiet: bool,
     log: Path,
 ) -> Summary:
-    def say(text: str) -> None:
-        if not quiet:
+    def say(text: str, *, always: bool = False) -> None:
+        if always or not quiet:
             console.print(escape(text), soft_wrap=True, style="dim")
 
     ledger = Store(results).child(plan.study.name)
@@ -291,6 +282,14 @@ def _carry_out(
             )
     summary.stages_reused = plan.reused
     return summary
+
+
+def _report(plan: Plan, summary: Summary, last_step: LastStep, *, results: str, quiet: bool) -> int:
+    ledger = Store(results).child(plan.study.name)
+    console = Console()
+    last_step(results, plan.study.name, console, quiet=quiet)
+    console.print(last_line(plan, summary, ledger), soft_wrap=True)
+    return OK if _committed(plan, ledger) == len(plan.keys) else SOME_FAILED
 
 
 def _committed(plan: Plan, ledger: Store) -> int:
@@ -332,7 +331,6 @@ def describe(plan: Plan, results: str) -> str:
         f"[bold]{len(plan.todo)} to compute[/]",
         f"stages: {len(plan.stages)} to compute, {plan.reused} uses of stored or shared ones",
     ]
-    lines += [escape(note) for note in plan.notes]
     if plan.todo:
         lines.append(_estimate(plan, results))
     return "\n".join(lines)

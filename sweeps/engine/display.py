@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from sweeps.process import stream_to
+
 PLAIN_EVERY_S = 15.0
 
 
@@ -29,7 +31,7 @@ def chatter_to(log: Path | None) -> Iterator[Console]:
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)
     file = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
-    terminal = os.fdopen(os.dup(saved[0]), "w", buffering=1)
+    terminal = stream_to(saved[0], getattr(sys.stdout, "encoding", None))
     try:
         os.dup2(file, 1)
         os.dup2(file, 2)

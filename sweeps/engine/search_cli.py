@@ -11,11 +11,13 @@ from sweeps.engine.run import Where
 from sweeps.engine.search import Range, Search, prepare
 from sweeps.engine.session import EXIT_CODES, Session, run_app
 from sweeps.engine.study import Request
+from sweeps.process import command_line
 
 
-def main(search: Search, last_step: LastStep, description: str) -> None:
+def main(search: Search, last_step: LastStep, description: str | None) -> None:
     """Parse the command line and run `search`; ends the process with a documented exit code."""
-    run_app(build_app(search, last_step, description))
+    with command_line():
+        run_app(build_app(search, last_step, description))
 
 
 def describe_space(search: Search) -> str:
@@ -32,14 +34,16 @@ def describe_space(search: Search) -> str:
     return "\n\n".join(lines)
 
 
-def build_app(search: Search, last_step: LastStep, description: str) -> typer.Typer:
-    """The command line of `search`; `description` is the script's docstring."""
+def build_app(search: Search, last_step: LastStep, description: str | None) -> typer.Typer:
+    """The command line of `search`; `description` is the script's docstring (none with
+    PYTHONOPTIMIZE=2)."""
     app = typer.Typer(
         add_completion=False, rich_markup_mode="markdown", pretty_exceptions_show_locals=False
     )
 
     @app.command(
-        help=f"{description.strip()}\n\n**Space**\n\n{describe_space(search)}", epilog=EXIT_CODES
+        help=f"{(description or search.question).strip()}\n\n**Space**\n\n{describe_space(search)}",
+        epilog=EXIT_CODES,
     )
     def command(
         trials: Annotated[

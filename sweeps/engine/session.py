@@ -23,6 +23,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
+from sweeps.process import open_descriptors
+
 OK, USAGE, SOME_FAILED = 0, 2, 3
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_S = 20.0
@@ -70,6 +72,7 @@ def listen() -> None:
     """
     if threading.current_thread() is not threading.main_thread() or _ears.watched:
         return
+    open_descriptors()
     _ears.watched, _ears.terminal = True, os.dup(1)
     read, write = os.pipe()
     os.set_blocking(write, False)

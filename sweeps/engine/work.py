@@ -22,6 +22,7 @@ from sweeps.ledger.commit import commit_cell, commit_failure
 from sweeps.ledger.files import Store, StoreError
 from sweeps.ledger.lock import LateCommit, must_hold
 from sweeps.ledger.schema import SCHEMA_VERSION, canonical
+from sweeps.process import headless
 
 EXECUTE = f"{__name__}:execute"
 _stage_stores: dict[str, StageStore] = {}
@@ -65,6 +66,7 @@ def prepare_process() -> None:
     global _threads_set
     if _threads_set:
         return
+    headless()
     import torch
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

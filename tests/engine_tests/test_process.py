@@ -1,0 +1,176 @@
+"""Where people start a study: notebooks, plain terminals, full disks, folders that are gone."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+from studies import TOY, study_environment
+
+from analysis import figures, plots
+from sweeps.engine import work
+from sweeps.process import headless, stream_to
+
+NOTEBOOK = "module://matplotlib_inline.backend_inline"
+PLAIN = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+WITH_FIGURES = """
+import toy_study
+from analysis import last_step
+from sweeps.engine.cli import main
+main(toy_study.STUDY, last_step.run, __doc__)
+"""
+
+
+def start(*arguments: object, code: str = "", **options) -> subprocess.CompletedProcess:
+    """The toy study (or `code`) in a process of its own; `env` adds to the environment."""
+    what = ["-c", code] if code else [str(TOY)]
+    return subprocess.run(
+        [sys.executable, *what, *map(str, arguments)],
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "timeout": 120}
+        | options
+        | {"env": study_environment(**options.pop("env", {}))},
+    )
+
+
+def test_a_notebooks_command_on_a_plain_terminal_without_docstrings_ends_with_figures(tmp_path):
+    """MPLBACKEND of Jupyter, Colab, Kaggle; LC_ALL=C; PYTHONOPTIMIZE=2: each ended in a traceback,
+    the first after the training of every cell."""
+    answer = start(
+        *("--inline", "--seeds", "2", "--set", "pooling=8", "--results", tmp_path),
+        code=WITH_FIGURES,
+        env={"MPLBACKEND": NOTEBOOK, "PYTHONOPTIMIZE": "2", **PLAIN},
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert "6 of 6 cells are committed" in answer.stdout
+    assert "3 arms x 2 seeds = 6 cells" in answer.stdout
+    assert "+/-" in answer.stdout
+    assert answer.stderr == ""
+    assert (tmp_path / "report.html").exists()
+    assert list((tmp_path / "toy" / "figures").glob("*.png"))
+
+
+@pytest.mark.parametrize("value", [NOTEBOOK, "nonsense", "TkAgg"])
+def test_whatever_the_environment_says_a_worker_can_import_matplotlib(value, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", value)
+    monkeypatch.setenv("MATPLOTLIBRC", "/somebody/elses")
+    monkeypatch.setattr(work, "_threads_set", False)
+    work.prepare_process()
+    assert os.environ["MPLBACKEND"] == "Agg"
+    assert os.environ["MATPLOTLIBRC"] == os.devnull
+
+
+def test_figures_can_be_imported_first(tmp_path):
+    code = "import analysis.figures, matplotlib; print(matplotlib.get_backend())"
+    (tmp_path / "matplotlibrc").write_bytes(b"lines.linewidth: 6 # caf\xe9\n")
+    answer = start(code=code, env={"MPLBACKEND": NOTEBOOK, "MPLCONFIGDIR": str(tmp_path)})
+    assert answer.stdout.split() == ["Agg"], answer.stderr
+
+
+def test_a_users_matplotlibrc_changes_no_byte_and_stops_no_figure():
+    def drawn() -> bytes:
+        with plots.style():
+            figure, axes = mpl.pyplot.subplots()
+            axes.plot([0, 1], [1, 0], label="a")
+            axes.legend()
+            figure.canvas.draw()
+            pixels = bytes(figure.canvas.buffer_rgba())
+            mpl.pyplot.close(figure)
+        return pixels
+
+    plain = drawn()
+    theirs = {"lines.linewidth": 6.0, "text.usetex": True, "font.size": 20.0, "figure.dpi": 50}
+    with mpl.rc_context(theirs):
+        assert drawn() == plain
+        assert mpl.rcParams["lines.linewidth"] == 6.0  # and theirs is back afterwards
+
+
+def test_a_redraw_that_fails_leaves_the_older_figures(tmp_path, toy_results, monkeypatch):
+    before = {path: Path(path).read_bytes() for path in figures.rebuild(toy_results)}
+    assert before
+
+    def fails_late(ledger):
+        yield from list(figures_of(ledger))[:1]
+        raise RuntimeError("no LaTeX here")
+
+    figures_of = figures.study_figures
+    monkeypatch.setattr(figures, "study_figures", fails_late)
+    with pytest.raises(RuntimeError, match="no LaTeX here"):
+        figures.rebuild(toy_results, redraw=True)
+    assert {path: Path(path).read_bytes() for path in before} == before
+
+
+@pytest.fixture
+def toy_results(tmp_path) -> str:
+    import toy_study
+    from studies import here
+
+    chosen = ["--inline", "--seeds", "2", "--set", "pooling=8", "--set", "k_shot=16"]
+    assert here(toy_study, *chosen, "--results", tmp_path).returncode == 0
+    return str(tmp_path / "toy")
+
+
+def test_a_full_device_at_standard_output_stops_no_cell_and_is_said(tmp_path):
+    with open("/dev/full", "w") as full:
+        answer = start("--inline", "--results", tmp_path, "--seeds", "1", stdout=full)
+    assert answer.returncode == 3
+    assert answer.stderr.startswith("error: standard output cannot be written (No space left")
+    assert "Traceback" not in answer.stderr
+    assert len(list((tmp_path / "toy" / "cells").iterdir())) == 6
+    # The disk of the results is not blamed.
+    assert str(tmp_path) not in answer.stderr
+
+
+def test_standard_output_that_was_closed_takes_no_other_file_with_it(tmp_path):
+    answer = start(*("--plan", "--results", tmp_path), stdout=None, preexec_fn=lambda: os.close(1))
+    assert (answer.returncode, answer.stderr) == (0, "")
+
+
+def test_a_reader_who_has_read_enough_stops_nothing(tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    answer = start("--plan", "--results", tmp_path, stdout=write)
+    os.close(write)
+    assert (answer.returncode, answer.stderr) == (0, "")
+
+
+def test_a_working_directory_that_is_gone_is_named(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    answer = start(
+        *("--plan", "--results", tmp_path / "r"), cwd=gone, preexec_fn=lambda: os.rmdir(gone)
+    )
+    assert answer.returncode == 2
+    assert "the working directory must be there" in answer.stderr
+    assert len(answer.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [
+        ("ascii", "a +/- b <= 3 ? caf?\n"),
+        ("latin-1", "a ± b <= 3 ? café\n"),
+        ("utf-8", "a ± b ≤ 3 図 café\n"),
+    ],
+)
+def test_a_stream_shows_what_its_encoding_can(encoding, shown, tmp_path):
+    with (tmp_path / "out").open("wb") as file:
+        print("a ± b ≤ 3 図 café", file=stream_to(file.fileno(), encoding), flush=True)
+    assert (tmp_path / "out").read_text(encoding=encoding) == shown
+
+
+def test_a_surrogate_of_an_argument_in_another_encoding_is_shown(tmp_path):
+    with (tmp_path / "out").open("wb") as file:
+        print("r\udce9sultats", file=stream_to(file.fileno(), "utf-8"), flush=True)
+    assert (tmp_path / "out").read_text() == "r?sultats\n"
+
+
+def test_headless_is_for_processes_of_ours_alone(monkeypatch):
+    """A core used in a notebook leaves the notebook's backend alone."""
+    monkeypatch.setenv("MPLBACKEND", NOTEBOOK)
+    import imaging_core.metrics  # noqa: F401
+
+    assert os.environ["MPLBACKEND"] == NOTEBOOK
+    headless()
+    assert os.environ["MPLBACKEND"] == "Agg"
