@@ -15,7 +15,7 @@ import typer
 
 from analysis.command import run_command
 from analysis.discover import studies_in
-from sweeps.ledger.read import PredictionReader, committed_keys, read_ledger
+from sweeps.ledger.read import committed_keys, read_ledger
 from sweeps.ledger.schema import LedgerError
 from sweeps.process import command_line
 
@@ -63,7 +63,7 @@ def account(root: str, *, predictions: bool = True) -> Account:
     ledger = read_ledger(root)  # every column, so that damage in any of them is found
     cells, damaged = ledger.cells, list(ledger.damaged)
     there = cells.loc[cells["status"] == "ok", "key"]
-    reader = PredictionReader(ledger.store)
+    reader = ledger.predictions()
     for key in there if predictions else ():
         try:
             reader.table(key)

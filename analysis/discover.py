@@ -14,10 +14,10 @@ def studies_in(root: str) -> list[str]:
         StoreError: the folder cannot be read.
     """
     store = Store(root)
-    if store.exists(MANIFEST):
+    if store.takes(MANIFEST):
         return [store.root]
     names = store.names("", "")
-    studies = [child.root for name in names if (child := store.child(name)).exists(MANIFEST)]
+    studies = [child.root for name in names if (child := store.child(name)).takes(MANIFEST)]
     if not studies:
         raise LedgerError(
             f"no study in {root}: no {MANIFEST} there nor in a folder of it; name the folder that "

@@ -25,6 +25,7 @@ from analysis.discover import studies_in
 from analysis.model import Table
 from analysis.render import html_fragment
 from analysis.tables import study_tables
+from sweeps.ledger.books import SECTION_BOOK
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import Ledger, read_ledger
 from sweeps.ledger.schema import LedgerError
@@ -183,12 +184,9 @@ def study_section(root: str, *, redraw: bool = False) -> dict[str, Any]:
     """
     ledger, store = read_ledger(root), Store(root)
     identity = _identity(ledger)
-    try:
-        kept = json.loads(store.read(SECTION))
-        if kept["identity"] == identity and not redraw:
-            return kept
-    except (FileNotFoundError, ValueError, KeyError):
-        pass  # none yet, or an earlier code's
+    kept = SECTION_BOOK.read_or_none(store, SECTION)
+    if kept is not None and kept.identity == identity and not redraw:
+        return kept.model_dump()
     shown = _shown(ledger, root)
     made = {name: shown[name] for name in ("name", "question", "committed", "planned")}
     made |= {"identity": identity, "html": _filled("section", s=shown)}

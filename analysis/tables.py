@@ -98,7 +98,7 @@ def _written_before(store: Store) -> list[str]:
     """The files that the last call wrote; none where nothing says so."""
     try:
         return [str(name) for name in json.loads(store.read(INDEX)) if name.startswith("tables/")]
-    except (FileNotFoundError, ValueError, AttributeError, TypeError):
+    except (FileNotFoundError, IsADirectoryError, ValueError, AttributeError, TypeError):
         return []
 
 

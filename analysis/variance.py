@@ -14,19 +14,29 @@ from analysis.comparisons import (
 )
 from analysis.model import MISSING, Entry, Row, Table, interval, number
 from analysis.resampling import RESAMPLES, Interval, case_bootstrap, normalised, paired_iqm
+from sweeps.ledger.predictions import DamagedPredictions
 from sweeps.ledger.read import Ledger, PredictionReader
 
 MOST_PREDICTIONS = 2000
 """Cells whose predictions are read for the intervals over test cases."""
 
 
-def _case_spread(reader: PredictionReader, keys: Sequence[str], metric: str) -> tuple[float, int]:
-    """Mean over cells of the bootstrap std over test patients, and how many cells have it."""
+def _case_spread(
+    reader: PredictionReader, keys: Sequence[str], metric: str, damaged: list[str]
+) -> tuple[float, int]:
+    """Mean over cells of the bootstrap std over test patients, and how many cells have it.
+
+    Args:
+        damaged: receives what is wrong with predictions that are left out.
+    """
     spreads = []
     for key in keys:
         try:
             predictions = reader.read(key)
         except FileNotFoundError:
+            continue
+        except DamagedPredictions as error:
+            damaged.append(str(error))
             continue
         found = case_bootstrap(predictions, split="test")
         if metric in found:
@@ -45,11 +55,12 @@ def variance_table(ledger: Ledger, metric_name: str = "accuracy") -> Table | Non
         return None
     arms = arms_of(ledger)
     values = values_of(ledger, arms, metric_name)
-    rows, read, reader = [], 0, PredictionReader(ledger.store)
+    damaged: list[str] = []
+    rows, read, reader = [], 0, ledger.predictions()
     for arm, label in enumerate(arms.labels):
         cells = ledger.cells[arms.row == arm]
         keys = tuple(cells.loc[cells["status"] == "ok", "key"])
-        cases, n = _case_spread(reader, keys, metric_name)
+        cases, n = _case_spread(reader, keys, metric_name, damaged)
         read += n
         seen = values[arm][~np.isnan(values[arm])]
         seeds = float(np.std(seen, ddof=1)) if len(seen) > 1 else np.nan
@@ -63,7 +74,7 @@ def variance_table(ledger: Ledger, metric_name: str = "accuracy") -> Table | Non
             for value in (seeds, cases)
         ]
         rows.append(Row(label=label, entries=(*entries, Entry(text=str(n)))))
-    if not read:
+    if not read and not damaged:
         return None
     return Table(
         name="variance",
@@ -76,6 +87,7 @@ def variance_table(ledger: Ledger, metric_name: str = "accuracy") -> Table | Non
             f"over test patients: bootstrap of whole groups over the stored test predictions of "
             f"each cell ({RESAMPLES} resamples), averaged over cells; the classifier is fixed.",
             "Differences between arms are paired on both: the same seeds, the same test patients.",
+            *(f"left out: {why}" for why in damaged),
         ),
     )
 

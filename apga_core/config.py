@@ -10,7 +10,7 @@ import pydantic
 from pydantic.dataclasses import dataclass
 
 from imaging_core.fields import ours, paper
-from imaging_core.places import absolute
+from imaging_core.stamps import stamped_file
 
 Method = Literal[
     "apga",
@@ -37,8 +37,10 @@ class APGAConfig:
         method: `apga`, or the arm it is compared with (see `apga_core.arms`).
         k_shot: training images per class; 0 = all.
         classifier, policy_network: networks by name.
-        weights_path, policy_weights_path: local files with initial weights (made absolute); empty =
-            random.
+        weights, policy_weights: what the networks start from: random weights, or torchvision's for
+            ImageNet (of the policy its encoder), and then ImageNet's normalisation of the images.
+        weights_path, policy_weights_path: files with initial weights instead, known by their
+            content: as torchvision names them, or as this project does; empty = none.
         batch_size: images per step, in both phases.
         augment: what every batch goes through in both phases, before any arm.
         base_epochs, base_learning_rate, base_schedule, base_patience, base_min_steps: the first
@@ -85,8 +87,12 @@ class APGAConfig:
     policy_network: Literal["unet-vgg11", "small-unet", "coarse-unet"] = paper(
         "unet-vgg11", "Sec. 3, TernausNet's family"
     )
-    weights_path: str = ours("", "ImageNet weights are never fetched silently; name a file")
-    policy_weights_path: str = ours("", "Carvana weights exist for TernausNet's decoder only")
+    weights: Literal["none", "imagenet"] = paper("imagenet", "Sec. 3")
+    policy_weights: Literal["none", "imagenet"] = ours(
+        "imagenet", "TernausNet's encoder starts there; Carvana's weights fit its decoder only"
+    )
+    weights_path: str = ours("", "a file in place of `weights`")
+    policy_weights_path: str = ours("", "a file in place of `policy_weights`")
     batch_size: int = paper(25, "Sec. 3", ge=2)
     augment: Literal["none", "flips", "flips-transposes", "traditional"] = paper(
         "none", "Sec. 3: no augmentation but the masks"
@@ -146,9 +152,8 @@ class APGAConfig:
 
     @pydantic.field_validator("weights_path", "policy_weights_path")
     @classmethod
-    def _whole(cls, path: str, info: pydantic.ValidationInfo) -> str:
-        """Absolute: a worker runs elsewhere than the command line."""
-        return str(absolute(path, str(info.field_name))) if path else ""
+    def _stamped(cls, value: str) -> str:
+        return stamped_file(value)
 
     @pydantic.model_validator(mode="after")
     def _fits_together(self) -> "APGAConfig":
@@ -166,6 +171,8 @@ class APGAConfig:
 
 
 DEMO = {
+    "weights": "none",
+    "policy_weights": "none",
     "classifier": "tiny-resnet",
     "policy_network": "coarse-unet",
     "batch_size": 50,

@@ -19,6 +19,7 @@ from imaging_core.datasets import phantom_xray
 from imaging_core.datasets.base import ImageDataset
 from imaging_core.fitting import evaluation_batch
 from imaging_core.precision import autocast
+from imaging_core.pretrained import weights_file
 from imaging_core.seeding import torch_generator
 
 BLUR = 3.0  # pixels: of image − blur
@@ -64,7 +65,7 @@ def control_maps(
     """Name → (N, H, W) scores of the images (N, C, H, W), standardised.
 
     `inputs` holds the fields `erase_value`, `blur_sigma`, `policy_network`, `grid`,
-    `initial_bias`, `policy_weights_path`, `precision` and the seed.
+    `initial_bias`, `policy_weights`, `policy_weights_path`, `precision` and the seed.
     """
     size = tuple(images.shape[-2:])
     detail = (images - gaussian_blur(images, BLUR)).mean(dim=1, keepdim=True)
@@ -79,7 +80,9 @@ def control_maps(
         channels=images.shape[1],
         grid=inputs["grid"],
         initial_bias=inputs["initial_bias"],
-        weights_path=inputs["policy_weights_path"],
+        weights=weights_file(
+            inputs["policy_network"], inputs["policy_weights"], inputs["policy_weights_path"]
+        ),
         generator=torch_generator(inputs["seed"], "apga/policy"),
     ).to(images.device)
     precision = inputs["precision"]

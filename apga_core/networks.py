@@ -1,14 +1,15 @@
 """The policies of Sec. 3: a U-Net that gives every pixel, or cell of a coarse grid, one logit."""
 
 import math
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from apga_core.masking import to_grid
-from imaging_core.classifiers import load_weights
 from imaging_core.fields import ConfigError, did_you_mean
+from imaging_core.pretrained import load_pretrained
 from imaging_core.seeding import initialise
 
 
@@ -133,15 +134,16 @@ def build_policy(
     channels: int,
     grid: int,
     initial_bias: float,
-    weights_path: str,
+    weights: Path | None = None,
     generator: torch.Generator,
 ) -> Policy:
-    """The policy `name`, its weights from `generator`, or from a local file where one is named.
+    """The policy `name`, its weights from `generator`, or from a file where one is named.
 
     `unet-vgg11` is TernausNet's family (a U-Net on a VGG-11 encoder) from
     segmentation-models-pytorch; TernausNet's decoder upsamples by transposed convolutions and ends
     at 32 channels, this one by repetition at 16, so the published Carvana weights do not fit it.
-    `initial_bias` is that of the last layer: every p starts near sigmoid(initial_bias).
+    `initial_bias` is that of the last layer: every p starts near sigmoid(initial_bias). `weights`
+    is a file (`imaging_core.pretrained.weights_file`), by torchvision's names or our own.
 
     Raises:
         ConfigError: an unknown name, or weights that do not fit.
@@ -157,6 +159,12 @@ def build_policy(
     bound = 1 / math.sqrt(last.weight[0].numel())
     nn.init.uniform_(last.weight, -bound, bound, generator=generator)
     nn.init.constant_(last.bias, initial_bias)
-    if weights_path:
-        load_weights(network, weights_path)
+    if weights:
+        load_pretrained(network, name, weights, field="policy_weights_path")
     return Policy(network, grid)
+
+
+def policy_shapes(name: str, channels: int) -> dict[str, Tensor]:
+    """The state dict of the network `name` without its numbers (meta tensors)."""
+    with torch.device("meta"):
+        return POLICIES[name](channels).state_dict()

@@ -12,20 +12,30 @@ from torch import Tensor
 
 from apga_core.arms import Pixels
 from apga_core.controls import measure_controls
-from imaging_core.classifiers import Classifier, build_classifier, load_weights
+from imaging_core.classifiers import Classifier, build_classifier
 from imaging_core.datasets.base import ImageDataset, Split
 from imaging_core.fitting import FitConfig, fit, standardise
+from imaging_core.pretrained import imagenet_normalisation, load_pretrained, weights_file
 from imaging_core.seeding import torch_generator
 from imaging_core.splits import k_shot
 from imaging_core.task import Arrays, Progress, no_progress
 
+Normalisation = tuple[np.ndarray, np.ndarray]
 WEIGHT = "weight/"  # prefix of the classifier's state in the stage's arrays
 
 
-def tensors(part: Split, train: Split, device: str) -> tuple[Tensor, Tensor]:
-    """Standardised images and labels of one part, by the training part's statistics."""
-    images = standardise(part.images, *train.mean_std, device)
-    return images, torch.from_numpy(part.labels).to(device)
+def normalisation(weights: str, weights_path: str, train: Split) -> Normalisation:
+    """(mean, std) per channel of images in [0, 1]: ImageNet's where the classifier starts from its
+    weights, else the training part's."""
+    if weights == "imagenet" and not weights_path:
+        mean, std = imagenet_normalisation(train.images.shape[1])
+        return np.array(mean), np.array(std)
+    return train.mean_std
+
+
+def tensors(part: Split, by: Normalisation, device: str) -> tuple[Tensor, Tensor]:
+    """Standardised images and labels of one part."""
+    return standardise(part.images, *by, device), torch.from_numpy(part.labels).to(device)
 
 
 def _new_classifier(name: str, data: ImageDataset, seed: int) -> Classifier:
@@ -54,10 +64,12 @@ def train_base(
     seed = inputs["seed"]
     train = k_shot(data.train, inputs["k_shot"], seed)
     model = _new_classifier(inputs["classifier"], data, seed)
-    if inputs["weights_path"]:
-        load_weights(model, inputs["weights_path"])
+    weights = (inputs["weights"], inputs["weights_path"])
+    if file := weights_file(inputs["classifier"], *weights):
+        load_pretrained(model, inputs["classifier"], file)
     model.to(device)
-    images, labels = tensors(train, train, device)
+    by = normalisation(*weights, train)
+    images, labels = tensors(train, by, device)
     result = fit(
         model,
         images,
@@ -74,7 +86,7 @@ def train_base(
             augment=inputs["augment"],
         ),
         generator=torch_generator(seed, "apga/base-fit"),
-        validation=tensors(data.validation, train, device),
+        validation=tensors(data.validation, by, device),
         keep_best=True,
         precision=inputs["precision"],
         progress=progress,
@@ -105,13 +117,14 @@ def score_controls(
     """
     train = k_shot(data.train, inputs["k_shot"], inputs["seed"])
     base = converged(inputs["classifier"], data, needs["base"], inputs["seed"], device)
-    images, labels = tensors(data.test, train, device)
-    rows = measure_controls(inputs, base, data, images, labels, pixels_of(train).black)
+    by = normalisation(inputs["weights"], inputs["weights_path"], train)
+    images, labels = tensors(data.test, by, device)
+    rows = measure_controls(inputs, base, data, images, labels, pixels_of(by).black)
     return {"masked": np.asarray([float(bool(rows))]), **rows}
 
 
-def pixels_of(train: Split) -> Pixels:
-    mean, std = train.mean_std
+def pixels_of(by: Normalisation) -> Pixels:
+    mean, std = by
     return Pixels(mean=torch.tensor(mean).float(), std=torch.tensor(std).float())
 
 

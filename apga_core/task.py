@@ -1,10 +1,9 @@
 """APGA as the engine sees it: the configuration, its presets, its stage and where it trains."""
 
-import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 
 from apga_core.config import POLICY_METHODS, PRESETS, APGAConfig
+from apga_core.initial_weights import weights_notes
 from imaging_core.datasets.base import ImageDataset
 from imaging_core.fields import ConfigError, field_names, some_of
 from imaging_core.metric_table import METRICS
@@ -17,6 +16,8 @@ VERSION = 4
 
 BASE_FIELDS = (
     "classifier",
+    "weights",
+    "weights_path",
     "k_shot",
     "batch_size",
     "augment",
@@ -32,6 +33,10 @@ BASE_FIELDS = (
 
 CONTROL_FIELDS = (
     "classifier",
+    "weights",
+    "weights_path",
+    "policy_weights",
+    "policy_weights_path",
     "k_shot",
     "policy_network",
     "grid",
@@ -149,12 +154,15 @@ APGA_METRICS = (
 )
 
 
-def check(config: APGAConfig, data: ImageDataset) -> None:
+def check(config: APGAConfig, data: ImageDataset) -> tuple[str, ...]:
     """Refuse what does not fit together, before any work.
 
+    Returns:
+        What the user should know before it starts: which weights the networks take.
+
     Raises:
-        ConfigError: k_shot above a class's size, a grid or network that does not fit the image, a
-            weights file that is not there.
+        ConfigError: k_shot above a class's size, a grid or network that does not fit the image,
+            weights that are not there or do not fit.
     """
     check_k_shot(data, config.k_shot)
     height, width = data.size
@@ -173,40 +181,23 @@ def check(config: APGAConfig, data: ImageDataset) -> None:
             f"policy_network=coarse-unet needs a grid of 1 to {min(height, width) // 4} (a "
             f"quarter of the side), got {config.grid}; use small-unet for finer actions"
         )
-    for name in ("weights_path", "policy_weights_path"):
-        path = getattr(config, name)
-        if path and not Path(path).is_file():
-            raise ConfigError(f'{name} must name a file, got "{path}"')
+    return weights_notes(config, data)
 
 
 def stages(config: APGAConfig, seed: int) -> Mapping[str, Stage]:
     """The converged classifier, one per (data, k_shot, seed, classifier's settings); and, for arms
     with a policy, what the maps that it must beat score."""
-    inputs = {**some_of(config, BASE_FIELDS), **_weights(config, "weights"), "seed": seed}
+    inputs = {**some_of(config, BASE_FIELDS), "seed": seed}
     base = Stage(name="base", inputs=inputs, compute="apga_core.stages:train_base")
     if config.method not in POLICY_METHODS:
         return {"base": base}
     controls = Stage(
         name="controls",
-        inputs={
-            **some_of(config, CONTROL_FIELDS),
-            **_weights(config, "policy_weights"),
-            "seed": seed,
-        },
+        inputs={**some_of(config, CONTROL_FIELDS), "seed": seed},
         compute="apga_core.stages:score_controls",
         needs={"base": base},
     )
     return {"base": base, "controls": controls}
-
-
-def _weights(config: APGAConfig, name: str) -> dict[str, str]:
-    """The file of initial weights that `name`_path names, by content: another file under the same
-    name is another network."""
-    path = getattr(config, f"{name}_path")
-    if not path:
-        return {f"{name}_path": ""}
-    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    return {f"{name}_path": path, f"{name}_sha256": digest}
 
 
 TASK = Task(
@@ -234,6 +225,5 @@ TASK = Task(
         ),
         *APGA_METRICS,
     ),
-    passed_on=frozenset(field_names(APGAConfig))
-    - {"method", "weights_path", "policy_weights_path"},
+    passed_on=frozenset(field_names(APGAConfig)) - {"method"},
 )

@@ -10,15 +10,17 @@ from torch import Generator, Tensor
 from apga_core.arms import Arm, PolicyArm, build_arm, rewarded_rows
 from apga_core.config import POLICY_METHODS, APGAConfig
 from apga_core.controls import bone_of_test, lesion_rows, measure
+from apga_core.initial_weights import weights_notes
 from apga_core.learner import Learner, State, load_state, state_of, to_device
 from apga_core.localisation import over_pixels
 from apga_core.networks import Policy, build_policy
 from apga_core.reporting import gallery, pretraining_rewards, two_view_accuracy
-from apga_core.stages import converged, pixels_of, tensors
+from apga_core.stages import converged, normalisation, pixels_of, tensors
 from imaging_core.augment import AUGMENTATIONS
 from imaging_core.datasets.base import ImageDataset, Split
 from imaging_core.fitting import accuracy
 from imaging_core.metrics import classification_metrics
+from imaging_core.pretrained import weights_file
 from imaging_core.seeding import torch_generator
 from imaging_core.splits import k_shot
 from imaging_core.task import Arrays, Outcome, Predictions, Progress, no_progress
@@ -40,10 +42,11 @@ def train_cell(
     it. `baseline` has no second phase.
     """
     train = k_shot(data.train, config.k_shot, seed)
-    images, labels = tensors(train, train, device)
-    validation = tensors(data.validation, train, device)
-    test = tensors(data.test, train, device)
-    pixels = pixels_of(train).to(device)
+    by = normalisation(config.weights, config.weights_path, train)
+    images, labels = tensors(train, by, device)
+    validation = tensors(data.validation, by, device)
+    test = tensors(data.test, by, device)
+    pixels = pixels_of(by).to(device)
     base = converged(config.classifier, data, stages["base"], seed, device).eval()
     policy = _new_policy(config, data, seed, device)
     classifier = converged(config.classifier, data, stages["base"], seed, device)
@@ -87,6 +90,8 @@ def train_cell(
         "optimiser_steps": float(learner.steps + arm.policy_steps),
     }
     artifacts: dict[str, np.ndarray] = {}
+    if notes := weights_notes(config, data):
+        artifacts["weights_loaded"] = np.array(notes)
     if isinstance(arm, PolicyArm):
         found, artifacts = _policy_metrics(arm, data, validation, test, stages["controls"])
         metrics |= found
@@ -126,7 +131,9 @@ def _new_policy(config: APGAConfig, data: ImageDataset, seed: int, device: str) 
         channels=data.channels,
         grid=config.grid,
         initial_bias=config.initial_bias,
-        weights_path=config.policy_weights_path,
+        weights=weights_file(
+            config.policy_network, config.policy_weights, config.policy_weights_path
+        ),
         generator=torch_generator(seed, "apga/policy"),
     )
     return policy.to(device, memory_format=torch.channels_last)

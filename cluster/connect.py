@@ -179,6 +179,14 @@ def connect(address: str | None, *, runtime_env: Mapping[str, Any] | None) -> It
                 ray.shutdown()
 
 
+def read_environment_anew() -> None:
+    """Ray keeps the token and whether to send it since it was imported, which may be long ago."""
+    from ray._raylet import AuthenticationTokenLoader, Config
+
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
 def _init(address: str | None, runtime_env: Mapping[str, Any] | None, folder: Path | None) -> Any:
     import ray
 
@@ -189,11 +197,7 @@ def _init(address: str | None, runtime_env: Mapping[str, Any] | None, folder: Pa
         "configure_logging": True,
     }
     if address is None:
-        from ray._raylet import AuthenticationTokenLoader, Config
-
-        # Ray keeps what it read of the environment when it was imported, which may be long ago.
-        Config.initialize("")
-        AuthenticationTokenLoader.instance().reset_cache()
+        read_environment_anew()
         try:
             return ray.init(
                 address="local", include_dashboard=False, _temp_dir=str(folder), **common

@@ -43,7 +43,8 @@ def autoscaler_is_there() -> bool:
     )
     report = json.loads(status or b"{}").get("autoscaler_report") or {}
     made_up = {format_readonly_node_type(node["NodeID"]) for node in ray.nodes()}
-    return not made_up.issuperset(report.get("active_nodes") or {})
+    types = {*(report.get("active_nodes") or {}), *(report.get("node_type_mapping") or {}).values()}
+    return not types <= made_up
 
 
 class Demand:

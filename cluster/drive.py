@@ -96,14 +96,14 @@ def drive(
         ClusterError: nodes differ in their versions, or no node has room for a worker.
         ClusterLost: the broker, the driver of a search, the whole fleet or the cluster died.
     """
-    census = Census(stays=stays)
+    census = Census()
     try:
         _drive(
             load, capacity, census,
             stays=stays, say=say, on_slots=on_slots, on_event=on_event, on_tick=on_tick,
         )  # fmt: skip
     except ray.exceptions.RayError as error:
-        raise ClusterLost(_what_died(error)) from error
+        raise ClusterLost(census.dead(looking=True) or _what_died(error)) from error
     finally:
         census.close()
 
@@ -114,7 +114,7 @@ def _what_died(error: ray.exceptions.RayError) -> str:
     if isinstance(error, ray.exceptions.WorkerCrashedError):
         return "Tune's driver died: its process was ended (killed, or out of memory)"
     if isinstance(error, ray.exceptions.NodeDiedError) or "node" in text.partition("\n")[0]:
-        return "the Ray node on the driver's machine died (its raylet was ended)"
+        return "Ray's node on the driver's machine died"
     if isinstance(error, ray.exceptions.RayActorError):
         return "the broker died: its process was ended (killed, or out of memory)"
     lines = text.strip().splitlines()
@@ -243,9 +243,15 @@ def _beside(path: str, arguments: Mapping[str, Any]) -> Any:
 
 
 def _last_words(task: Any) -> str:
-    """The last line of what a task that has ended raised."""
+    """The last line of what a task that has ended raised.
+
+    Raises:
+        NodeDiedError: it went with its node, which is the driver's too.
+    """
     try:
         ray.get(task)
+    except ray.exceptions.NodeDiedError:
+        raise
     except Exception as error:
         lines = str(error).strip().splitlines()
         return lines[-1] if lines else type(error).__name__

@@ -1,9 +1,6 @@
 """The classifiers, by name: each has pooled `features(x)`, `forward(x)` and `feature_dim`."""
 
-import pickle
-from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -186,38 +183,15 @@ def build_classifier(
     return initialise(CLASSIFIERS[name](channels, classes, side), generator)
 
 
+def classifier_shapes(
+    name: str, *, channels: int, classes: int, size: int | tuple[int, int]
+) -> dict[str, Tensor]:
+    """The state dict of `build_classifier`'s network without its numbers (meta tensors)."""
+    side = size if isinstance(size, int) else min(size)
+    with torch.device("meta"):
+        return CLASSIFIERS[name](channels, classes, side).state_dict()
+
+
 def parameter_count(module: nn.Module) -> int:
     """How many numbers `module` learns."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
-
-
-def load_weights(module: nn.Module, path: str | Path) -> nn.Module:
-    """Copy the weights in `path` (.safetensors, or a torch file of tensors only) into `module`.
-
-    Raises:
-        ConfigError: no such file, not a plain state dict, or names or shapes that do not fit.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f'weights_path must be a file, "{path}" is none')
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        state = load_file(path)
-    else:
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ConfigError(
-                f'weights_path must be a torch file of tensors only, "{path}" is not: {reason}'
-            ) from None
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ConfigError(
-            f'weights_path must hold a state dict (names to tensors), "{path}" does not'
-        )
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        raise ConfigError(f'weights_path "{path}" does not fit the network: {error}') from None
-    return module

@@ -7,7 +7,7 @@ functions are named by import path and loaded by the worker that runs them.
 
 import importlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,7 +84,8 @@ class Task:
         config: the frozen configuration class; its defaults are the `paper` preset.
         presets: name → the fields that differ from the defaults.
         check: `check(config, data)` raises `ConfigError` where config and data do not fit
-            (k_shot above a class's size). No torch.
+            (k_shot above a class's size); it may return lines that the plan shows. No torch, but
+            where the configuration names weights.
         stages: `stages(config, seed)` → name → `Stage`. No torch. The seed may stand among a
             stage's inputs, as it is; nothing else of a stage depends on it.
         passed_on: fields that `stages` only hands on: where a stage's inputs hold one, they do so
@@ -100,7 +101,7 @@ class Task:
     version: int
     config: type
     presets: Mapping[str, Mapping[str, Any]]
-    check: Callable[[Any, Any], None]
+    check: Callable[[Any, Any], Sequence[str] | None]
     stages: Callable[[Any, int], Mapping[str, Stage]]
     train: str
     metrics: tuple["Metric", ...]

@@ -52,7 +52,7 @@ def prepare(
         stages = TASK.stages(config, seed)
         if base is None:
             base = _compute(stages["base"], data, {}, device)
-        pool = _compute(stages["pool"], data, {}, device)
+        pool = _compute(stages["pool"], data, {"base": base}, device)
         features = _compute(stages["features"], data, {"pool": pool, "base": base}, device)
         found[seed] = {"pool": pool, "features": features}
     return found

@@ -24,7 +24,8 @@ from sweeps.ledger.files import Store
 from sweeps.ledger.lock import Lock
 from sweeps.ledger.places import whole
 from sweeps.ledger.progress import say_running
-from sweeps.ledger.read import quarantine_damaged, read_table
+from sweeps.ledger.quarantine import quarantine_damaged, suspected
+from sweeps.ledger.read import read_table
 from sweeps.ledger.schema import LedgerError
 from sweeps.process import command_line
 
@@ -172,7 +173,7 @@ def absolute(results: str) -> str:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / ".writable"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another run may look at the same moment
     except OSError as error:
         raise ConfigError(
             f"--results must be a folder that can be written, got {path} ({error.strerror})"
@@ -188,7 +189,8 @@ def _probe(results: str) -> None:
         store.delete(".writable")
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"--results must be a folder or a URI that can be written, got {results} ({error})"
+            "--results must be a folder or a URI that can be written, got "
+            f"{results} ({error.__cause__ or error})"
         ) from None
 
 
@@ -202,9 +204,10 @@ def _run_locked(
     retry_failed: bool,
     quiet: bool,
     token: str,
+    repaired: bool = False,
 ) -> int:
     ledger = Store(results).child(plan.study.name)
-    damaged = quarantine_damaged(ledger, set(plan.done))
+    damaged = quarantine_damaged(ledger, set(plan.keys))
     if damaged:
         for name, reason in damaged:
             Console(stderr=True).print(
@@ -236,7 +239,23 @@ def _run_locked(
             shutil.rmtree(ledger.path("ray"), ignore_errors=True)
         compact(ledger)
     summary.wall_s = time.monotonic() - began
-    return _report(plan, summary, last_step, results=results, quiet=quiet)
+    last_step(results, plan.study.name, Console(), quiet=quiet)
+    if not repaired and suspected(ledger) & plan.keys:
+        # Predictions are read by the last step alone, which names those that are damaged.
+        plan = make_plan(plan.study, plan.request, results=results, retry_failed=False)
+        return _run_locked(
+            plan,
+            where,
+            last_step,
+            session=session,
+            results=results,
+            retry_failed=False,
+            quiet=quiet,
+            token=token,
+            repaired=True,
+        )
+    Console().print(last_line(plan, summary, ledger), soft_wrap=True)
+    return OK if _committed(plan, ledger) == len(plan.keys) else SOME_FAILED
 
 
 def _carry_out(
@@ -284,14 +303,6 @@ def _carry_out(
     return summary
 
 
-def _report(plan: Plan, summary: Summary, last_step: LastStep, *, results: str, quiet: bool) -> int:
-    ledger = Store(results).child(plan.study.name)
-    console = Console()
-    last_step(results, plan.study.name, console, quiet=quiet)
-    console.print(last_line(plan, summary, ledger), soft_wrap=True)
-    return OK if _committed(plan, ledger) == len(plan.keys) else SOME_FAILED
-
-
 def _committed(plan: Plan, ledger: Store) -> int:
     """How many of the planned cells are there and can be read."""
     table, _ = read_table(ledger, "cells", set(plan.keys), ["key"])
@@ -331,6 +342,7 @@ def describe(plan: Plan, results: str) -> str:
         f"[bold]{len(plan.todo)} to compute[/]",
         f"stages: {len(plan.stages)} to compute, {plan.reused} uses of stored or shared ones",
     ]
+    lines += [escape(note) for note in plan.notes]
     if plan.todo:
         lines.append(_estimate(plan, results))
     return "\n".join(lines)

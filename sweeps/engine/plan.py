@@ -3,7 +3,7 @@
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from typing import Any
@@ -57,6 +57,7 @@ class Plan:
         done, failed: keys that the ledger holds (failed ones are not in `todo` unless retried).
         stages: the missing stages that `todo` needs, needs first; `reused` counts stored ones.
         needs: the keys of a cell's missing stages.
+        notes: what the core's check has to say, a line each.
     """
 
     study: Study
@@ -71,6 +72,7 @@ class Plan:
     stages: tuple[StageWork, ...]
     reused: int
     needs: Callable[[Cell], tuple[str, ...]]
+    notes: tuple[str, ...] = ()
 
     @property
     def keys(self) -> frozenset[str]:
@@ -123,12 +125,12 @@ def make_plan(study: Study, request: Request, *, results: str, retry_failed: boo
     for text in dict.fromkeys(arm.data for arm in arms):
         name, path = split_data(text)
         data[text] = datasets.load(name, path, request.protocol)
-    for arm in arms:
-        study.task.check(arm.config, data[arm.data])
+    notes = [note for arm in arms for note in study.task.check(arm.config, data[arm.data]) or ()]
     fingerprints = {text: found.fingerprint for text, found in data.items()}
-    return plan_arms(
+    plan = plan_arms(
         study, request, seeds, arms, fingerprints, results=results, retry_failed=retry_failed
     )
+    return replace(plan, notes=tuple(dict.fromkeys(notes)))
 
 
 @_uncollected()

@@ -23,7 +23,7 @@ from sweeps.engine.session import OK, SOME_FAILED, Session
 from sweeps.ledger.files import Store
 from sweeps.ledger.lock import Lock
 from sweeps.ledger.progress import say_running
-from sweeps.ledger.read import quarantine_damaged
+from sweeps.ledger.quarantine import quarantine_damaged
 from sweeps.search.campaign import Campaign
 from sweeps.search.proposals import counts
 from sweeps.search.storage import to_log

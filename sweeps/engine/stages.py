@@ -9,20 +9,25 @@ import fcntl
 import hashlib
 import json
 import os
+import time
+import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from imaging_core.datasets import ImageDataset
 from imaging_core.task import Arrays, Stage, Task, clock, load_function
+from sweeps.ledger.books import STAGE_BOOK, Damaged
 from sweeps.ledger.files import Store
 from sweeps.ledger.schema import canonical
 
 CACHED_STAGES = 16
+RACE_S = 0.5
+"""Before a stage whose checksum does not match is read again: on an object store two machines may
+store one at once, and their two files each come whole but not at the same moment."""
 ASK_EACH = 32
 """Up to so many stages are looked up one by one; for more, the folder is listed."""
 
@@ -84,16 +89,36 @@ class StageStore:
             return self._memory[key]
         from safetensors.numpy import load
 
-        try:
-            stated = json.loads(self.store.read(f"{key}.json"))
-            content = self.store.read(f"{key}.safetensors")
-        except (FileNotFoundError, ValueError):
-            return None
-        if hashlib.sha256(content).hexdigest() != stated["sha256"]:
-            self.store.delete(f"{key}.json")
-            self.store.move(f"{key}.safetensors", f"quarantine/{key}.safetensors")
-            return None
-        return self._remember(key, load(content))
+        for pause in (RACE_S, 0.0):
+            try:
+                stated = STAGE_BOOK.read(self.store, f"{key}.json")
+                if stated is None:
+                    return None
+                content = self.store.read(f"{key}.safetensors")
+            except FileNotFoundError:
+                return None
+            except (Damaged, IsADirectoryError):
+                break
+            if hashlib.sha256(content).hexdigest() == stated.sha256:
+                return self._remember(key, load(content))
+            time.sleep(pause)
+        return None
+
+    def _set_aside(self, key: str) -> None:
+        """A stage that `load` does not take; first the file that says it is whole. Without that one
+        it was never stored, and is written over.
+
+        Call it where nobody else stores the stage meanwhile.
+        """
+        if not self.store.takes(f"{key}.json"):
+            return
+        for name in (f"{key}.json", f"{key}.safetensors"):
+            if self.store.takes(name):
+                kept = f"quarantine/{name}"
+                if self.store.takes(kept):
+                    kept += f".{uuid.uuid4().hex[:8]}"
+                with suppress(FileNotFoundError):  # on an object store nobody is alone
+                    self.store.move(name, kept)
 
     def _remember(self, key: str, arrays: Arrays) -> Arrays:
         self._memory[key] = arrays
@@ -158,6 +183,7 @@ class StageStore:
             arrays = self.load(key)
             if arrays is not None:
                 return arrays, False
+            self._set_aside(key)
             began, _ = clock()
             compute = load_function(stage.compute)
             arrays = compute(stage.inputs, data, needs, device=device, progress=progress)
@@ -167,8 +193,5 @@ class StageStore:
 
 def stated_seconds(store: Store, key: str) -> float | None:
     """How long the stage took when it was computed, or None where it is not stored."""
-    try:
-        stated: dict[str, Any] = json.loads(store.read(f"{key}.json"))
-    except (FileNotFoundError, ValueError):
-        return None
-    return float(stated["seconds"])
+    stated = STAGE_BOOK.read_or_none(store, f"{key}.json")
+    return None if stated is None else stated.seconds

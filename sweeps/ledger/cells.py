@@ -1,4 +1,4 @@
-"""The files of cells: single ones, compacted ones, and what is left of damaged ones."""
+"""The files of cells: single ones, compacted ones, and what of them is whole."""
 
 import hashlib
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from sweeps.ledger.checks import misfits
 from sweeps.ledger.files import Store, parquet_bytes
 from sweeps.ledger.schema import (
     CELL_SCHEMA,
@@ -107,7 +108,7 @@ def _checked(table: pa.Table, columns: list[str]) -> pa.Table:
     return table
 
 
-def _read_single(content: bytes, name: str, columns: list[str]) -> pa.Table:
+def _read_single(content: bytes, name: str, columns: list[str], every: bool) -> pa.Table:
     """The one row of the file `name` (a path in the store), which must be the cell it names."""
     file = _open(content)
     if file.metadata.num_rows != 1:
@@ -115,13 +116,20 @@ def _read_single(content: bytes, name: str, columns: list[str]) -> pa.Table:
     table = _checked(file.read(columns=columns, use_threads=False), columns)
     if table["key"][0].as_py() != name.rpartition("/")[2].removesuffix(".parquet"):
         raise LedgerError(f"holds the cell {table['key'][0].as_py()}")
+    for why in misfits(table, name.partition("/")[0], every=every).values():
+        raise LedgerError(why)
     return table
 
 
 def read_compact(
-    store: Store, leaf: str, columns: list[str], folder: str = "cells"
+    store: Store, leaf: str, columns: list[str], folder: str = "cells", *, every: bool = False
 ) -> tuple[list[pa.Table], list[tuple[str, str]]]:
-    """The rows of a compacted file; of a damaged one, every block that is still whole."""
+    """The rows of a compacted file that are what their keys say; of a damaged one, those of every
+    block that is still whole. And what is wrong with the others.
+
+    Args:
+        every: as in `misfits`.
+    """
     name = f"{folder}/{leaf}"
     columns = list(dict.fromkeys(["schema_version", "key", *columns]))
     try:
@@ -139,18 +147,31 @@ def read_compact(
     for block in range(blocks):
         try:
             table = file.read_row_group(block, columns=columns, use_threads=False)
-            tables.append(_checked(table, columns))
+            table = _checked(table, columns)
         except UNREADABLE as error:
             rows = file.metadata.row_group(block).num_rows
             where = f"block {block + 1} of {blocks}, {rows} cells"
             damaged.append((name, f"{where}: {reason(error)}"))
+            continue
+        wrong = misfits(table, folder, every=every)
+        damaged += [(name, f"cell {table['key'][at]}: {why}") for at, why in wrong.items()]
+        if wrong:
+            table = table.take(np.setdiff1d(np.arange(len(table)), list(wrong)))
+        tables.append(table)
     return tables, damaged
 
 
-def _read_each(
-    store: Store, folder: str, keys: set[str], columns: list[str]
-) -> Iterator[tuple[list[pa.Table], list[tuple[str, str]]]]:
-    """What `read_table` puts together, and the damaged files, file by file."""
+def read_each(
+    store: Store, folder: str, keys: set[str], columns: list[str], *, every: bool = False
+) -> Iterator[tuple[str, list[pa.Table], list[tuple[str, str]]]]:
+    """File by file: its name, what of it `read_table` puts together, and what is damaged.
+
+    Args:
+        every: as in `misfits`.
+
+    Raises:
+        StoreError: a file cannot be read, which says nothing about it.
+    """
 
     def read(name: str) -> pa.Table | str | None:
         try:
@@ -160,7 +181,7 @@ def _read_each(
         except IsADirectoryError as error:
             return reason(error)
         try:
-            return _read_single(content, name, columns)
+            return _read_single(content, name, columns, every)
         except UNREADABLE as error:
             return reason(error)
 
@@ -170,11 +191,11 @@ def _read_each(
     with ThreadPoolExecutor(REQUESTS) as pool:
         for name, found in zip(names, (map if store.local else pool.map)(read, names), strict=True):
             if isinstance(found, str):
-                yield [], [(name, found)]
+                yield name, [], [(name, found)]
             elif found is not None:
-                yield [found], []
+                yield name, [found], []
     for leaf in compact_names(store, folder):
-        yield read_compact(store, leaf, columns, folder)
+        yield f"{folder}/{leaf}", *read_compact(store, leaf, columns, folder, every=every)
 
 
 def read_table(
@@ -194,7 +215,7 @@ def read_table(
     columns = list(dict.fromkeys(["schema_version", "key", *(columns or CELL_SCHEMA.names)]))
     tables: list[pa.Table] = []
     damaged: list[tuple[str, str]] = []
-    for found, broken in _read_each(store, folder, keys, columns):
+    for _, found, broken in read_each(store, folder, keys, columns):
         tables += found
         damaged += broken
     schema = pa.schema([CELL_SCHEMA.field(name) for name in columns])
@@ -214,29 +235,6 @@ def read_rows(
     table, damaged = read_table(store, folder, keys)
     rows = table.select(CELL_SCHEMA.names).to_pylist(maps_as_pydicts="strict")
     return {row["key"]: row for row in rows}, damaged
-
-
-def quarantine_damaged(store: Store, keys: set[str]) -> list[tuple[str, str]]:
-    """Move every unreadable cell among `keys` to `quarantine/`, so that it is computed again.
-
-    A damaged compacted file is moved whole, after its blocks that are whole have been written to
-    a new one. Nothing is deleted, and nothing is touched before every file has been read.
-
-    Returns the names with the reasons.
-
-    Raises:
-        StoreError: a file cannot be read, which says nothing about it.
-    """
-    found = _read_each(store, "cells", keys, CELL_SCHEMA.names)
-    damaged = [entry for _, broken in found for entry in broken]
-    for name in dict.fromkeys(name for name, _ in damaged):
-        leaf = name.rpartition("/")[2]
-        if leaf.startswith(COMPACT):
-            whole, _ = read_compact(store, leaf, CELL_SCHEMA.names)
-            if whole:
-                write_compact(store, pa.concat_tables(whole).select(CELL_SCHEMA.names))
-        store.move(name, f"quarantine/{leaf}")
-    return damaged
 
 
 def write_compact(store: Store, table: pa.Table, folder: str = "cells") -> str:

@@ -2,7 +2,6 @@
 
 import io
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -10,12 +9,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from sweeps.ledger.checks import OTHER_KEY, not_finite
 from sweeps.ledger.files import Store, parquet_bytes
+from sweeps.ledger.predictions import digest
 from sweeps.ledger.schema import (
     CELL_SCHEMA,
     PREDICTION_SCHEMA,
     LedgerError,
     Manifest,
+    key_of_seed,
     without_empty,
 )
 
@@ -32,6 +34,11 @@ def _row(values: Mapping[str, Any]) -> bytes:
     for name in CELL_SCHEMA.names:
         if not CELL_SCHEMA.field(name).nullable and table[name].null_count:
             raise LedgerError(f"column {name} must not be empty")
+    key_of = key_of_seed(
+        *(values[n] for n in ("core", "core_version", "config", "data_fingerprint"))
+    )
+    if key_of(values["seed"]) != values["key"]:  # no reader would take it
+        raise LedgerError(f"{values['key']} cannot be written: {OTHER_KEY}")
     return parquet_bytes(without_empty(table))
 
 
@@ -68,18 +75,18 @@ def commit_cell(
     function of its key, so the second would have held the same numbers.
 
     Raises:
-        LedgerError: a metric is NaN or infinite, or a column is missing or unknown.
+        LedgerError: a metric is NaN or infinite, a column is missing or unknown, or the key is
+            not that of the row.
     """
     key = row["key"]
-    bad = sorted(k for k, v in row["metrics"].items() if not math.isfinite(v))
-    if bad:
-        shown = ", ".join(f"{name}={row['metrics'][name]}" for name in bad)
-        raise LedgerError(f"metrics must be finite, got {shown}")
-    content = _row(row)
+    if bad := not_finite(row["metrics"]):
+        raise LedgerError(f"metrics must be finite, got {bad}")
+    stored = predictions_table(predictions)
+    content = _row({**row, "predictions_sha256": digest(stored) if predictions else ""})
     if store.exists(f"cells/{key}.parquet"):
         return
     if predictions:
-        store.write(f"predictions/{key}.parquet", parquet_bytes(predictions_table(predictions)))
+        store.write(f"predictions/{key}.parquet", parquet_bytes(stored))
     if artifacts:
         sink = io.BytesIO()
         np.savez_compressed(sink, **artifacts)
@@ -90,7 +97,8 @@ def commit_cell(
 
 def commit_failure(store: Store, row: Mapping[str, Any]) -> None:
     """Write one failed cell: its error, traceback and attempts, never a metric."""
-    store.write(f"failures/{row['key']}.parquet", _row({**row, "metrics": {}, "curves": {}}))
+    content = _row({**row, "metrics": {}, "curves": {}, "predictions_sha256": ""})
+    store.write(f"failures/{row['key']}.parquet", content)
 
 
 def write_manifest(store: Store, manifest: Manifest) -> None:

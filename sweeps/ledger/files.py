@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 PAUSES_S = (0.2, 0.6, 1.8)
 """Waits before a folder is asked again after an error: a stale handle is gone by then."""
 PAUSES_FAR_S = (1.0,)
-"""The same for an object store, whose client has asked three times already."""
+"""The same for an object store, whose client has asked for six seconds already (S3: 31 times)."""
 TORN_READS = 20
 """So often in a row may a file change while it is read; writers wait seconds between two writes."""
 LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -130,12 +130,18 @@ class Store:
             time.sleep(pause)
 
     def write(self, name: str, content: bytes) -> None:
-        """`content` under `name`: whole or not at all, durable when this returns.
+        """`content` under `name`: whole or not at all, durable when this returns. A folder that
+        has this name moves to `quarantine/` first.
 
         Raises:
             StoreError: it cannot be written.
         """
-        self.patiently("written", name, lambda: self._write(self.path(name), content))
+        try:
+            self.patiently("written", name, lambda: self._write(self.path(name), content))
+        except IsADirectoryError:
+            leaf = name.rpartition("/")[2]
+            self.move(name, f"quarantine/{leaf}.{uuid.uuid4().hex[:8]}")
+            self.patiently("written", name, lambda: self._write(self.path(name), content))
 
     def _write(self, target: str, content: bytes) -> None:
         folder, _, leaf = target.rpartition("/")
@@ -206,6 +212,16 @@ class Store:
             return stat.S_ISREG(os.stat(path).st_mode)
         except (FileNotFoundError, NotADirectoryError):
             return False
+
+    def takes(self, name: str) -> bool:
+        """Whether anything has this name: a file, or a folder in the place of one.
+
+        Raises:
+            StoreError: that cannot be told.
+        """
+        if not self.local:
+            return self.exists(name)
+        return self.patiently("looked up", name, lambda: os.path.lexists(self.path(name)))
 
     def modified(self, name: str) -> datetime.datetime | None:
         """When `name` was written, by the store's clock; None where there is no such file."""

@@ -18,6 +18,7 @@ import time
 import uuid
 from pathlib import Path
 
+from sweeps.ledger.books import LOCK_BOOK, Damaged
 from sweeps.ledger.files import Store
 from sweeps.ledger.schema import LedgerError
 
@@ -143,6 +144,8 @@ def _content(store: Store) -> bytes | None:
         return store.read(LOCK)
     except FileNotFoundError:
         return None
+    except IsADirectoryError:
+        return b""  # as damaged as an empty file
 
 
 def holder_of(store: Store) -> dict | None:
@@ -156,8 +159,8 @@ def holder_of(store: Store) -> dict | None:
 
 def _named(content: bytes) -> dict | None:
     try:
-        return json.loads(content)
-    except ValueError:
+        return LOCK_BOOK.parse(LOCK, content).model_dump()
+    except Damaged:
         return None
 
 

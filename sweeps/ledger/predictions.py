@@ -1,16 +1,25 @@
 """Per-example predictions: a file per cell, or many cells in one compacted file."""
 
+import contextlib
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sweeps.ledger.cells import COMPACT, UNREADABLE, compact_names, reason, single_names
+from sweeps.ledger.cells import (
+    COMPACT,
+    UNREADABLE,
+    compact_names,
+    read_table,
+    reason,
+    single_names,
+)
 from sweeps.ledger.files import Store, StoreError
 from sweeps.ledger.schema import PREDICTION_SCHEMA, LedgerError
 
@@ -25,15 +34,59 @@ LISTED = b"cells"
 """In a compacted file's metadata: for each block the keys it holds, with their rows."""
 
 
+SUSPECTS = "suspects"
+"""Folder of notes, one a cell: somebody who only reads found its predictions damaged. The next run
+looks at them, so that no run has to read the predictions of all cells to see that they are whole.
+"""
+
+
+class DamagedPredictions(LedgerError):
+    """A cell's predictions are damaged, missing, or another cell's."""
+
+
+def digest(table: pa.Table) -> str:
+    """SHA-256 of what predictions say, whatever file they are in.
+
+    Args:
+        table: a cell's predictions, in the columns and types of PREDICTION_SCHEMA.
+    """
+    sha = hashlib.sha256(str(len(table)).encode())
+    for field in PREDICTION_SCHEMA:
+        column = table[field.name].combine_chunks()
+        if not len(column):
+            continue
+        if pa.types.is_list(field.type):
+            sha.update(pc.list_value_length(column).to_numpy().tobytes())
+            column = column.flatten()
+        elif pa.types.is_string(field.type):
+            starts = np.frombuffer(column.buffers()[1], np.int32)
+            starts = starts[column.offset : column.offset + len(column) + 1]
+            sha.update(np.diff(starts).tobytes())
+            text = column.buffers()[2]
+            if text is not None:
+                sha.update(memoryview(text)[starts[0] : starts[-1]])
+            continue
+        sha.update(column.to_numpy(zero_copy_only=False).tobytes())
+    return sha.hexdigest()
+
+
 class PredictionReader:
     """The predictions of one study's cells; what is compacted is looked up once.
 
     A cell that is there both singly and compacted is read from its own file.
+
+    Args:
+        store: the study's folder.
+        stated: key → `predictions_sha256` of the cell's row: what is read must have that digest.
+            Cells that are not among them, or have None, are taken as they are.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, stated: Mapping[str, str | None] | None = None) -> None:
         self.store = store
-        self._places: dict[str, tuple[str, int]] | None = None
+        self._stated = stated or {}
+        self._quiet = False
+        self._places: dict[str, tuple[str, int]] = {}
+        self._indexed: list[str] | None = None
         self._damaged: list[tuple[str, str]] = []
         self._last: tuple[tuple[str, int], pa.Table] | None = None
 
@@ -42,24 +95,49 @@ class PredictionReader:
 
         Raises:
             FileNotFoundError: the cell has none.
-            LedgerError: the file is damaged or another one.
-            StoreError: it cannot be read, which says nothing about it.
+            DamagedPredictions: they are damaged, missing or another cell's; the next run of the
+                study looks at them too, and computes the cell again.
+            StoreError: they cannot be read, which says nothing about them.
         """
         return self.table(key).to_pandas()
 
     def table(self, key: str) -> pa.Table:
         """As `read`, in the schema's types."""
         try:
-            return read_single(self.store, f"{FOLDER}/{key}.parquet")
+            return self.checked(key)
+        except DamagedPredictions as error:
+            self._note(key, str(error))
+            raise
+
+    def _note(self, key: str, why: str) -> None:
+        try:
+            if not self._quiet:
+                self.store.write(f"{SUSPECTS}/{key}", why.encode())
+        except OSError:  # a ledger that may only be read
+            self._quiet = True
+
+    def checked(self, key: str) -> pa.Table:
+        """As `table`, leaving no note of what is damaged."""
+        stated = self._stated.get(key)
+        if stated == "":
+            raise FileNotFoundError(f"{FOLDER}/{key}.parquet")
+        name = f"{FOLDER}/{key}.parquet"
+        try:
+            table = read_single(self.store, name)
         except FileNotFoundError:
-            return self.compacted(key)
+            try:
+                table = self.compacted(key)
+            except FileNotFoundError:
+                if stated is None:
+                    raise
+                raise _damaged(self.store, name, "missing") from None
+        if stated is not None and digest(table) != stated:
+            raise _damaged(self.store, name, "not what the cell's row states")
+        return table
 
     def compacted(self, key: str) -> pa.Table:
         """As `table`, of what is compacted alone."""
-        if self._places is None:
-            self._damaged = []
-            self._places = dict(self._index())
-        if key not in self._places:
+        if key not in self._places and key not in self.places():
             if self._damaged:  # the cell's predictions may be in what cannot be read
                 where, why = self._damaged[0]
                 raise _damaged(self.store, where, why)
@@ -76,9 +154,24 @@ class PredictionReader:
         rows = self._last[1].filter(pc.equal(self._last[1]["key"], key))
         return rows.drop_columns("key").cast(PREDICTION_SCHEMA).combine_chunks()
 
-    def _index(self) -> Iterator[tuple[str, tuple[str, int]]]:
+    def places(self) -> Mapping[str, tuple[str, int]]:
+        """Key → (file, block) of all that is compacted and can be read."""
+        # Compaction may have taken a single file away since the last look.
+        leaves = compact_names(self.store, FOLDER)
+        if leaves != self._indexed:
+            self._damaged = []
+            self._places = dict(self._index(leaves))
+            self._indexed = leaves
+        return self._places
+
+    def broken(self) -> set[str]:
+        """Leaf names of the compacted files of which something cannot be read."""
+        self.places()
+        return {name.rpartition("/")[2] for name, _ in self._damaged}
+
+    def _index(self, leaves: list[str]) -> Iterator[tuple[str, tuple[str, int]]]:
         """(key, (file, block)) of all that is compacted, from the key columns themselves."""
-        for leaf in compact_names(self.store, FOLDER):
+        for leaf in leaves:
             try:
                 file = _open(self.store, leaf)
                 listed = json.loads(file.schema_arrow.metadata[LISTED])
@@ -108,9 +201,31 @@ def read_predictions(store: Store, key: str) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: the cell has none.
-        LedgerError: the file is damaged or another one.
+        DamagedPredictions: as `PredictionReader.read`.
     """
-    return PredictionReader(store).read(key)
+    rows, _ = read_table(store, "cells", {key}, ["predictions_sha256"])
+    stated = dict(zip(rows["key"].to_pylist(), rows["predictions_sha256"].to_pylist(), strict=True))
+    return PredictionReader(store, stated).read(key)
+
+
+def predicted_keys(store: Store) -> set[str]:
+    """Keys of the cells that have predictions: of single files from their names, of compacted ones
+    from what they list. Whether they can be read is another question.
+    """
+    keys = {name.removesuffix(".parquet") for name in single_names(store, FOLDER)}
+    # After the single ones: whatever compaction removes meanwhile is in a compacted file by then.
+    return keys.union(*(listed_keys(store, leaf) for leaf in compact_names(store, FOLDER)))
+
+
+def listed_keys(store: Store, leaf: str) -> set[str]:
+    """The cells that a compacted file lists; none where that cannot be read."""
+    try:
+        listed = json.loads(_open(store, leaf).schema_arrow.metadata[LISTED])
+        return {key for block in listed for key, _ in block}
+    except StoreError:
+        raise
+    except (*UNREADABLE, TypeError):
+        return set()
 
 
 def read_single(store: Store, name: str) -> pa.Table:
@@ -118,7 +233,7 @@ def read_single(store: Store, name: str) -> pa.Table:
 
     Raises:
         FileNotFoundError: it is not there.
-        LedgerError: damaged, or another file.
+        DamagedPredictions: damaged, or another file.
         StoreError: it cannot be read, which says nothing about it.
     """
     try:
@@ -135,10 +250,10 @@ def read_single(store: Store, name: str) -> pa.Table:
         raise _damaged(store, name, reason(error)) from None
 
 
-def _damaged(store: Store, name: str, why: str) -> LedgerError:
-    return LedgerError(
-        f"{name} in {store.root} is damaged ({why}); move the cell and its predictions away and "
-        "run the study again"
+def _damaged(store: Store, name: str, why: str) -> DamagedPredictions:
+    return DamagedPredictions(
+        f"{name} in {store.root} is damaged ({why}); run the study's script again, which computes "
+        "the cell anew"
     )
 
 
@@ -149,6 +264,20 @@ def _open(store: Store, leaf: str) -> pq.ParquetFile:
     if file.schema_arrow.names != KEYED_SCHEMA.names:
         raise LedgerError(f"columns {', '.join(file.schema_arrow.names)}")
     return file
+
+
+def drop_compacted(store: Store, leaf: str, keys: set[str]) -> None:
+    """Write what can be read of a compacted file to a new one, but for `keys`; the old one is for
+    the caller to move away.
+    """
+    reader = PredictionReader(store)
+    cells = {}
+    for key, (place, _) in reader.places().items():
+        if place == leaf and key not in keys:
+            with contextlib.suppress(DamagedPredictions):
+                cells[key] = reader.compacted(key)
+    if cells:
+        _write(store, cells)
 
 
 def compact_predictions(store: Store) -> int:

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sweeps.ledger.books import RUNNING_BOOK, RunningFile
 from sweeps.ledger.cells import committed_keys, failed_keys, read_table
 from sweeps.ledger.files import Store, StoreError
 from sweeps.ledger.lock import holder_of, is_alive
-from sweeps.ledger.read import read_manifest
+from sweeps.ledger.read import MANIFEST, read_manifest
 from sweeps.ledger.schema import LedgerError, PlannedCell
 
 RUNNING = "running.json"
@@ -120,14 +121,11 @@ def _holder(store: Store, planned: Mapping[str, PlannedCell], over: set[str]) ->
     if found is None:
         return None
     alive = is_alive(store)
-    try:
-        said = json.loads(store.read(RUNNING))
-    except (FileNotFoundError, ValueError):
-        said = {}
-    if not alive or said.get("token") != found["token"]:
-        said = {}
+    said = RUNNING_BOOK.read_or_none(store, RUNNING)
+    if said is None or not alive or said.token != found["token"]:
+        said = RunningFile(token="", slots=0, started={}, left_s=None)
     running = []
-    for item, began in said.get("started", {}).items():
+    for item, began in said.started.items():
         if item in over:
             continue  # committed since the controller last spoke
         cell = planned.get(item)
@@ -137,8 +135,8 @@ def _holder(store: Store, planned: Mapping[str, PlannedCell], over: set[str]) ->
         process=f"process {found['pid']} on {found['host']}",
         alive=alive,
         running=tuple(running),
-        slots=int(said.get("slots", 0)),
-        left_s=said.get("left_s"),
+        slots=said.slots,
+        left_s=said.left_s,
     )
 
 
@@ -214,10 +212,10 @@ def studies_in(root: str) -> list[Store]:
     """
     try:
         store = Store(root)
-        if store.exists("study.json"):
+        if store.takes(MANIFEST):
             return [store]
         children = [store.child(name) for name in store.names("", "")]
-        found = [child for child in children if child.exists("study.json")]
+        found = [child for child in children if child.takes(MANIFEST)]
     except StoreError:
         raise
     except (OSError, ValueError) as error:

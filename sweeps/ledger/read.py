@@ -1,7 +1,6 @@
 """Reading: which cells are there, and the frame that analysis works on."""
 
 import io
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,21 +8,21 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from sweeps.ledger.books import MANIFEST_BOOK, VERSION_BOOK, Damaged
 from sweeps.ledger.cells import (
     committed_keys,
     failed_keys,
-    quarantine_damaged,
     read_rows,
     read_table,
 )
 from sweeps.ledger.files import Store
 from sweeps.ledger.predictions import PredictionReader, read_predictions
+from sweeps.ledger.quarantine import quarantine_damaged
 from sweeps.ledger.schema import (
     CELL_SCHEMA,
     SCHEMA_VERSION,
     LedgerError,
     Manifest,
-    PlannedCell,
 )
 
 __all__ = [
@@ -40,6 +39,9 @@ __all__ = [
     "read_rows",
     "read_table",
 ]
+
+
+MANIFEST = "study.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,12 @@ class Ledger:
     cells: pd.DataFrame
     damaged: tuple[tuple[str, str], ...]
 
+    def predictions(self) -> PredictionReader:
+        """The predictions of its cells, each held against the digest that the cell's row states."""
+        stated = self.cells.loc[self.cells["status"] == "ok", ["key", "predictions_sha256"]]
+        pairs = stated.astype(object).where(stated.notna(), None)
+        return PredictionReader(self.store, dict(pairs.itertuples(index=False)))
+
 
 def read_manifest(store: Store) -> Manifest:
     """`study.json`.
@@ -70,27 +78,23 @@ def read_manifest(store: Store) -> Manifest:
         LedgerError: there is none, it is damaged, or a version this code does not know.
     """
     try:
-        values = json.loads(store.read("study.json"))
-    except FileNotFoundError:
-        raise LedgerError(
-            f"no study.json in {store.root}: not a study's results; name a folder that a script "
-            "of sweeps/ has written"
-        ) from None
-    except ValueError as error:
-        raise LedgerError(
-            f"study.json in {store.root} is damaged ({error}); run the study's script with --plan "
-            "to write it again"
-        ) from None
-    if values.get("schema_version") != SCHEMA_VERSION:
-        raise LedgerError(
-            f"study.json in {store.root} has schema version {values.get('schema_version')}, this "
-            f"code reads {SCHEMA_VERSION}; use the code that wrote it"
-        )
-    values["cells"] = tuple(PlannedCell(**cell) for cell in values["cells"])
-    values["factors"] = {name: tuple(levels) for name, levels in values["factors"].items()}
-    for name in ("seeds", "tables", "metrics"):
-        values[name] = tuple(values[name])
-    return Manifest(**values)
+        version = VERSION_BOOK.read(store, MANIFEST)
+        if version is None:
+            raise LedgerError(
+                f"no study.json in {store.root}: not a study's results; name a folder that a "
+                "script of sweeps/ has written"
+            )
+        if version.schema_version != SCHEMA_VERSION:
+            raise LedgerError(
+                f"study.json in {store.root} has schema version {version.schema_version}, this "
+                f"code reads {SCHEMA_VERSION}; use the code that wrote it"
+            )
+        manifest = MANIFEST_BOOK.read(store, MANIFEST)
+    except Damaged as error:
+        raise LedgerError(f"{error}; run the study's script again, which writes it anew") from None
+    if manifest is None:
+        raise LedgerError(f"study.json in {store.root} has just gone; ask again")
+    return manifest
 
 
 def _metric_columns(table: pa.Table, rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -6,7 +6,7 @@ ever (`tests/assets/`).
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -49,12 +49,18 @@ CELL_SCHEMA = pa.schema(
         # Written until version 0.1: how many trainings were computed as one network with this
         # cell's; its numbers are then those of separate runs up to rounding. Empty: none.
         pa.field("fused", pa.int32()),
+        # Of what the cell's predictions say (`sweeps.ledger.predictions.digest`); "": it has none.
+        # Empty in rows that version 0.1 wrote, whose predictions nobody can check.
+        pa.field("predictions_sha256", pa.string()),
     ]
 )
 
-LATER_COLUMNS = ("fused",)
+LATER_COLUMNS = ("fused", "predictions_sha256")
 """Columns that came after the first files of this version: absent from a file where all are empty,
 so that it is the same file as before they came."""
+
+KEY_COLUMNS = ("key", "core", "core_version", "config", "seed", "data_fingerprint")
+"""A cell's key, and what it is a hash of (with the schema's version)."""
 
 PREDICTION_SCHEMA = pa.schema(
     [
@@ -101,15 +107,24 @@ def cell_keys(
     core: str, core_version: int, config: str, seeds: Iterable[int], data_fingerprint: str
 ) -> list[str]:
     """`cell_key` of each seed; `config` is the configuration as `canonical` text."""
+    key = key_of_seed(core, core_version, config, data_fingerprint)
+    return [key(seed) for seed in seeds]
+
+
+def key_of_seed(
+    core: str, core_version: int, config: str, data_fingerprint: str
+) -> Callable[[int], str]:
+    """`cell_key` of any seed; `config` is the configuration as `canonical` text."""
     before_seed, after_seed = _around_seed(core, core_version, data_fingerprint)
     # The configuration sorts first, and is hashed once.
     common = hashlib.sha256(f'{{"config":{config},{before_seed}'.encode())
-    keys = []
-    for seed in seeds:
+
+    def key(seed: int) -> str:
         digest = common.copy()
         digest.update(f"{seed}{after_seed}".encode())
-        keys.append(digest.hexdigest()[:32])
-    return keys
+        return digest.hexdigest()[:32]
+
+    return key
 
 
 @cache

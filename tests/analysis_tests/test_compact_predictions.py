@@ -14,9 +14,10 @@ from sweeps.ledger.commit import commit_cell, commit_failure
 from sweeps.ledger.compact import compact
 from sweeps.ledger.files import Store, parquet_bytes
 from sweeps.ledger.predictions import PredictionReader, read_predictions
-from sweeps.ledger.schema import LedgerError, PlannedCell
+from sweeps.ledger.schema import LedgerError, PlannedCell, cell_key
 
-KEYS = [f"{n:032x}" for n in range(12)]
+KEYS = [cell_key("selection_core", 1, {"k_shot": 16, "a": "b"}, n, "f00d") for n in range(12)]
+"""By seed."""
 
 
 def part(split: str, seed: int, size: int) -> Part:
@@ -31,9 +32,9 @@ def part(split: str, seed: int, size: int) -> Part:
 
 
 def commit(store: Store, row: dict, key: str) -> None:
-    seed = int(key, 16)
+    seed = KEYS.index(key)
     parts = (part("validation", seed, 5), part("test", 99 - seed, 7 + seed)) if seed else ()
-    commit_cell(store, {**row, "key": key}, parts)
+    commit_cell(store, {**row, "key": key, "seed": seed}, parts)
 
 
 @pytest.fixture
@@ -171,7 +172,7 @@ def test_failures_are_compacted_and_a_later_success_or_failure_counts(
 
     def fail(key: str, error: str) -> None:
         values = {"status": "failed", "error_type": "ValueError", "error": error}
-        commit_failure(store, {**row, "key": key, **values})
+        commit_failure(store, {**row, "key": key, "seed": KEYS.index(key), **values})
 
     for key in KEYS:
         fail(key, "first")

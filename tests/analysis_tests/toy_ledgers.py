@@ -139,7 +139,9 @@ def make_ledger(
     arms = arms if keep is None else [arms[i] for i in keep]
     cells = tuple(
         PlannedCell(
-            key=cell_key("selection_core", 1, arm, seed, "f00d"),
+            key=cell_key(
+                "selection_core", 1, {"k_shot": 16, **(config or {}), **arm}, seed, "f00d"
+            ),
             arm=arm_label(arm),
             levels=arm,
             seed=seed,

@@ -29,7 +29,7 @@ def classifier(seed=0):
 
 def policy(grid=8, bias=0.0, name="coarse-unet"):
     return build_policy(
-        name, channels=1, grid=grid, initial_bias=bias, weights_path="",
+        name, channels=1, grid=grid, initial_bias=bias,
         generator=torch_generator(0, "policy"),
     )  # fmt: skip
 

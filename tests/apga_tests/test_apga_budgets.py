@@ -38,7 +38,7 @@ def an_arm(method, bias=0.0, **changes):
     policy = None
     if method in POLICY_METHODS:
         policy = build_policy(
-            "coarse-unet", channels=1, grid=8, initial_bias=bias, weights_path="",
+            "coarse-unet", channels=1, grid=8, initial_bias=bias,
             generator=torch_generator(0, "policy"),
         )  # fmt: skip
     return build_arm(

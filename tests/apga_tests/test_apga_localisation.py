@@ -83,7 +83,7 @@ def found(kind: type[PolicyArm], steps: int = 60) -> dict[str, float]:
     images, labels, truth = planted()
     generator = torch_generator(0, "policy")
     policy = build_policy(
-        "coarse-unet", channels=1, grid=8, initial_bias=CONFIG.initial_bias, weights_path="",
+        "coarse-unet", channels=1, grid=8, initial_bias=CONFIG.initial_bias,
         generator=generator,
     )  # fmt: skip
     arm = kind(CONFIG, policy, learner(), pixels=PIXELS, classes=2, generator=generator)

@@ -33,7 +33,7 @@ def trivial_scores(variant: str) -> dict[str, float]:
     untrained = []
     for seed in range(5):
         policy = build_policy(
-            "coarse-unet", channels=1, grid=8, initial_bias=0.0, weights_path="",
+            "coarse-unet", channels=1, grid=8, initial_bias=0.0,
             generator=torch_generator(seed, "apga/policy"),
         )  # fmt: skip
         with torch.no_grad():

@@ -14,9 +14,10 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,23 +30,45 @@ SEEDS = 10
 METRICS = ("accuracy", "auc", "sensitivity", "specificity", "val_best", "test_at_best_val")
 
 
-def finished_rows(planned: Sequence[PlannedCell], rng: np.random.Generator) -> list[dict]:
-    """A row of made-up numbers for each cell."""
+CORE, DATA = "selection_core", "f00d"
+
+
+def finished_rows(
+    planned: Sequence[PlannedCell],
+    rng: np.random.Generator,
+    configs: Iterable[str],
+    *,
+    version: int = 1,
+    data: str = DATA,
+) -> list[dict]:
+    """A row of made-up numbers for each cell, without predictions.
+
+    Args:
+        configs: the configuration of each cell, as canonical text.
+        version: of CORE.
+        data: the data's fingerprint.
+    """
     start = datetime.datetime(2026, 11, 21, tzinfo=datetime.UTC)
     return [
         {
             "schema_version": 1, "key": c.key, "status": "ok", "study": "bench",
-            "core": "selection_core", "core_version": 1, "arm": c.arm,
-            "levels": list(c.levels.items()), "config": '{"k_shot":16}', "seed": c.seed,
-            "data": "ihc-colon", "data_fingerprint": "f00d", "protocol": "held-out",
+            "core": CORE, "core_version": version, "arm": c.arm,
+            "levels": list(c.levels.items()), "config": config, "seed": c.seed,
+            "data": "ihc-colon", "data_fingerprint": data, "protocol": "held-out",
             "metrics": list(zip(METRICS, rng.random(6), strict=True)),
             "curves": [("reward", rng.random(30))], "attempts": 1, "git_commit": "0" * 40,
             "git_dirty": False, "versions": [("torch", "2.15.0")], "host": "bench",
             "node": "inline", "device": "cpu", "started": start, "wall_s": 1.0,
             "cpu_s": 1.0, "stage_keys": [("pool", "abc")],
+            "predictions_sha256": "",
         }
-        for c in planned
+        for c, config in zip(planned, configs, strict=True)
     ]  # fmt: skip
+
+
+def configuration(levels: Mapping[str, str]) -> dict[str, Any]:
+    """Of about the length of a real one's text."""
+    return {f"field_{n}": n / 7 for n in range(30)} | levels
 
 
 def write(root: Path, cells: int) -> None:
@@ -54,7 +77,7 @@ def write(root: Path, cells: int) -> None:
     from sweeps.ledger.commit import write_manifest
     from sweeps.ledger.compact import BATCH
     from sweeps.ledger.files import Store
-    from sweeps.ledger.schema import CELL_SCHEMA, Manifest, arm_label
+    from sweeps.ledger.schema import CELL_SCHEMA, Manifest, arm_label, canonical, cell_key
 
     store, rng = Store(root), np.random.default_rng(0)
     side = round((cells // SEEDS / 4) ** 0.5)
@@ -67,11 +90,17 @@ def write(root: Path, cells: int) -> None:
         dict(zip(factors, levels, strict=True)) for levels in itertools.product(*factors.values())
     ]
     planned = [
-        PlannedCell(key=f"{n:08x}" * 4, arm=arm_label(arm), levels=arm, seed=seed)
-        for n, (arm, seed) in enumerate(itertools.product(arms, range(SEEDS)))
+        PlannedCell(
+            key=cell_key(CORE, 1, configuration(arm), seed, DATA),
+            arm=arm_label(arm),
+            levels=arm,
+            seed=seed,
+        )
+        for arm, seed in itertools.product(arms, range(SEEDS))
     ]
     for first in range(0, len(planned), BATCH):
-        rows = finished_rows(planned[first : first + BATCH], rng)
+        some = planned[first : first + BATCH]
+        rows = finished_rows(some, rng, (canonical(configuration(c.levels)) for c in some))
         write_compact(store, pa.Table.from_pylist(rows, schema=CELL_SCHEMA))
     metric_table = tuple(
         {"name": m, "label": m, "higher_is_better": True, "low": 0, "high": 1, "meaning": m}

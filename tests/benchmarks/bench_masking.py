@@ -81,7 +81,6 @@ def _arm(values: dict, side: int, device: str) -> tuple[PolicyArm, Tensor, Tenso
         channels=1,
         grid=config.grid,
         initial_bias=0.0,
-        weights_path="",
         generator=torch_generator(0, "policy"),
     )
     classifier = build_classifier(
@@ -92,6 +91,7 @@ def _arm(values: dict, side: int, device: str) -> tuple[PolicyArm, Tensor, Tenso
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         precision=config.precision,
+        second_view_statistics=config.second_view_statistics,
     )
     arm = PolicyArm(
         config,

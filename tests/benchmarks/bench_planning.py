@@ -15,10 +15,11 @@ from timing import Figure
 from sweeps.ablation_controller import STUDY
 from sweeps.engine.plan import Plan, make_plan, manifest_of
 from sweeps.engine.study import Request, Study
-from sweeps.ledger.cells import quarantine_damaged, write_compact
+from sweeps.ledger.cells import write_compact
 from sweeps.ledger.compact import BATCH
 from sweeps.ledger.files import Store
-from sweeps.ledger.schema import CELL_SCHEMA
+from sweeps.ledger.quarantine import quarantine_damaged
+from sweeps.ledger.schema import CELL_SCHEMA, canonical
 
 CELLS = 100_000
 RUNS = 5
@@ -67,8 +68,13 @@ def _resuming(arms: int) -> list[Figure]:
         apart = _alone(what, lambda: _resume(arms, results), "≤ 5")
     with tempfile.TemporaryDirectory() as results:
         store, rng = Store(results).child(STUDY.name), np.random.default_rng(0)
+        made = plan(arms, results)
+        (data,) = made.fingerprints.values()
+        texts = [canonical(cell.arm.values) for cell in made.cells]
         for first in range(0, CELLS, BATCH):
-            rows = finished_rows(cells[first : first + BATCH], rng)
+            batch = slice(first, first + BATCH)
+            version = STUDY.task.version
+            rows = finished_rows(cells[batch], rng, texts[batch], version=version, data=data)
             write_compact(store, pa.Table.from_pylist(rows, schema=CELL_SCHEMA))
         what = f"the same, compacted, and the check that {of} are undamaged"
         return [apart, _alone(what, lambda: _resume(arms, results, check=True), "≤ 5")]

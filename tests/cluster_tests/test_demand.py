@@ -8,7 +8,7 @@ from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
 from ray.experimental.internal_kv import internal_kv_get_gcs_client
 
 import cluster.demand
-from cluster.connect import connect
+from cluster.connect import connect, read_environment_anew
 from cluster.demand import MOST_AT_ONCE, Demand, autoscaler_is_there
 
 pytestmark = pytest.mark.ray
@@ -28,6 +28,14 @@ def becomes(count: int) -> bool:
     return waiting() == count
 
 
+@pytest.fixture
+def as_before():
+    """Ray's token mode, for the tests that come after in this process."""
+    yield
+    read_environment_anew()
+
+
+@pytest.mark.usefixtures("as_before")
 def test_a_hundred_thousand_slots_are_asked_for_a_few_at_a_time_and_no_free_cpu_is_taken(
     monkeypatch,
 ):

@@ -142,8 +142,8 @@ def test_a_signal_at_any_moment(number, code, moment, tmp_path):
 @pytest.mark.parametrize(
     ("title", "words"),
     [
-        ("gcs/gcs_server", "Ray's head (its GCS) at"),
-        ("raylet/raylet ", "died"),
+        ("gcs/gcs_server", "Ray's head (its GCS) died"),
+        ("raylet/raylet", "Ray's node on this machine (its raylet) died"),
         ("ray::Broker", "the broker died: its process was ended"),
         ("ray::Supervisor", "the supervisor of the fleet died"),
     ],

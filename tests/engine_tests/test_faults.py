@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import toy_study
-from processes import below
 from small_disks import fill
 from studies import ROOT, command, elsewhere, here, study_environment
 
@@ -44,13 +43,14 @@ def reference(tmp_path_factory) -> list[tuple]:
     return numbers(results)
 
 
-def start(results: Path, *arguments: object) -> subprocess.Popen:
+def start(results: Path, *arguments: object, **options: int) -> subprocess.Popen:
     return subprocess.Popen(
         command("--results", results, *arguments),
         cwd=ROOT,
         env=study_environment(),
         stdout=subprocess.PIPE,
         text=True,
+        **options,
     )
 
 
@@ -138,20 +138,6 @@ def test_a_second_ctrl_c_does_no_harm(reference, tmp_path):
     assert numbers(tmp_path) == reference
 
 
-def test_killing_trains_controller_costs_only_the_cells_in_flight(reference, tmp_path):
-    # Its workers end with it, but Ray keeps their room reserved for the length of the job.
-    process = start(tmp_path, "--set", "wait_s=2")
-    wait_for_cells(process, tmp_path, 1)
-    (controller,) = below(process.pid, "ray::TrainController")
-    os.kill(controller, signal.SIGKILL)
-    kept = stamps(tmp_path)
-    out, _ = process.communicate(timeout=240)  # without it: 8 minutes
-    assert process.returncode == 0, out
-    after = stamps(tmp_path)
-    assert {name: after[name] for name in kept} == kept
-    assert numbers(tmp_path) == reference
-
-
 def test_a_full_disk_loses_nothing_and_the_study_goes_on_once_there_is_room(reference, small_disk):
     results = small_disk / "results"
     waits = ("--set", "wait_s=2")
@@ -178,6 +164,28 @@ def test_a_full_disk_loses_nothing_and_the_study_goes_on_once_there_is_room(refe
     after = stamps(results)
     assert {name: after[name] for name in kept} == kept
     assert numbers(results) == reference
+
+
+def test_a_file_system_that_fails_a_worker_ends_the_run_and_fails_no_cell(reference, tmp_path):
+    """A real error that also the administrator's account gets: a link that leads to itself."""
+    waits = ("--set", "wait_s=0.6")
+    process = start(tmp_path, *waits, stderr=subprocess.STDOUT)
+    wait_for_cells(process, tmp_path, 2)
+    loop = tmp_path / "toy" / "loop"
+    loop.symlink_to("lock.json")
+    loop.replace(tmp_path / "toy" / "lock.json")
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 3, out
+    assert "lock.json in" in out, out
+    assert "could not be read (Too many levels of symbolic links). Nothing was changed" in out, out
+    assert "Traceback" not in out, out
+    there = stamps(tmp_path)
+    assert 2 <= len(there) < 12
+    assert not (tmp_path / "toy" / "failures").exists()
+    (tmp_path / "toy" / "lock.json").unlink()
+    assert here(toy_study, "--inline", "--results", tmp_path, *waits).returncode == 0
+    assert numbers(tmp_path) == reference
+    assert {name: stamps(tmp_path)[name] for name in there} == there
 
 
 def test_two_controllers_on_one_ledger_the_second_names_the_first(tmp_path):

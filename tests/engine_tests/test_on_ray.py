@@ -1,7 +1,6 @@
 """The same cells on a real Ray cluster: identical numbers, no cell twice, no cell lost."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -79,26 +78,6 @@ def test_killed_at_once_and_run_again_it_computes_only_what_is_missing(reference
     ours, undisturbed = cells(tmp_path), cells(reference)
     for name in ("metric.accuracy", "metric.val_best"):
         assert ours[name].tolist() == undisturbed[name].tolist()
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted_it_stops_soon_says_how_to_resume_and_fails_nothing(number, code, tmp_path):
-    process = subprocess.Popen(
-        command("--results", tmp_path, "--set", "wait_s=2"),
-        cwd=ROOT,
-        env=study_environment(),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    _wait_for_cells(process, tmp_path, at_least=1)
-    process.send_signal(number)
-    began = time.monotonic()
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == code, out
-    assert time.monotonic() - began < 30
-    assert "To resume: python" in out
-    assert "wait_s=2" in out.partition("To resume:")[2]
-    assert "failed" not in cells(tmp_path)["status"].tolist()
 
 
 def _wait_for_cells(process: subprocess.Popen, results: Path, *, at_least: int) -> None:

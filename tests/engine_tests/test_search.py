@@ -281,7 +281,7 @@ def test_told_to_stop_it_says_what_is_there_and_how_to_resume(tmp_path):
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 143, out
-    assert "interrupted; toy_search: 1 of 12 proposals (1 open)" in out
+    assert "interrupted (SIGTERM); toy_search: 1 of 12 proposals (1 open)" in out
     assert "To resume: python" in out
 
 

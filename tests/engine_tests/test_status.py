@@ -17,7 +17,14 @@ from sweeps.ledger.commit import commit_cell, commit_failure, write_manifest
 from sweeps.ledger.files import Store
 from sweeps.ledger.lock import LOCK, Lock
 from sweeps.ledger.progress import mean_seconds, progress_of, say_running, spread, studies_in
-from sweeps.ledger.schema import SCHEMA_VERSION, LedgerError, Manifest, PlannedCell, cell_key
+from sweeps.ledger.schema import (
+    SCHEMA_VERSION,
+    LedgerError,
+    Manifest,
+    PlannedCell,
+    canonical,
+    cell_key,
+)
 
 SECONDS = {"x=1": 10.0, "x=2": 40.0}
 
@@ -45,7 +52,7 @@ def row(cell: PlannedCell, wall_s: float, **changes) -> dict:
         "core_version": 1,
         "arm": cell.arm,
         "levels": cell.levels,
-        "config": "{}",
+        "config": canonical({"arm": cell.arm}),
         "seed": cell.seed,
         "data": "d",
         "data_fingerprint": "f",

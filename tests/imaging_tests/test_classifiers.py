@@ -2,14 +2,12 @@ import copy
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torchvision import models
 
 from imaging_core.classifiers import (
     CLASSIFIERS,
     PointwiseConv2d,
     build_classifier,
-    load_weights,
     parameter_count,
 )
 from imaging_core.fields import ConfigError
@@ -118,39 +116,3 @@ def test_an_unknown_name_gets_the_nearest_spelling():
     with pytest.raises(ConfigError, match='unknown classifier "resnet43"; did you mean "resnet34"'):
         build("resnet43")
     assert set(CLASSIFIERS) == {"resnet34", "small-resnet", "tiny-resnet", "densenet169"}
-
-
-@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_weights_from_a_file(tmp_path, suffix):
-    source, path = build("tiny-resnet"), tmp_path / f"w{suffix}"
-    if suffix == ".pt":
-        torch.save(source.state_dict(), path)
-    else:
-        save_file(source.state_dict(), path)
-    target = load_weights(build("tiny-resnet", seed=1), path)
-    assert torch.equal(target.head.weight, source.head.weight)
-
-
-def test_weights_that_do_not_fit_are_refused(tmp_path):
-    path = tmp_path / "w.pt"
-    torch.save(build("tiny-resnet").state_dict(), path)
-    with pytest.raises(ConfigError, match="does not fit the network"):
-        load_weights(build("small-resnet"), path)
-    torch.save({"a": 1}, path)
-    with pytest.raises(ConfigError, match="must hold a state dict"):
-        load_weights(build("small-resnet"), path)
-    with pytest.raises(ConfigError, match="weights_path must be a file"):
-        load_weights(build("small-resnet"), tmp_path / "absent.pt")
-
-
-class Trap:
-    def __reduce__(self):
-        return (print, ("this must not run",))
-
-
-def test_a_pickle_with_code_in_it_is_refused(tmp_path, capsys):
-    path = tmp_path / "w.pt"
-    torch.save({"a": Trap()}, path)
-    with pytest.raises(ConfigError, match="tensors only"):
-        load_weights(build("tiny-resnet"), path)
-    assert "must not run" not in capsys.readouterr().out

@@ -32,6 +32,8 @@ from sweeps.ledger.schema import (
     cell_key,
 )
 
+A, B = (cell_key("toy", 1, {"x": 1}, seed, "f") for seed in (0, 1))
+
 
 def row(key: str, *, seed: int = 0, accuracy: float = 0.5, **changes) -> dict:
     values = {
@@ -103,53 +105,53 @@ def predictions() -> Predictions:
 
 
 def test_a_committed_cell_reads_back_whole(store):
-    commit_cell(store, row("a"), (predictions(),), {"keep": np.array([0.1, 0.9])})
-    write_manifest(store, manifest(["a", "b"]))
+    commit_cell(store, row(A), (predictions(),), {"keep": np.array([0.1, 0.9])})
+    write_manifest(store, manifest([A, B]))
     ledger = read_ledger(store.root)
     assert ledger.cells["status"].tolist() == ["ok", "missing"]
     assert ledger.cells["metric.accuracy"].tolist()[0] == 0.5
     assert ledger.cells["curves"][0] == {"reward": [0.1, 0.2]}
-    frame = read_predictions(store, "a")
+    frame = read_predictions(store, A)
     assert frame["probabilities"][0].tolist() == [0.25, 0.75]
     assert frame["group"].tolist() == ["p0", "p1"]
-    assert read_artifacts(store, "a")["keep"].tolist() == [0.1, 0.9]
-    assert read_artifacts(store, "b") == {}
+    assert read_artifacts(store, A)["keep"].tolist() == [0.1, 0.9]
+    assert read_artifacts(store, B) == {}
 
 
 def test_the_first_commit_of_a_cell_wins(store):
-    commit_cell(store, row("a", accuracy=0.5))
-    commit_cell(store, row("a", accuracy=0.9))
-    write_manifest(store, manifest(["a"]))
+    commit_cell(store, row(A, accuracy=0.5))
+    commit_cell(store, row(A, accuracy=0.9))
+    write_manifest(store, manifest([A]))
     assert read_ledger(store.root).cells["metric.accuracy"].tolist() == [0.5]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_metric_that_is_no_number_is_refused_and_nothing_is_written(store, bad):
     with pytest.raises(LedgerError, match="metrics must be finite, got accuracy="):
-        commit_cell(store, row("a", accuracy=bad), (predictions(),))
+        commit_cell(store, row(A, accuracy=bad), (predictions(),))
     assert committed_keys(store) == set()
     assert list(store.names("predictions", "")) == []
 
 
 def test_a_column_too_many_or_too_few_is_refused(store):
     with pytest.raises(LedgerError, match="the schema has no column colour"):
-        commit_cell(store, row("a", colour="red"))
-    short = row("a")
+        commit_cell(store, row(A, colour="red"))
+    short = row(A)
     del short["git_commit"]
     with pytest.raises(LedgerError, match="column git_commit must not be empty"):
         commit_cell(store, short)
 
 
 def test_a_failure_is_a_row_until_the_cell_succeeds(store):
-    failed = row("a", status="failed", error_type="ValueError", error="boom", traceback="t")
+    failed = row(A, status="failed", error_type="ValueError", error="boom", traceback="t")
     commit_failure(store, failed)
-    write_manifest(store, manifest(["a"]))
+    write_manifest(store, manifest([A]))
     cells = read_ledger(store.root).cells
     assert cells["status"].tolist() == ["failed"]
     assert cells["error"].tolist() == ["boom"]
     assert np.isnan(cells["metric.accuracy"][0])  # never averaged
-    assert failed_keys(store) == {"a"}
-    commit_cell(store, row("a"))
+    assert failed_keys(store) == {A}
+    commit_cell(store, row(A))
     assert failed_keys(store) == set()
     assert read_ledger(store.root).cells["status"].tolist() == ["ok"]
 
@@ -179,27 +181,27 @@ def damage(path: Path, how: str) -> None:
 
         pq.write_table(pa.table({"x": [1]}), path)
     elif how == "another cell":
-        path.write_bytes((path.parent / "b.parquet").read_bytes())
+        path.write_bytes((path.parent / f"{B}.parquet").read_bytes())
 
 
 @pytest.mark.parametrize("how", ["truncated", "empty", "foreign", "another cell"])
 def test_a_damaged_file_is_named_and_quarantined_never_dropped(store, tmp_path, how):
-    commit_cell(store, row("a"))
-    commit_cell(store, row("b", seed=1))
-    write_manifest(store, manifest(["a", "b"]))
-    damage(tmp_path / "s" / "cells" / "a.parquet", how)
+    commit_cell(store, row(A))
+    commit_cell(store, row(B, seed=1))
+    write_manifest(store, manifest([A, B]))
+    damage(tmp_path / "s" / "cells" / f"{A}.parquet", how)
     ledger = read_ledger(store.root)
-    assert [name for name, _ in ledger.damaged] == ["cells/a.parquet"]
+    assert [name for name, _ in ledger.damaged] == [f"cells/{A}.parquet"]
     assert ledger.cells["status"].tolist() == ["missing", "ok"]
-    assert [name for name, _ in quarantine_damaged(store, {"a", "b"})] == ["cells/a.parquet"]
-    assert (tmp_path / "s" / "quarantine" / "a.parquet").exists()
-    assert committed_keys(store) == {"b"}
+    assert [name for name, _ in quarantine_damaged(store, {A, B})] == [f"cells/{A}.parquet"]
+    assert (tmp_path / "s" / "quarantine" / f"{A}.parquet").exists()
+    assert committed_keys(store) == {B}
 
 
 def test_a_flipped_bit_is_named_or_harmless_never_another_number(store, tmp_path):
-    commit_cell(store, row("a", accuracy=0.8125))
-    write_manifest(store, manifest(["a"]))
-    path = tmp_path / "s" / "cells" / "a.parquet"
+    commit_cell(store, row(A, accuracy=0.8125))
+    write_manifest(store, manifest([A]))
+    path = tmp_path / "s" / "cells" / f"{A}.parquet"
     content = path.read_bytes()
     whole = read_ledger(store.root).cells.drop(columns="started").to_dict("records")
     named = 0
@@ -215,10 +217,10 @@ def test_a_flipped_bit_is_named_or_harmless_never_another_number(store, tmp_path
 
 
 def test_an_unknown_schema_version_is_refused_by_name(store):
-    commit_cell(store, row("a", schema_version=SCHEMA_VERSION + 1))
-    write_manifest(store, manifest(["a"]))
+    commit_cell(store, row(A, schema_version=SCHEMA_VERSION + 1))
+    write_manifest(store, manifest([A]))
     (name, reason), *_ = read_ledger(store.root).damaged
-    assert name == "cells/a.parquet"
+    assert name == f"cells/{A}.parquet"
     assert f"schema version {SCHEMA_VERSION + 1}, this code reads {SCHEMA_VERSION}" in reason
 
 
@@ -230,7 +232,7 @@ def test_a_folder_that_is_no_study_is_refused(tmp_path):
 def _commit_slowly(root: str) -> None:
     replace = os.replace
     os.replace = lambda *a: (time.sleep(60), replace(*a))  # killed between fsync and rename
-    commit_cell(Store(root), row("a"))
+    commit_cell(Store(root), row(A))
 
 
 def test_a_kill_between_write_and_rename_leaves_no_cell_behind(store, tmp_path):
@@ -244,20 +246,20 @@ def test_a_kill_between_write_and_rename_leaves_no_cell_behind(store, tmp_path):
     process.join()
     assert list(cells.glob(".*.tmp")), "the kill came before the temporary file was there"
     assert committed_keys(store) == set()
-    commit_cell(store, row("a"))
-    assert committed_keys(store) == {"a"}
+    commit_cell(store, row(A))
+    assert committed_keys(store) == {A}
 
 
 def test_a_full_disk_loses_nothing_and_says_so(store, monkeypatch):
-    commit_cell(store, row("a"))
+    commit_cell(store, row(A))
 
     def full(_handle: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left on device"):
-        commit_cell(store, row("b"))
-    assert committed_keys(store) == {"a"}
+        commit_cell(store, row(B, seed=1))
+    assert committed_keys(store) == {A}
     assert not list(Path(store.path("cells")).glob(".*.tmp"))
 
 

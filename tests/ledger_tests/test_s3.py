@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 import sweeps.status
 from imaging_core.task import Predictions
+from sweeps.engine.scratch import scratch
 from sweeps.engine.search_cli import build_app
 from sweeps.ledger import lock as lock_module
 from sweeps.ledger.commit import commit_cell, commit_failure, write_manifest
@@ -385,3 +386,15 @@ def test_a_fleet_commits_to_s3(bucket):
     frame = read_ledger(f"s3://{bucket}/prefix/toy").cells
     assert frame["status"].tolist() == ["ok"] * 3
     assert frame["node"].ne("inline").all()
+
+
+def test_rays_books_of_runs_that_are_over_go_from_the_bucket(bucket, client):
+    ledger = Store(f"s3://{bucket}/studies?region=us-east-1").child("one")
+    first = scratch(ledger)
+    ledger.write("ray/fleet-node0-5dc43627/deep/state", b"as version 0.1 left it")
+    second = scratch(ledger)
+    assert first.startswith(f"s3://{bucket}/studies/one/ray/")
+    assert first.endswith("?region=us-east-1")
+    own = [root.partition("?")[0].rpartition("/")[2] for root in (first, second)]
+    left = {name for name in listing(client, bucket) if not name.endswith("/")}
+    assert left == {f"studies/one/ray/{name}/owner.json" for name in own}  # this process lives

@@ -113,7 +113,7 @@ def test_copies_are_worth_less_than_fresh_images(data, stages_of):
 
 @pytest.mark.slow
 def test_the_centroid_keeps_the_collapsed_mode_and_loses_to_the_controller(data, stages_of):
-    """In test accuracy, as the studies report it: 0.14 on each of five seeds (README).
+    """In test accuracy, as the studies report it: by 0.06 to 0.14 on each of five seeds.
 
     Not in one validation reward each, whose noise is as large as what choices differ by there.
     """

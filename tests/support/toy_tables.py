@@ -19,7 +19,8 @@ from sweeps.ledger.read import read_ledger
 
 def last_step(results, study, console, *, quiet) -> None:
     """The number of cells stands for the tables."""
-    console.print(f"tables of {len(read_ledger(f'{results}/{study}').cells)} cells")
+    status = read_ledger(f"{results}/{study}").cells["status"]
+    console.print(f"tables of {(status == 'ok').sum()} cells")
     time.sleep(float(os.environ.get("TOY_TABLES_S", "0")))
 
 
