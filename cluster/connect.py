@@ -9,6 +9,7 @@ import logging
 import os
 import shlex
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from cluster.errors import ClusterError, ClusterLost
 from cluster.private import private_folder
 
 REACH_TIMEOUT_S = 3.0
+ANSWER_S = 9.0  # a head under load answers late; what is no head never does
+AGAIN_S = 1.0
+NO_GRPC = "Failed parsing HTTP/2"  # gRPC's words for a web server, say
 CONNECT_TIMEOUT_S = 15.0
 NAMESPACE = "medrl"
 PATIENT = {"RAY_gcs_rpc_server_reconnect_timeout_s": "600"}
@@ -53,15 +57,51 @@ def reachable(address: str, timeout_s: float = REACH_TIMEOUT_S) -> bool:
         return False
 
 
-def asks_for_token(address: str) -> bool:
-    """Whether the cluster at HOST:PORT refuses a call that carries no token."""
-    with grpc.insecure_channel(address) as channel:
+def asks_for_token(address: str, patience_s: float = ANSWER_S) -> bool:
+    """Whether the cluster at HOST:PORT refuses a call that carries no token.
+
+    Raises:
+        ClusterError: what answers there is no head of Ray's, or nothing does within `patience_s`.
+    """
+    deadline = time.monotonic() + patience_s
+    # Ray's own channels take no proxy to the cluster either.
+    with grpc.insecure_channel(address, options=(("grpc.enable_http_proxy", 0),)) as channel:
         alive = channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")
-        try:
-            alive(b"", timeout=REACH_TIMEOUT_S)
-        except grpc.RpcError as error:
-            return error.code() == grpc.StatusCode.UNAUTHENTICATED
-    return False
+        while True:
+            try:
+                alive(b"", timeout=min(REACH_TIMEOUT_S, patience_s))
+                return False
+            except grpc.RpcError as error:
+                code, said = error.code(), error.details() or ""
+            if code == grpc.StatusCode.UNAUTHENTICATED:
+                return True
+            waits = code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+            if not waits or NO_GRPC in said or time.monotonic() + AGAIN_S > deadline:
+                break
+            time.sleep(AGAIN_S)
+    hint = "; 10001 is the port of ray:// clients" if address.endswith(":10001") else ""
+    raise ClusterError(
+        f"what listens at {address} is not the head of a Ray cluster ({code.name.lower()}: "
+        f"{said.splitlines()[0][:120] if said else 'no answer'}); give the HOST:PORT that `ray "
+        f"start --head` printed, 6379 unless it was told another{hint}"
+    )
+
+
+def token_file() -> Path:
+    """Where Ray looks for the token of a cluster.
+
+    Raises:
+        ClusterError: in the home directory, and nobody knows where that is.
+    """
+    if named := os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return Path(named)
+    try:
+        return Path.home() / ".ray" / "auth_token"
+    except RuntimeError:
+        raise ClusterError(
+            "the cluster asks for a token, which Ray looks for in the home directory, and that is "
+            "not known; set HOME, or RAY_AUTH_TOKEN_PATH to the file that holds the token"
+        ) from None
 
 
 def speak_as_asked(address: str) -> None:
@@ -72,9 +112,8 @@ def speak_as_asked(address: str) -> None:
             others can read it.
     """
     asked = asks_for_token(address)
-    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    path = Path(named) if named else Path.home() / ".ray" / "auth_token"
     if asked and not os.environ.get("RAY_AUTH_TOKEN"):
+        path = token_file()
         if not path.is_file():
             raise ClusterError(
                 f"the cluster at {address} asks for a token and there is none in {path}; copy its "
@@ -89,10 +128,13 @@ def speak_as_asked(address: str) -> None:
     os.environ["RAY_AUTH_MODE"] = "token" if asked else "disabled"
 
 
-def address_file() -> Path:
-    """Where `ray start` leaves the address of this machine's cluster."""
-    temporary = os.environ.get("RAY_TMPDIR") or "/tmp"
-    return Path(temporary) / "ray" / "ray_current_cluster"
+def address_files() -> list[Path]:
+    """Where `ray start` may have left the address of this machine's cluster; Ray's own place first.
+
+    A cluster that was started in another shell knew another TMPDIR, or none.
+    """
+    named = [os.environ.get("RAY_TMPDIR"), os.environ.get("TMPDIR"), "/tmp"]
+    return [Path(place, "ray", "ray_current_cluster") for place in dict.fromkeys(named) if place]
 
 
 def find_cluster() -> tuple[str | None, str]:
@@ -100,16 +142,23 @@ def find_cluster() -> tuple[str | None, str]:
     candidates = []
     if from_environment := os.environ.get("RAY_ADDRESS"):
         candidates.append((from_environment, "RAY_ADDRESS"))
-    try:
-        if from_file := address_file().read_text().strip():
-            candidates.append((from_file, str(address_file())))
-    except OSError:
-        pass
+    for file in address_files():
+        try:
+            if from_file := file.read_text().strip():
+                candidates.append((from_file, str(file)))
+        except (OSError, UnicodeDecodeError):
+            continue
     dead = []
     for address, origin in candidates:
-        if reachable(address):
-            return address, f"joined the Ray cluster at {address}"
-        dead.append(f"{origin} names {address}, where nothing answers")
+        if not reachable(address):
+            dead.append(f"{origin} names {address}, where nothing answers")
+            continue
+        try:
+            asks_for_token(address)
+        except ClusterError:
+            dead.append(f"{origin} names {address}, where no Ray cluster answers")
+            continue
+        return address, f"joined the Ray cluster at {address}"
     return None, "; ".join(dead)
 
 
@@ -187,6 +236,19 @@ def read_environment_anew() -> None:
     AuthenticationTokenLoader.instance().reset_cache()
 
 
+def cpus_of_ours() -> int | None:
+    """CPUs that this process may use, where they are fewer than the machine's; None: let Ray count.
+
+    Ray counts all cores, or those of a container, but not those of a batch job's shell.
+    """
+    allowed = len(os.sched_getaffinity(0))
+    if allowed >= (os.cpu_count() or 1):
+        return None
+    from ray._private.utils import get_num_cpus
+
+    return max(1, min(allowed, int(get_num_cpus())))
+
+
 def _init(address: str | None, runtime_env: Mapping[str, Any] | None, folder: Path | None) -> Any:
     import ray
 
@@ -200,7 +262,11 @@ def _init(address: str | None, runtime_env: Mapping[str, Any] | None, folder: Pa
         read_environment_anew()
         try:
             return ray.init(
-                address="local", include_dashboard=False, _temp_dir=str(folder), **common
+                address="local",
+                include_dashboard=False,
+                num_cpus=cpus_of_ours(),
+                _temp_dir=str(folder),
+                **common,
             )
         except Exception as error:  # Ray raises a bare one where a process of its own is too slow
             raise ClusterLost(f"Ray did not start on this machine: {_first_line(error)}") from error

@@ -1,13 +1,28 @@
 """How a cluster is found: dead addresses are noticed at once and said, never waited for."""
 
+import http.server
 import os
 import socket
 import subprocess
+import threading
 import time
+from collections.abc import Iterator
+from concurrent import futures
+from pathlib import Path
 
+import grpc
 import pytest
 
-from cluster.connect import ClusterError, find_cluster, reachable, speak_as_asked
+from cluster.connect import (
+    ClusterError,
+    address_files,
+    asks_for_token,
+    connect,
+    cpus_of_ours,
+    find_cluster,
+    reachable,
+    speak_as_asked,
+)
 from cluster.fleet import plan_nodes
 
 
@@ -15,6 +30,48 @@ from cluster.fleet import plan_nodes
 def listening():
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def head_of(answer) -> Iterator[str]:
+    """A gRPC server that answers every call of Ray's by `answer(context)`; its HOST:PORT."""
+
+    class Everything(grpc.GenericRpcHandler):
+        def service(self, call):
+            if answer is None or not call.method.endswith("/CheckAlive"):
+                return None  # UNIMPLEMENTED
+            return grpc.unary_unary_rpc_method_handler(lambda request, context: answer(context))
+
+    server = grpc.server(futures.ThreadPoolExecutor(2), handlers=[Everything()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None)
+
+
+@pytest.fixture
+def head():
+    """Of a cluster without a token."""
+    yield from head_of(lambda context: b"")
+
+
+@pytest.fixture
+def guarded_head():
+    yield from head_of(lambda context: context.abort(grpc.StatusCode.UNAUTHENTICATED, "a token!"))
+
+
+@pytest.fixture
+def other_service():
+    """It speaks gRPC and knows no call of a head: Ray's own port for ray:// clients, say."""
+    yield from head_of(None)
+
+
+@pytest.fixture
+def web_server():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture
@@ -42,18 +99,89 @@ def test_a_stale_address_file_is_named_and_costs_no_time(tmp_path, monkeypatch, 
     assert time.monotonic() - began < 5
 
 
-def test_the_address_file_of_a_live_cluster_is_used(tmp_path, monkeypatch, listening):
+@pytest.mark.parametrize("variable", ["RAY_TMPDIR", "TMPDIR"])
+def test_the_address_file_of_a_live_cluster_is_used(tmp_path, monkeypatch, head, variable):
     (tmp_path / "ray").mkdir()
-    (tmp_path / "ray" / "ray_current_cluster").write_text(listening + "\n")
-    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    assert find_cluster() == (listening, f"joined the Ray cluster at {listening}")
+    (tmp_path / "ray" / "ray_current_cluster").write_text(head + "\n")
+    for name in ("RAY_ADDRESS", "RAY_TMPDIR", "TMPDIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, str(tmp_path))
+    assert find_cluster() == (head, f"joined the Ray cluster at {head}")
 
 
-def test_the_environment_goes_before_the_file(tmp_path, monkeypatch, listening):
+def test_the_places_of_the_address_file_are_rays_own_then_the_others(monkeypatch):
+    from ray._common.utils import get_default_ray_temp_dir
+
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", "/scratch/job_7")
+    first, *others = address_files()
+    assert str(first.parent) == get_default_ray_temp_dir() == "/scratch/job_7/ray"
+    assert list(map(str, others)) == ["/tmp/ray/ray_current_cluster"]
+    monkeypatch.setenv("RAY_TMPDIR", "/ray_s")
+    assert str(address_files()[0].parent) == get_default_ray_temp_dir() == "/ray_s/ray"
+
+
+def test_the_environment_goes_before_the_file(tmp_path, monkeypatch, head):
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    monkeypatch.setenv("RAY_ADDRESS", listening)
-    assert find_cluster()[0] == listening
+    monkeypatch.setenv("RAY_ADDRESS", head)
+    assert find_cluster()[0] == head
+
+
+def test_a_service_that_took_the_port_of_a_dead_cluster_is_not_joined(
+    tmp_path, monkeypatch, web_server
+):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("RAY_ADDRESS", web_server)
+    _, note = find_cluster()
+    assert f"RAY_ADDRESS names {web_server}, where no Ray cluster answers" in note
+
+
+def test_a_proxy_is_not_asked_for_the_cluster(monkeypatch, head, guarded_head, closed_port):
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, f"http://{closed_port}")
+    monkeypatch.setenv("no_proxy", "")
+    assert asks_for_token(guarded_head)
+    assert not asks_for_token(head)
+
+
+def test_what_is_no_head_is_named_and_not_waited_for(web_server, other_service, listening):
+    began = time.monotonic()
+    for address, patience_s in ((web_server, 9.0), (other_service, 9.0), (listening, 0.3)):
+        with pytest.raises(ClusterError) as refusal:
+            asks_for_token(address, patience_s)
+        text = str(refusal.value)
+        assert f"what listens at {address} is not the head of a Ray cluster" in text
+        assert "give the HOST:PORT that `ray start --head` printed" in text
+    assert time.monotonic() - began < 12
+
+
+def test_an_address_of_no_head_ends_before_ray_is_asked(web_server, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "as before")
+    with (
+        pytest.raises(ClusterError, match="is not the head"),
+        connect(web_server, runtime_env=None),
+    ):
+        raise AssertionError("joined a web server")
+    assert os.environ["RAY_AUTH_MODE"] == "as before"
+
+
+def test_a_home_that_nobody_knows_is_named_where_the_token_lies_there(monkeypatch, guarded_head):
+    def unknown():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", unknown)
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+    with pytest.raises(ClusterError, match="set HOME, or RAY_AUTH_TOKEN_PATH"):
+        speak_as_asked(guarded_head)
+
+
+@pytest.mark.parametrize(("allowed", "cores", "counted"), [({3}, 2, 1), ({0, 1}, 2, None)])
+def test_the_cpus_of_a_shell_that_may_use_some_are_those(allowed, cores, counted, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: allowed)
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert cpus_of_ours() == counted
 
 
 def node(name: str, *, alive: bool = True, **resources: float) -> dict:
