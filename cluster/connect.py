@@ -87,20 +87,18 @@ def asks_for_token(address: str, patience_s: float = ANSWER_S) -> bool:
     )
 
 
-def token_file() -> Path:
-    """Where Ray looks for the token of a cluster.
+def need_home() -> None:
+    """Ray's libraries look for the home directory when they are imported, in every process.
 
     Raises:
-        ClusterError: in the home directory, and nobody knows where that is.
+        ClusterError: nobody knows where it is.
     """
-    if named := os.environ.get("RAY_AUTH_TOKEN_PATH"):
-        return Path(named)
     try:
-        return Path.home() / ".ray" / "auth_token"
+        Path.home()
     except RuntimeError:
         raise ClusterError(
-            "the cluster asks for a token, which Ray looks for in the home directory, and that is "
-            "not known; set HOME, or RAY_AUTH_TOKEN_PATH to the file that holds the token"
+            "Ray needs a home directory, and none is known; set HOME to a folder that can be "
+            "written (HOME=/tmp/me), or compute without Ray (--inline)"
         ) from None
 
 
@@ -113,7 +111,8 @@ def speak_as_asked(address: str) -> None:
     """
     asked = asks_for_token(address)
     if asked and not os.environ.get("RAY_AUTH_TOKEN"):
-        path = token_file()
+        named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+        path = Path(named) if named else Path.home() / ".ray" / "auth_token"
         if not path.is_file():
             raise ClusterError(
                 f"the cluster at {address} asks for a token and there is none in {path}; copy its "
@@ -175,6 +174,7 @@ def connect(address: str | None, *, runtime_env: Mapping[str, Any] | None) -> It
         ClusterError: HOST:PORT does not answer, or refuses us.
         ClusterLost: Ray did not start on this machine.
     """
+    need_home()
     found, note = None, ""
     if address == "auto":
         found, note = find_cluster()

@@ -1,8 +1,6 @@
 """Carry a plan out, on a cluster or in this process, and say what came of it."""
 
 import contextlib
-import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from sweeps.engine.provenance import source
 from sweeps.engine.scratch import scratch
 from sweeps.engine.session import Session, listen_again
 from sweeps.engine.study import Arm
+from sweeps.engine.upload import runtime_env
 from sweeps.engine.work import (
     EXECUTE,
     end_of_run,
@@ -211,7 +210,7 @@ def run_on_cluster(
         ClusterError: no cluster as asked for.
         ClusterLost: the broker, the whole fleet or the cluster is gone.
     """
-    with joined(where, session, say) as (stays, note):
+    with joined(where, session, plan.study.core, say) as (stays, note):
         summary = _serve_plan(
             plan, results=results, token=token, where=where, display=display, say=say, stays=stays
         )
@@ -220,8 +219,10 @@ def run_on_cluster(
 
 
 @contextlib.contextmanager
-def joined(where: Where, session: Session, say: Callable[..., None]) -> Iterator[tuple[bool, str]]:
-    """The cluster that `where` names, joined.
+def joined(
+    where: Where, session: Session, core: str, say: Callable[..., None]
+) -> Iterator[tuple[bool, str]]:
+    """The cluster that `where` names, joined; its other nodes get the code that `core` needs.
 
     Yields:
         whether the cluster is there before and after us, and what we joined, in words.
@@ -235,8 +236,9 @@ def joined(where: Where, session: Session, say: Callable[..., None]) -> Iterator
 
     local = where.address == "local"
     with (
+        contextlib.nullcontext() if local else runtime_env(core) as code,
         contextlib.ExitStack() as goodbye,
-        connect(where.address, runtime_env=None if local else runtime_env()) as connection,
+        connect(where.address, runtime_env=code) as connection,
     ):
         listen_again()
         say(connection.note)
@@ -245,21 +247,6 @@ def joined(where: Where, session: Session, say: Callable[..., None]) -> Iterator
         except ClusterLost as lost:  # a goodbye to a cluster that is gone may take for ever
             goodbye.enter_context(session.leaving(str(lost)))
             raise
-
-
-def runtime_env() -> dict[str, Any]:
-    """Our code travels to the other nodes as an upload of this checkout, without its data.
-
-    Not where `ray job submit --working-dir` has sent it already: Ray refuses to be told twice.
-    """
-    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
-    if (job.get("runtime_env") or {}).get("working_dir"):
-        return {}
-    root = Path(__file__).resolve().parents[2]
-    return {
-        "working_dir": str(root),
-        "excludes": [".git", ".venv", "results", "docs", "tests", "**/__pycache__"],
-    }
 
 
 def _serve_plan(

@@ -95,7 +95,7 @@ def search_on_cluster(
         ClusterError: no cluster as asked for.
         ClusterLost: the broker, Tune's driver, the whole fleet or the cluster is gone.
     """
-    with joined(where, session, say) as (stays, note):
+    with joined(where, session, work.tuning.search.core, say) as (stays, note):
         summary = _serve(work, where=where, display=display, say=say, stays=stays)
         summary.where = note
     return summary

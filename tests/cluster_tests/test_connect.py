@@ -166,15 +166,15 @@ def test_an_address_of_no_head_ends_before_ray_is_asked(web_server, monkeypatch)
     assert os.environ["RAY_AUTH_MODE"] == "as before"
 
 
-def test_a_home_that_nobody_knows_is_named_where_the_token_lies_there(monkeypatch, guarded_head):
+@pytest.mark.parametrize("address", ["local", "auto", "127.0.0.1:1"])
+def test_a_home_that_nobody_knows_is_named(monkeypatch, address):
     def unknown():
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(Path, "home", unknown)
-    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
-    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
-    with pytest.raises(ClusterError, match="set HOME, or RAY_AUTH_TOKEN_PATH"):
-        speak_as_asked(guarded_head)
+    refused = pytest.raises(ClusterError, match=r"needs a home directory.*set HOME")
+    with refused, connect(address, runtime_env=None):
+        raise AssertionError("Ray was started")
 
 
 @pytest.mark.parametrize(("allowed", "cores", "counted"), [({3}, 2, 1), ({0, 1}, 2, None)])
