@@ -11,25 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from imaging_core.fields import ConfigError
 from imaging_core.seeding import initialise
-
-
-def halvings(size: tuple[int, int]) -> int:
-    """How often an image of `size` (H, W) is halved, until its short side is 3 to 5 pixels.
-
-    Raises:
-        ConfigError: a side becomes odd before that.
-    """
-    height, width, count = *size, 0
-    while min(height, width) > 5:
-        if height % 2 or width % 2:
-            raise ConfigError(
-                f"the generator needs sides that halve evenly down to 3..5 pixels, got "
-                f"{size[0]} × {size[1]}; resize the images, e.g. to 32, 64, 96 or 256 × 128"
-            )
-        height, width, count = height // 2, width // 2, count + 1
-    return count
+from selection_core.sizes import halvings
 
 
 def spectral_weight(weight: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:

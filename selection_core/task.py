@@ -16,6 +16,7 @@ from selection_core.config import (
     planted_truth,
 )
 from selection_core.pool_folder import by_class
+from selection_core.sizes import halvings
 
 GENERATOR_FIELDS = (
     "generator_seed",
@@ -272,14 +273,16 @@ def check(config: SelectionConfig, data: ImageDataset) -> None:
 
     Raises:
         ConfigError: k_shot above a class's size, too few images for a real pool or in
-            validation, an augmentation that the image's shape forbids, or fields that the method
-            does not read.
+            validation, an augmentation or a generator that the image's shape forbids, or fields
+            that the method does not read.
     """
     _check_method(config)
     offered = [config.pool_per_class] * len(data.classes)
     if config.pool not in POOL_KINDS:
         listed = by_class(config.pool, data.classes, config.pool_per_class)
         offered = [config.pool_per_class or len(own) for own in listed]
+    elif config.pool not in PLANTED and config.method not in WITHOUT_POOL:
+        halvings(data.size)
     if sum(offered) < config.batches:
         raise ConfigError(
             f"batches must be at most {sum(offered)} (candidates of all classes), got "

@@ -59,6 +59,10 @@ class Split:
         return mean, np.maximum(np.sqrt(variance), 1e-6)
 
 
+def _by(part: Split) -> str:
+    return " × ".join(map(str, part.images.shape[1:]))
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImageDataset:
     """A named dataset with train, validation and test disjoint by group and by image."""
@@ -104,7 +108,8 @@ class ImageDataset:
 
         Raises:
             DataError: a patient or an identical image in two parts, a label outside the classes,
-                a class absent from a part, arrays of different lengths, duplicate ids. Under the
+                a class absent from a part, arrays of different lengths, images of different sizes,
+                duplicate ids. Under the
             `paper` protocol validation and test may be the same patients and images.
         """
         problems: list[str] = []
@@ -117,6 +122,11 @@ class ImageDataset:
                 value = getattr(part, f.name)
                 if value is not None and len(value) != n:
                     problems.append(f"{name}: {len(value)} {f.name} for {n} labels")
+            if part.images.shape[1:] != self.train.images.shape[1:]:
+                problems.append(
+                    f"{name}: images of {_by(part)} (channels × height × width), train has "
+                    f"{_by(self.train)}"
+                )
             bad = np.unique(part.labels[(part.labels < 0) | (part.labels >= len(self.classes))])
             if len(bad):
                 problems.append(f"{name}: labels {bad.tolist()} outside 0..{len(self.classes) - 1}")

@@ -1,5 +1,6 @@
 """Decoded pixels kept between commands: decoding 10,000 radiographs takes a minute each time."""
 
+import contextlib
 import hashlib
 import os
 import uuid
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-VARIABLE = "MEDRL_IMAGE_CACHE"  # a folder, or "off"
+VARIABLE = "MEDRL_IMAGE_CACHE"  # a folder; "off" or nothing: none
 DEFAULT_FOLDER = "~/.cache/medrl-sweeps/images"
 CACHE_FROM = 256  # images; fewer are decoded sooner than they are worth keeping
 LAYOUT = 1
@@ -21,21 +22,36 @@ def cached(
 
     The cache may be deleted at any moment. Where its folder cannot be written, there is none.
     """
-    where = os.environ.get(VARIABLE, DEFAULT_FOLDER)
-    if where == "off" or len(names) < CACHE_FROM:
+    folder = cache_folder()
+    if folder is None or len(names) < CACHE_FROM:
         return decode()
     key = _key(root, names, recipe)
     if key is None:
         return decode()  # a file is missing: decode() says which
-    file = Path(where).expanduser() / f"{key}.npy"
-    if file.is_file():
-        try:
+    file = folder / f"{key}.npy"
+    try:
+        if file.is_file():
             return np.load(file, allow_pickle=False)
-        except (ValueError, OSError, EOFError):
+    except (ValueError, OSError, EOFError):
+        with contextlib.suppress(OSError):  # a folder that we may not enter
             file.unlink(missing_ok=True)  # torn by a full disk: decode again
     pixels = decode()
     _keep(file, pixels)
     return pixels
+
+
+def cache_folder() -> Path | None:
+    """Where the cache is; None where VARIABLE is "off" or empty, or no home is known.
+
+    A path that is not whole is one below the home directory: workers run in folders of their own.
+    """
+    where = os.environ.get(VARIABLE, DEFAULT_FOLDER).strip()
+    if where.lower() in ("", "off"):
+        return None
+    try:
+        return Path(where if where.startswith(("/", "~")) else f"~/{where}").expanduser()
+    except RuntimeError:
+        return None
 
 
 def _key(root: Path, names: Sequence[str], recipe: object) -> str | None:

@@ -1,6 +1,5 @@
 """`folder`: images and a manifest.csv with the columns path, label, group and, if known, split."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from imaging_core.datasets.options import (
     held_out_only,
 )
 from imaging_core.datasets.parts import PART_NAMES, carve, drop_shared_images
+from imaging_core.datasets.text import read_csv
 from imaging_core.fields import ConfigError, did_you_mean
 
 MANIFEST = "manifest.csv"
@@ -120,30 +120,20 @@ def read_manifest(root: Path) -> list[Row]:
     path = root / MANIFEST
     if not path.is_file():
         raise DataError(f"{root} must hold a {MANIFEST} (columns path, label, group[, split])")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            header = [name.strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = header
-            records = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} must be a CSV file in UTF-8: {error}") from None
-    missing = [name for name in COLUMNS if name not in header]
-    if missing:
-        hint = did_you_mean(missing[0], header)
-        raise DataError(f'{path} must have a column "{missing[0]}"{hint}, got {", ".join(header)}')
+    records = read_csv(path, COLUMNS)
     if not records:
         raise DataError(f"{path} must have at least one row under its header")
-    rows, problems = [], []
+    rows, problems, bad = [], [], 0
     seen: set[str] = set()
-    for number, record in enumerate(records, start=2):
-        row, broken = _row(record, "split" in header)
+    for number, record in records:
+        row, broken = _row(record, "split" in record)
         if row.path in seen:
             broken.append(f'path "{row.path}" must come once')
         seen.add(row.path)
         rows.append(row)
         problems += [f"line {number}: {rule}" for rule in broken]
-    refuse(path, problems, len(records), "rows")
+        bad += bool(broken)
+    refuse(path, problems, len(records), "rows", broken=bad)
     return rows
 
 
@@ -151,6 +141,9 @@ def _row(record: dict[str, str | None], has_split: bool) -> tuple[Row, list[str]
     """One manifest row, and the rules it breaks."""
     values = {name: (record.get(name) or "").strip() for name in (*COLUMNS, "split")}
     broken = [f"{name} must not be empty" for name in COLUMNS if not values[name]]
+    if "\\" in values["path"]:
+        whole = values["path"].replace("\\", "/")
+        broken.append(f'path must have / between folders, got "{values["path"]}"; write "{whole}"')
     part = ""
     if has_split:
         word = values["split"].lower()

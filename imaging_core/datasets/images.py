@@ -135,8 +135,15 @@ def read_images(
     return cached(root, names, (size, resize, colour, PIL.__version__), decode)
 
 
-def refuse(root: Path, problems: Sequence[str], total: int, what: str) -> None:
-    """Raise a DataError that lists all `problems`, if there is one."""
+def refuse(
+    root: Path, problems: Sequence[str], total: int, what: str, *, broken: int | None = None
+) -> None:
+    """Raise a DataError that lists all `problems`, if there is one.
+
+    Args:
+        broken: how many of the `total` break a rule, where one may break several.
+    """
     if problems:
         listed = "\n  ".join(problems)
-        raise DataError(f"{root}: {len(problems)} of {total} {what} break a rule:\n  {listed}")
+        count = len(problems) if broken is None else broken
+        raise DataError(f"{root}: {count} of {total} {what} break a rule:\n  {listed}")

@@ -8,9 +8,11 @@ from typing import Literal
 
 import numpy as np
 import pydantic.dataclasses
+from PIL import Image
 
 from imaging_core.datasets.base import DataError, ImageDataset, Split
-from imaging_core.datasets.options import Duplicates, existing, held_out_only
+from imaging_core.datasets.images import to_array
+from imaging_core.datasets.options import Duplicates, Resize, Size, existing, held_out_only
 from imaging_core.datasets.parts import drop_shared_images
 
 KEY_OF_PART = {"train": "train", "validation": "val", "test": "test"}
@@ -37,7 +39,9 @@ CARD = """\
 under the official names: for the sets whose sizes and MD5 we know, a file that differs is refused
 (`?official=no` accepts it, under the name medmnist-altered).
 
-    --data medmnist:pneumoniamnist.npz?duplicates=drop
+    --data medmnist:pneumoniamnist.npz?size=32&duplicates=drop
+
+Images keep the size that they have in the file unless `size` names another.
 
 Classes are the numbers in the file. In BreastMNIST class 0 is malignant, so that sensitivity, which
 is the recall of class 1, is about normal or benign.
@@ -51,9 +55,18 @@ two parts, and only identical images can be found. Images are 28 to 224 pixels: 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """Options of `medmnist`: insist on the official file, and what to do with shared images."""
+    """Options of `medmnist`.
+
+    Attributes:
+        official: insist on the official file.
+        size: (height, width) that every image is stretched to; as in the file where none is named.
+        resize: the filter, pinned because results depend on it.
+        duplicates: what happens to an image whose pixels are in two parts.
+    """
 
     official: Literal["yes", "no"] = "yes"
+    size: Size | None = None
+    resize: Resize = "bilinear"
     duplicates: Duplicates = "refuse"
 
 
@@ -75,7 +88,7 @@ def load(
             file, {part: len(arrays[f"{key}_labels"]) for part, key in KEY_OF_PART.items()}
         )
     count = max(int(arrays[f"{key}_labels"].max()) for key in KEY_OF_PART.values()) + 1
-    splits = {part: _split(arrays, key) for part, key in KEY_OF_PART.items()}
+    splits = {part: _split(arrays, key, options) for part, key in KEY_OF_PART.items()}
     data = ImageDataset(
         name=f"medmnist-{file.stem if options.official == 'yes' else 'altered'}",
         classes=tuple(str(c) for c in range(count)),
@@ -112,6 +125,12 @@ def _read(file: Path) -> dict[str, np.ndarray]:
             )
         elif len(labels) == 0 or len(labels) != len(images):
             problems.append(f"{key} must have a label per image, got {len(labels)}, {len(images)}")
+        elif images.size == 0:
+            problems.append(f"{key}_images must have pixels, got {images.shape}")
+    sizes = {key: arrays[f"{key}_images"].shape[1:] for key in KEY_OF_PART.values()}
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{key} {size}" for key, size in sizes.items())
+        problems.append(f"images of all parts must have one size and one kind, got {listed}")
     if problems:
         raise DataError(f"{file} breaks {len(problems)} rules:\n  " + "\n  ".join(problems))
     return arrays
@@ -134,9 +153,15 @@ def _check_official(file: Path, sizes: dict[str, int]) -> None:
             )
 
 
-def _split(arrays: dict[str, np.ndarray], key: str) -> Split:
+def _split(arrays: dict[str, np.ndarray], key: str, options: Options) -> Split:
     images = arrays[f"{key}_images"]
-    images = images[:, None] if images.ndim == 3 else np.moveaxis(images, 3, 1)
+    if options.size is not None and images.shape[1:3] != options.size:
+        look = {"size": options.size, "resize": options.resize}
+        colour = "grey" if images.ndim == 3 else "rgb"
+        pictures = (Image.fromarray(pixels) for pixels in images)
+        images = np.stack([to_array(picture, **look, colour=colour) for picture in pictures])
+    else:
+        images = images[:, None] if images.ndim == 3 else np.moveaxis(images, 3, 1)
     ids = np.array([f"{key}-{row:06d}" for row in range(len(images))])
     return Split(
         images=np.ascontiguousarray(images),

@@ -1,6 +1,5 @@
 """`mura`: MURA v1.1 (Rajpurkar et al. 2018) in its public layout, one body part or all of them."""
 
-import csv
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from imaging_core.datasets.base import DataError, ImageDataset, Split
 from imaging_core.datasets.images import read_images, refuse
 from imaging_core.datasets.options import ImageOptions, existing
 from imaging_core.datasets.parts import drop_shared_images, in_share
+from imaging_core.datasets.text import read_rows_of
 from imaging_core.fields import ConfigError, did_you_mean
 
 CLASSES = ("normal", "abnormal")
@@ -179,9 +179,7 @@ def _records(path: Path) -> list[tuple[int, list[str]]]:
     """Line numbers and fields; the official files have no header, some copies have one."""
     if not path.is_file():
         raise DataError(f"{path.parent} must hold {path.name}, as the MURA v1.1 archive does")
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        records = [(number, record) for number, record in enumerate(csv.reader(stream), 1)]
-    records = [(number, record) for number, record in records if any(record)]
+    records = [(line, record) for line, record in read_rows_of(path) if any(record)]
     if records and not records[0][1][0].startswith("MURA"):
         records = records[1:]
     if not records:

@@ -1,6 +1,5 @@
 """`pcam`: PatchCamelyon (Veeling et al. 2018), the HDF5 files and their meta CSVs."""
 
-import csv
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,10 @@ import pydantic.dataclasses
 from pydantic import Field
 
 from imaging_core.datasets.base import DataError, ImageDataset, Split
+from imaging_core.datasets.images import refuse
 from imaging_core.datasets.options import Duplicates, existing, held_out_only
 from imaging_core.datasets.parts import drop_shared_images
+from imaging_core.datasets.text import read_csv
 from imaging_core.fields import ConfigError
 
 WORD_OF_PART = {"train": "train", "validation": "valid", "test": "test"}
@@ -126,9 +127,12 @@ def _split(h5py: Any, root: Path, word: str, share: float, options: Options) -> 
     window = slice(margin, margin + options.crop)
     try:
         with h5py.File(root / f"{stem}_y.h5") as file:
-            labels = file["y"][:].reshape(-1).astype(np.int64)
+            y = _array(h5py, file, "y")
+            if y.dtype.kind not in "biu":
+                raise DataError(f"{root}: y of {stem}_y.h5 must be integers, got {y.dtype}")
+            labels = y[:].reshape(-1).astype(np.int64)
         with h5py.File(root / f"{stem}_x.h5") as file:
-            x = file["x"]
+            x = _array(h5py, file, "x")
             shape, kind = x.shape, x.dtype
             if kind == np.uint8 and shape == (len(labels), SIDE, SIDE, 3) and len(slides) == len(x):
                 rows = stratified_rows(labels, share, options.subset_seed)
@@ -139,7 +143,7 @@ def _split(h5py: Any, root: Path, word: str, share: float, options: Options) -> 
                     f"(N, {SIDE}, {SIDE}, 3) uint8, got x {shape} {kind}, {len(labels)} labels, "
                     f"{len(slides)} meta rows"
                 )
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, RuntimeError) as error:
         raise DataError(f"{root}: {stem}_*.h5 must hold the arrays x and y: {error}") from None
     return Split(
         images=np.ascontiguousarray(np.moveaxis(pixels, 3, 1)),
@@ -159,10 +163,29 @@ def _read_rows(x: Any, rows: np.ndarray, block: int = 8192) -> np.ndarray:
     return out
 
 
+def _array(h5py: Any, file: Any, name: str) -> Any:
+    """The array `name` of an open file, which may hold a group of that name instead.
+
+    Raises:
+        KeyError: there is none.
+    """
+    found = file[name]
+    if not isinstance(found, h5py.Dataset) or not found.shape:
+        raise KeyError(f"{name} is no array")
+    return found
+
+
 def _slides(path: Path) -> list[str]:
-    """The `wsi` column of a meta file."""
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        if "wsi" not in (reader.fieldnames or ()):
-            raise DataError(f'{path} must have a column "wsi" (the slide), got {reader.fieldnames}')
-        return [row["wsi"] for row in reader]
+    """The `wsi` column of a meta file.
+
+    Raises:
+        DataError: no UTF-8, no such column, or rows without a slide (all listed).
+    """
+    slides, problems = [], []
+    for line, record in read_csv(path, ("wsi",)):
+        slide = (record["wsi"] or "").strip()
+        if not slide:
+            problems.append(f"line {line}: wsi (the slide) must not be empty")
+        slides.append(slide)
+    refuse(path, problems, len(slides), "rows")
+    return slides

@@ -24,6 +24,7 @@ from imaging_core.datasets.options import (
     held_out_only,
 )
 from imaging_core.datasets.parts import PART_NAMES, carve, drop_shared_images
+from imaging_core.datasets.text import read_text
 from imaging_core.datasets.voc_annotations import (
     Annotated,
     Square,
@@ -118,14 +119,15 @@ def _parts(
         parts = carve(stems, labels, options.shares, options.split_seed)
         return dict(zip(stems, parts.tolist(), strict=True))
     part_of: dict[str, str] = {}
-    problems, known = [], set(stems)
+    problems, known, listed = [], set(stems), 0
     for part, file in lists.items():
-        for stem in file.read_text(encoding="utf-8").split():
+        for stem in read_text(file).split():
+            listed += 1
             if stem not in known:
                 problems.append(f"{file.name}: {stem} must have an annotation")
             elif part_of.setdefault(stem, part) != part:
                 problems.append(f"{file.name}: {stem} must be in one list, is in {part_of[stem]}")
-    refuse(root / "ImageSets", problems, len(stems), "names")
+    refuse(root / "ImageSets", problems, listed, "names")
     return part_of
 
 

@@ -131,7 +131,7 @@ def test_a_manifest_that_is_none(tmp_path):
     with pytest.raises(DataError, match="at least one row under its header"):
         load("folder", f"{tmp_path}{QUERY}")
     (tmp_path / "manifest.csv").write_bytes(b"path,label,group\nx.png,\xff\xfe,p\n")
-    with pytest.raises(DataError, match="must be a CSV file in UTF-8"):
+    with pytest.raises(DataError, match="must be text in UTF-8, line 2 is not"):
         load("folder", f"{tmp_path}{QUERY}")
 
 
