@@ -39,6 +39,7 @@ class Learner:
 
     Args:
         second_view_statistics: a level of `apga_core.batch_norm.STATISTICS`.
+        class_weights: (classes,) of the loss that is descended; None: all equal.
 
     Attributes:
         steps: optimiser steps made on the classifier.
@@ -53,6 +54,7 @@ class Learner:
         weight_decay: float,
         precision: Precision,
         second_view_statistics: str = "shared",
+        class_weights: Tensor | None = None,
     ) -> None:
         self.classifier = classifier
         self.device = next(classifier.parameters()).device
@@ -65,6 +67,7 @@ class Learner:
         else:
             self.optimiser = FlatOptimiser(classifier.parameters(), descent)
         self.precision = precision
+        self.class_weights = None if class_weights is None else class_weights.to(self.device)
         self.steps = self.images_seen = 0
 
     @property
@@ -93,6 +96,9 @@ class Learner:
     ) -> Tensor:
         """One gradient step on the mean cross-entropy (+ `penalty`): (B,) losses before it.
 
+        The mean is weighted where classes are, as torch's `CrossEntropyLoss` weighs; the losses
+        returned never are.
+
         A batch of one image makes no step: batch norm cannot normalise it.
         """
         if len(labels) < 2:
@@ -100,13 +106,21 @@ class Learner:
         with self.statistics.second_view() if second_view else nullcontext():
             self.classifier.train()
             losses = functional.cross_entropy(self.logits(images), labels, reduction="none")
-        loss = losses.mean() if penalty is None else losses.mean() + penalty
+        loss = self._mean(losses, labels)
+        if penalty is not None:
+            loss = loss + penalty
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()
         self.steps += 1
         self.images_seen += len(labels)
         return losses.detach()
+
+    def _mean(self, losses: Tensor, labels: Tensor) -> Tensor:
+        if self.class_weights is None:
+            return losses.mean()
+        weights = self.class_weights[labels]
+        return (weights * losses).sum() / weights.sum()
 
     @torch.no_grad()
     def losses(self, images: Tensor, labels: Tensor) -> Tensor:

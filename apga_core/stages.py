@@ -38,6 +38,14 @@ def tensors(part: Split, by: Normalisation, device: str) -> tuple[Tensor, Tensor
     return standardise(part.images, *by, device), torch.from_numpy(part.labels).to(device)
 
 
+def class_weights(how: str, train: Split) -> Tensor | None:
+    """(classes,) weights of the loss: N / (classes · images of the class) with "balanced"."""
+    if how == "none":
+        return None
+    sizes = torch.tensor(list(train.class_sizes.values())).float()
+    return sizes.sum() / (len(sizes) * sizes)
+
+
 def _new_classifier(name: str, data: ImageDataset, seed: int) -> Classifier:
     return build_classifier(
         name,
@@ -89,6 +97,7 @@ def train_base(
         validation=tensors(data.validation, by, device),
         keep_best=True,
         precision=inputs["precision"],
+        class_weights=class_weights(inputs["class_weights"], train),
         progress=progress,
     )
     state = {

@@ -27,6 +27,7 @@ BASE_FIELDS = (
     "base_patience",
     "base_min_steps",
     "weight_decay",
+    "class_weights",
     "precision",
 )
 """What the converged classifier depends on; every arm that agrees in these shares it."""
@@ -217,6 +218,8 @@ TASK = Task(
                 "sensitivity",
                 "specificity",
                 "balanced_accuracy",
+                "study_accuracy",
+                "kappa",
                 "val_best",
                 "test_at_best_val",
                 "optimiser_steps",

@@ -15,11 +15,11 @@ from apga_core.learner import Learner, State, load_state, state_of, to_device
 from apga_core.localisation import over_pixels
 from apga_core.networks import Policy, build_policy
 from apga_core.reporting import gallery, pretraining_rewards, two_view_accuracy
-from apga_core.stages import converged, normalisation, pixels_of, tensors
+from apga_core.stages import class_weights, converged, normalisation, pixels_of, tensors
 from imaging_core.augment import AUGMENTATIONS
 from imaging_core.datasets.base import ImageDataset, Split
 from imaging_core.fitting import accuracy
-from imaging_core.metrics import classification_metrics
+from imaging_core.metrics import metrics_of
 from imaging_core.pretrained import weights_file
 from imaging_core.seeding import torch_generator
 from imaging_core.splits import k_shot
@@ -56,6 +56,7 @@ def train_cell(
         weight_decay=config.weight_decay,
         precision=config.precision,
         second_view_statistics=config.second_view_statistics,
+        class_weights=class_weights(config.class_weights, train),
     )
     arm = build_arm(
         config,
@@ -80,7 +81,7 @@ def train_cell(
 
     of_validation = learner.predict(validation[0]).numpy()
     of_test = learner.predict(test[0]).numpy()
-    metrics |= classification_metrics(data.test.labels, of_test)
+    metrics |= metrics_of(data.test, of_test)
     metrics |= {
         "val_best": float(max(best_of)),
         "test_at_best_val": metrics["accuracy"],

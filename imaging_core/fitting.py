@@ -131,6 +131,7 @@ def fit(
     validation: tuple[Tensor, Tensor] | None = None,
     keep_best: bool,
     precision: Precision = "float32",
+    class_weights: Tensor | None = None,
     progress: Progress = no_progress,
 ) -> FitResult:
     """Train `model` in place by cross-entropy; the same generator gives the same bits.
@@ -145,6 +146,7 @@ def fit(
         validation: images and labels whose accuracy is taken after each epoch.
         keep_best: leave the model with the weights of `best_epoch`, not of the last epoch.
         precision: of the network, in its steps and in its scores.
+        class_weights: (classes,) of the loss; None: all equal.
 
     Raises:
         ValueError: fewer than two images, or early stopping without validation images.
@@ -164,6 +166,7 @@ def fit(
         keys, draws = by_key(stream.groups, generator)
         planned = stream.batches(config.batch_size, keys)
     augment = AUGMENTATIONS[config.augment]
+    class_weights = None if class_weights is None else class_weights.to(images.device)
     model.to(memory_format=torch.channels_last)
     optimiser = FlatOptimiser(model.parameters(), config.descent)
 
@@ -184,7 +187,7 @@ def fit(
             optimiser.zero_grad()
             with autocast(images.device, precision):
                 logits = model(x)
-            loss = functional.cross_entropy(logits.float(), labels[rows])
+            loss = functional.cross_entropy(logits.float(), labels[rows], class_weights)
             loss.backward()
             optimiser.step()
             trace[index] = loss.detach()

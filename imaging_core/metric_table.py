@@ -46,6 +46,23 @@ _METRICS = (
         meaning="Mean recall over the classes.",
     ),
     Metric(
+        name="study_accuracy",
+        label="Accuracy per study",
+        higher_is_better=True,
+        low=0.0,
+        high=1.0,
+        meaning="Share of right answers over studies, each decided by the mean probability of its "
+        "images; for datasets whose images come in studies (MURA).",
+    ),
+    Metric(
+        name="kappa",
+        label="Cohen's κ per study",
+        higher_is_better=True,
+        low=-1.0,
+        high=1.0,
+        meaning="Agreement of these decisions with the labels beyond chance: MURA's own score.",
+    ),
+    Metric(
         name="val_best",
         label="Best validation accuracy",
         higher_is_better=True,

@@ -3,6 +3,7 @@
 import numpy as np
 from torch import Tensor
 
+from imaging_core.datasets.base import Split
 from imaging_core.metric_table import METRICS
 
 __all__ = ["METRICS", "classification_metrics"]
@@ -47,6 +48,53 @@ def classification_metrics(
         "specificity": float(specificity),
         "balanced_accuracy": float(recall.mean()),
     }
+
+
+def study_metrics(
+    labels: np.ndarray | Tensor, probabilities: np.ndarray | Tensor, studies: np.ndarray
+) -> dict[str, float]:
+    """study_accuracy and kappa: every study decided once, by the mean probability of its images.
+
+    As MURA is scored (Rajpurkar et al. 2018, sections 3 and 4): Cohen's κ = (p_o − p_e) / (1 − p_e)
+    with p_o the share of studies on which decision and label agree, and p_e what two that know
+    nothing of each other would agree on by their shares of the classes.
+
+    Args:
+        labels: (N,), 0 … classes − 1; one label a study.
+        probabilities: (N, classes).
+        studies: (N,) the study of each image.
+
+    Raises:
+        ValueError: as `classification_metrics`, or a study with two labels.
+    """
+    y, p = _checked(labels, probabilities)
+    names, of = np.unique(studies, return_inverse=True)
+    images = np.bincount(of)
+    mean = np.stack([np.bincount(of, column) / images for column in p.T.astype(float)], axis=1)
+    label = np.zeros(len(names), dtype=np.int64)
+    label[of] = y
+    if len(mixed := names[np.unique(of[label[of] != y])]):
+        raise ValueError(f"a study has one label, {', '.join(map(str, mixed[:3]))} has several")
+    classes = p.shape[1]
+    decided = (mean[:, 1] > 0.5).astype(int) if classes == 2 else mean.argmax(axis=1)
+    counts = confusion(label, decided, classes)
+    total, right = len(names), int(counts.trace())
+    by_chance = int(counts.sum(axis=0) @ counts.sum(axis=1))  # p_e · total²
+    certain = total * total == by_chance  # all of one class, in both
+    kappa = 1.0 if certain else (right * total - by_chance) / (total * total - by_chance)
+    return {"study_accuracy": right / total, "kappa": kappa}
+
+
+def metrics_of(part: Split, probabilities: np.ndarray) -> dict[str, float]:
+    """`classification_metrics` of one part of a dataset, and `study_metrics` where it has studies.
+
+    Args:
+        probabilities: (N, classes), in the order of the part.
+    """
+    found = classification_metrics(part.labels, probabilities)
+    if part.studies is not None:
+        found |= study_metrics(part.labels, probabilities, part.studies)
+    return found
 
 
 def confusion(labels: np.ndarray, decided: np.ndarray, classes: int) -> np.ndarray:

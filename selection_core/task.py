@@ -155,6 +155,8 @@ METRIC_NAMES = (
     "auc",
     "sensitivity",
     "specificity",
+    "study_accuracy",
+    "kappa",
     "val_best",
     "test_at_best_val",
     "selected",

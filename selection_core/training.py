@@ -10,7 +10,7 @@ from torch import Tensor
 from imaging_core.datasets.base import ImageDataset, Split
 from imaging_core.fields import as_dict, build
 from imaging_core.fitting import fit, predict
-from imaging_core.metrics import classification_metrics
+from imaging_core.metrics import metrics_of
 from imaging_core.seeding import torch_generator
 from imaging_core.splits import k_shot
 from imaging_core.task import Arrays, Outcome, Predictions, Progress, no_progress
@@ -22,7 +22,7 @@ from selection_core.stages import candidates, final_fit, labelled, new_classifie
 from selection_core.streams import chosen_stream
 
 THUMBNAILS = 8  # per class and kind
-TESTED = ("accuracy", "auc", "sensitivity", "specificity")
+TESTED = ("accuracy", "auc", "sensitivity", "specificity", "study_accuracy", "kappa")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,10 +77,10 @@ def final_classifier(
     )
     of_validation = predict(model, labelled(data.validation, part, device)[0]).numpy()
     of_test = predict(model, labelled(data.test, part, device)[0]).numpy()
-    tested = classification_metrics(data.test.labels, of_test)
+    tested = metrics_of(data.test, of_test)
     return FinalFit(
         metrics={
-            **{name: tested[name] for name in TESTED},
+            **{name: tested[name] for name in TESTED if name in tested},
             "val_best": max(fitted.validation_accuracy),
             "test_at_best_val": tested["accuracy"],
         },

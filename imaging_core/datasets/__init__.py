@@ -5,6 +5,6 @@ no identical image; the check runs on every load.
 """
 
 from imaging_core.datasets.base import DataError, ImageDataset, Split
-from imaging_core.datasets.registry import absolute, card, load, names
+from imaging_core.datasets.registry import absolute, card, expand, load, names
 
-__all__ = ["DataError", "ImageDataset", "Split", "absolute", "card", "load", "names"]
+__all__ = ["DataError", "ImageDataset", "Split", "absolute", "card", "expand", "load", "names"]

@@ -22,6 +22,7 @@ class Split:
     groups: np.ndarray  # (N,) str: patient, slide or block; never in two parts
     ids: np.ndarray  # (N,) str, unique
     masks: np.ndarray | None = None  # (N, H, W) bool: the true lesion, where it is known
+    studies: np.ndarray | None = None  # (N,) str: images that are diagnosed together, if any are
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -90,7 +91,7 @@ class ImageDataset:
         for part in (self.train, self.validation, self.test):
             for f in fields(part):
                 value = getattr(part, f.name)
-                if value is None:
+                if value is None or f.name == "studies":  # the ids say it already
                     continue
                 digest.update(f"{f.name}{value.shape}".encode())
                 if value.dtype.kind in "UO":

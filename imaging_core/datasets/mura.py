@@ -10,7 +10,7 @@ from pydantic import Field
 
 from imaging_core.datasets.base import DataError, ImageDataset, Split
 from imaging_core.datasets.images import read_images, refuse
-from imaging_core.datasets.options import ImageOptions, existing
+from imaging_core.datasets.options import ImageOptions, existing, split_query
 from imaging_core.datasets.parts import drop_shared_images, in_share
 from imaging_core.datasets.text import read_rows_of
 from imaging_core.fields import ConfigError, did_you_mean
@@ -25,7 +25,7 @@ PARTS = (
     "XR_SHOULDER",
     "XR_WRIST",
 )
-ALL_PARTS = "all"
+ALL_PARTS, EACH_PART = "all", "each"
 IMAGE = re.compile(
     r"MURA-v1\.1/(?P<split>train|valid)/(?P<part>XR_[A-Z]+)/(?P<patient>patient\d{5})/"
     r"(?P<study>study\d+_(?P<label>positive|negative))/image\d+\.png"
@@ -58,7 +58,8 @@ class Options(ImageOptions):
     """Options of `mura`.
 
     Attributes:
-        part: a body part (`XR_ELBOW`, also `elbow`), or `all`.
+        part: a body part (`XR_ELBOW`, also `elbow`), or `all`; on a command line also `each`, which
+            makes the seven body parts the levels of the factor "data".
         validation_share: of the training patients (held-out protocol).
     """
 
@@ -221,4 +222,14 @@ def _split(root: Path, rows: list[Row], options: Options) -> Split:
         labels=np.array([row.label for row in rows], dtype=np.int64),
         groups=np.array([row.patient for row in rows]),
         ids=np.array([row.file for row in rows]),
+        studies=np.array([row.study for row in rows]),
     )
+
+
+def expand(path: str | None) -> tuple[str, ...] | None:
+    """`PATH?part=each` → the path of each body part; None where there is nothing to expand."""
+    where, values = split_query(path)
+    if values.get("part", "").lower() != EACH_PART:
+        return None
+    others = "".join(f"&{name}={value}" for name, value in values.items() if name != "part")
+    return tuple(f"{where}?part={part}{others}" for part in PARTS)

@@ -78,6 +78,17 @@ def load(name: str, path: str | None = None, protocol: str = "held-out") -> Imag
     return module.load(where, protocol=protocol, options=options).check()
 
 
+def expand(text: str) -> tuple[str, ...]:
+    """What `--data NAME[:PATH]` stands for: the text itself, or several that it abbreviates.
+
+    `mura:PATH?part=each` is the seven body parts.
+    """
+    name, separator, path = text.partition(":")
+    several = getattr(_module(name), "expand", None) if separator and name in LOADERS else None
+    found = several(path) if several else None
+    return tuple(f"{name}:{each}" for each in found) if found else (text,)
+
+
 def card(name: str) -> str:
     """The data card: what it is, its licence, what it may not be used to claim (Markdown)."""
     return _module(name).CARD

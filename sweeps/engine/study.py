@@ -178,6 +178,9 @@ def apply(study: Study, request: Request) -> tuple[Study, dict[str, Any]]:
             study = replace(study, data=typed[0])
         else:
             shared[name] = typed[0]
+    several = datasets.expand(request.data or study.data)
+    if DATA not in factors and len(several) > 1:
+        factors = {DATA: several, **factors}
     baseline = {
         name: study.baseline[name]
         if name in study.baseline and study.baseline[name] in levels

@@ -10,9 +10,10 @@ import torch
 
 from apga_core import controls
 from apga_core.controls import control_maps
+from apga_core.learner import Learner
 from apga_core.localisation import over_pixels
 from apga_core.networks import Policy, build_policy
-from apga_core.stages import normalisation
+from apga_core.stages import class_weights, normalisation
 from apga_core.task import TASK
 from imaging_core import fields, fitting
 from imaging_core.classifiers import Classifier, build_classifier
@@ -358,3 +359,32 @@ def test_factors_change_the_cell(data, computed, by_method):
         {"grid": 4},
     ):
         assert not same(reference, run(data, computed, **changes)), changes
+
+
+def test_balanced_classes_weigh_the_same_in_sum(data):
+    train = data.train.take(np.r_[np.flatnonzero(data.train.labels == 0)[:30],
+                                  np.flatnonzero(data.train.labels == 1)[:10]])  # fmt: skip
+    weights = class_weights("balanced", train)
+    assert weights.tolist() == pytest.approx([40 / 60, 40 / 20])
+    assert class_weights("none", train) is None
+    network = build_classifier(
+        "tiny-resnet", channels=1, classes=2, size=32, generator=torch_generator(0, "net")
+    )
+    learner = Learner(
+        network, learning_rate=1e-3, weight_decay=0.0, precision="float32", class_weights=weights
+    )
+    losses, labels = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([0, 0, 1])
+    expected = (losses * weights[labels]).sum() / weights[labels].sum()
+    assert float(learner._mean(losses, labels)) == pytest.approx(float(expected))
+
+
+def test_the_released_preset_is_the_script():
+    """Values read in the authors' script (notes on the code: learning rates, loss, modes)."""
+    released = fields.build(TASK.config, TASK.presets["released"])
+    said = {
+        "learning_rate": 1e-5, "policy_learning_rate": 1e-5, "pg_scale": 100.0, "lambda_ones": 0.01,
+        "lambda_mode": "abs-advantage", "reward_baseline": "ema-after", "sampling": "greedy",
+        "reward_granularity": "batch", "bn_mode": "released", "tta": True, "weights": "none",
+        "second_view_statistics": "shared", "batch_size": 25, "patience": 15,
+    }  # fmt: skip
+    assert {name: getattr(released, name) for name in said} == said

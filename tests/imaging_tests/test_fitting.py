@@ -310,3 +310,25 @@ def test_the_real_slide_is_learnt_from_64_patches_per_class():
     )
     assert untrained < 0.7
     assert accuracy(model, *tensors["validation"]) > 0.85
+
+
+def test_class_weights_are_those_of_torchs_loss():
+    images, labels = toy(16)
+    weights = torch.tensor([1.0, 3.0])
+    one = {"epochs": 1, "batch_size": 16, "augment": "none", "optimiser": "sgd",
+           "schedule": "constant", "weight_decay": 0.0}  # fmt: skip
+    model, expected = net(), net()
+    fit(
+        model, images, labels, config=config(**one), generator=torch_generator(0, "order"),
+        keep_best=False, class_weights=weights,
+    )  # fmt: skip
+    expected.to(memory_format=torch.channels_last).train()
+    nn.CrossEntropyLoss(weights)(expected(images), labels).backward()
+    torch.optim.SGD(expected.parameters(), lr=2e-3, momentum=0.9).step()
+    plain = net()
+    fit(
+        plain, images, labels, config=config(**one), generator=torch_generator(0, "order"),
+        keep_best=False,
+    )  # fmt: skip
+    assert torch.allclose(model.head.weight, expected.head.weight, atol=1e-7)
+    assert not torch.allclose(model.head.weight, plain.head.weight, atol=1e-7)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn import metrics as sk
 
-from imaging_core.metrics import METRICS, area_under_roc, classification_metrics
+from imaging_core.metrics import METRICS, area_under_roc, classification_metrics, study_metrics
 
 
 def draw(classes, count=400, seed=0):
@@ -122,3 +122,32 @@ def test_every_computed_metric_is_in_the_table():
         assert metric.meaning.endswith(".")
     assert METRICS["val_best"].higher_is_better is True
     assert METRICS["selected"].higher_is_better is None
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_studies_are_decided_by_the_mean_of_their_images(classes):
+    rng = np.random.default_rng(classes)
+    of = np.sort(rng.integers(0, 60, size=200))
+    label_of = np.arange(60) % classes
+    _, p = draw(classes, count=200)
+    labels = label_of[of]
+    names = np.array([f"study{s}" for s in of])
+    ours = study_metrics(labels, p, names)
+    seen = np.unique(of)
+    mean = np.stack([p[of == s].mean(axis=0) for s in seen])
+    decided = mean.argmax(axis=1)
+    assert ours["study_accuracy"] == pytest.approx((decided == label_of[seen]).mean())
+    assert ours["kappa"] == pytest.approx(sk.cohen_kappa_score(label_of[seen], decided))
+    per_image = (p.argmax(axis=1) == labels).mean()
+    assert ours["study_accuracy"] != pytest.approx(per_image, abs=1e-4)
+
+
+def test_study_literal_and_a_study_with_two_labels():
+    p1 = np.array([0.9, 0.2, 0.4, 0.8])
+    p = np.stack([1 - p1, p1], axis=1)
+    studies = np.array(["a", "a", "b", "c"])
+    # a: mean .55, right; b: .4, right; c: .8, wrong. p_o 2/3, p_e (1·2 + 2·1) / 9.
+    found = study_metrics(np.array([1, 1, 0, 0]), p, studies)
+    assert found == pytest.approx({"study_accuracy": 2 / 3, "kappa": (2 / 3 - 4 / 9) / (1 - 4 / 9)})
+    with pytest.raises(ValueError, match="a study has one label, a has several"):
+        study_metrics(np.array([1, 0, 0, 0]), p, studies)

@@ -1,10 +1,11 @@
+import dataclasses
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from imaging_core.datasets import DataError, load, mura
+from imaging_core.datasets import DataError, expand, load, mura
 from imaging_core.fields import ConfigError
 
 # Images of the public validation set, body part by body part: 3,197 in all.
@@ -171,3 +172,34 @@ def test_a_folder_that_is_none(tmp_path):
 )
 def test_published_paths_match(path):
     assert mura.IMAGE.fullmatch(path)
+
+
+def test_images_know_their_study_and_the_fingerprint_does_not_change(small):
+    data = load("mura", f"{small[0]}?size=8")
+    studies = data.test.studies
+    assert len(studies) == len(data.test)
+    assert len(set(studies)) == len(data.test) // 2
+    assert all(i.startswith(f"{s}/") for i, s in zip(data.test.ids, studies, strict=True))
+    bare = dataclasses.replace(data, test=dataclasses.replace(data.test, studies=None))
+    assert bare.fingerprint == data.fingerprint
+
+
+def test_each_body_part_by_one_name():
+    assert expand("mura:/d/MURA-v1.1?part=each&size=64") == tuple(
+        f"mura:/d/MURA-v1.1?part={part}&size=64" for part in VALID
+    )
+    for text in ("mura:/d/MURA-v1.1?part=XR_HAND", "mura:/d", "ihc-colon", "folder:/d?size=64"):
+        assert expand(text) == (text,)
+
+
+def test_table_1_is_one_command(small, capsys):
+    from studies import here
+
+    import sweeps.apga_methods as study
+
+    answer = here(
+        study, "--data", f"mura:{small[0]}?part=each&size=32&duplicates=drop", "--plan",
+        "--seeds", 2, "--results", small[0].parent / "results",
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stderr
+    assert "70 arms × 2 seeds = 140 cells" in answer.stdout
