@@ -23,7 +23,7 @@ class Claim:
     """ "A beats B on this metric", as a printed table has it.
 
     Attributes:
-        better, worse: the two printed values, better first by the printed means.
+        better, worse: the two printed values; `better` is of the paper's own method.
         ours: (seeds,) our values of A minus our values of B; NaN where either is missing.
         keys: the ledger's cells of A and of B.
         unlike: what keeps these cells from being the paper's experiment.
@@ -47,10 +47,9 @@ def _by_seed(cells: pd.DataFrame, metric: str, seeds: tuple[int, ...]) -> np.nda
 
 
 def table_claims(ledger: Ledger, published: PublishedTable) -> list[Claim]:
-    """One claim for each printed comparison of the paper's own method with another one.
+    """One claim for each rival that the paper prints its own method as better than.
 
-    The direction is the printed one: where the paper's method is not the best, the claim is that
-    the other one beats it.
+    Where a rival is printed as the better one, or both alike, the paper claims nothing.
     """
     seeds = ledger.manifest.seeds
     cells: Mapping[tuple[str, str], Selected] = selected_lines(ledger, published)
@@ -67,10 +66,9 @@ def table_claims(ledger: Ledger, published: PublishedTable) -> list[Claim]:
                 return here if published.focus_axis == "row" else here[::-1]
 
             ours, theirs = place(published.focus), place(rival.label)
-            pair = [(published.focus, ours), (rival.label, theirs)]
-            if published.values[theirs].mean > published.values[ours].mean:
-                pair.reverse()
-            (first, a), (second, b) = pair
+            if published.values[theirs].mean >= published.values[ours].mean:
+                continue
+            (first, a), (second, b) = (published.focus, ours), (rival.label, theirs)
             metric = cells[a].metric
             nothing = np.full(len(seeds), np.nan)
             left, right = (
@@ -140,7 +138,7 @@ def verdict_table(ledger: Ledger, published: PublishedTable) -> Table:
                 keys=claim.keys,
             )
         p = welch_p(claim, published.runs)
-        said = verdict(pair, claim.unlike)
+        said = verdict(pair, claim.unlike, printed=printed)
         rows.append(
             Row(
                 label=claim.text,
@@ -168,7 +166,7 @@ def verdict_table(ledger: Ledger, published: PublishedTable) -> Table:
     return Table(
         name=f"verdicts_{published.name}",
         title=f"Claims of Table {published.number} ({published.caption}) against our cells",
-        stub="claim (direction as printed)",
+        stub="claim",
         columns=(
             "printed difference",
             "printed p (Welch)",
@@ -181,8 +179,9 @@ def verdict_table(ledger: Ledger, published: PublishedTable) -> Table:
         notes=(
             f"printed: {published.where}; Welch's t on the printed mean ± std with "
             f"{published.runs} runs" + ("" if published.runs_stated else " (assumed)") + ".",
-            "ours: paired over common seeds; confirmed or contradicted where Holm's p ≤ 0.05, "
-            f"the family being the {family} claims of this table that our cells can test.",
+            "ours: paired over common seeds; decided where Holm's p ≤ 0.05, the family being the "
+            f"{family} claims of this table that our cells can test; confirmed only where the 95 % "
+            "interval also reaches the printed difference, else the effect is smaller.",
             *unlike_notes(
                 differences(ledger, published, selected_lines(ledger, published).values())
             ),

@@ -74,6 +74,17 @@ def _fields(config: Mapping[str, object], expected: Mapping[str, object]) -> lis
     return found
 
 
+def _too_little(config: Mapping[str, object], at_least: Mapping[str, float]) -> list[str]:
+    """Budgets below the least of a converged run; a field that is not recorded is no match."""
+    found = []
+    for name, least in at_least.items():
+        if name not in config:
+            found.append(f"{name} not recorded (at least: {least:g})")
+        elif float(str(config[name])) < least:
+            found.append(f"{name} {config[name]} (at least: {least:g})")
+    return found
+
+
 def unlike(
     manifest: Manifest,
     published: PublishedTable,
@@ -82,9 +93,10 @@ def unlike(
     """What differs between a study's cells and the experiment behind a published table.
 
     The same experiment means: the paper's dataset and no other, the protocol that the printed
-    values have, the dataset's options (image size, share of the images), and every field of the
-    configuration that the paper states (networks, batch size, learning rates, …). What the paper
-    leaves open may be anything; the preset's name counts for nothing.
+    values have, the dataset's options (image size, share of the images), every field of the
+    configuration that the paper states (networks, their first weights, batch size, …) or whose
+    sound reading makes the method, and at least the budget of a converged run. What the paper
+    leaves open otherwise may be anything; the preset's name counts for nothing.
 
     Args:
         configs: (configuration as JSON, levels of the printed row and column) of each cell; a
@@ -104,5 +116,6 @@ def unlike(
     for text, levels in configs:
         expected = {n: v for n, v in published.setting.items() if n not in named}
         expected |= {n: v for n, v in levels.items() if n in published.setting}
-        setting += _fields(json.loads(text), expected)
+        config = json.loads(text)
+        setting += _fields(config, expected) + _too_little(config, published.at_least)
     return Unlike(data=data, setting=tuple(dict.fromkeys(setting)))

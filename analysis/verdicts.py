@@ -6,7 +6,14 @@ from typing import Literal
 from analysis.inference import ALPHA, MOST_SEEDS, Paired
 from analysis.likeness import Unlike
 
-Label = Literal["confirmed", "contradicted", "undecided", "different data", "different setting"]
+Label = Literal[
+    "confirmed",
+    "smaller effect",
+    "contradicted",
+    "undecided",
+    "different data",
+    "different setting",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,33 +48,40 @@ def more_seeds(found: Paired) -> str:
     return f"about {more} more seed{'' if more == 1 else 's'}"
 
 
-def _on_our_cells(found: Paired) -> Verdict:
+def _on_our_cells(found: Paired, printed: float) -> Verdict:
     if found.n >= 2 and found.p_holm <= ALPHA and found.mean != 0:
+        if found.mean > 0 and found.high < printed:
+            return Verdict(
+                label="smaller effect",
+                text=f"same direction, smaller effect than printed (n = {found.n})",
+            )
         if found.mean > 0:
             return Verdict(label="confirmed", text=f"confirmed (n = {found.n})")
         return Verdict(label="contradicted", text=f"contradicted (n = {found.n})")
     return Verdict(label="undecided", text=f"undecided (n = {found.n}; {more_seeds(found)})")
 
 
-def verdict(found: Paired, unlike: Unlike) -> Verdict:
+def verdict(found: Paired, unlike: Unlike, *, printed: float) -> Verdict:
     """The verdict on "A beats B", `found` being A minus B over common seeds.
 
     1. The study did not run on the paper's dataset: *different data*, whatever the numbers. It did,
        but with another protocol, image size, network or other value that the paper states:
        *different setting*. What our own cells say stands under it.
-    2. Holm-adjusted p ≤ 0.05 over the claims of the table: *confirmed* where A is the better one,
-       *contradicted* where B is. p is the exact sign-flip p up to 12 common seeds, the paired
-       t-test's above.
+    2. Holm-adjusted p ≤ 0.05 over the claims of the table: *contradicted* where B is the better
+       one; where A is, *confirmed* if the 95 % interval reaches the printed difference, else *same
+       direction, smaller effect*: a replication is of the effect and not of its sign. p is the
+       exact sign-flip p up to 12 common seeds, the paired t-test's above.
     3. Otherwise *undecided*, with n and the seeds that 80 % power would need at the effect seen.
        Fewer than two common seeds are always undecided.
 
     Args:
         found: sign turned so that a positive mean favours A (for a metric where lower is better,
             B minus A).
+        printed: the printed difference, A minus B, in the unit of `found`.
         unlike: what keeps the cells of A and B from being the paper's experiment
             (`analysis.likeness.unlike`).
     """
-    ours = _on_our_cells(found)
+    ours = _on_our_cells(found, printed)
     if not unlike:
         return ours
     label: Label = "different data" if unlike.data else "different setting"

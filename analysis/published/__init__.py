@@ -51,6 +51,7 @@ class PublishedTable:
         protocol: "paper" where the printed values are of the split that selected, else "held-out".
         options: of the dataset, by name.
         setting: configuration field → what the paper states of it.
+        at_least: configuration field → the least that a converged run of the paper's has.
         percent: whether the printed values are percent (else fractions).
         runs, runs_stated: runs behind each mean, and whether the paper says so.
         rows, columns: in the printed order.
@@ -69,6 +70,7 @@ class PublishedTable:
     protocol: str
     options: Mapping[str, Option]
     setting: Mapping[str, str | float]
+    at_least: Mapping[str, float]
     percent: bool
     runs: int
     runs_stated: bool
@@ -114,6 +116,7 @@ def _table(name: str, paper: Mapping[str, Any], entry: Mapping[str, Any]) -> Pub
         protocol=entry["protocol"],
         options={option: Option(**values) for option, values in options.items()},
         setting=paper["setting"] | entry.get("setting", {}),
+        at_least=paper.get("at_least", {}) | entry.get("at_least", {}),
         percent=entry["unit"] == "percent",
         runs=entry["runs"],
         runs_stated=entry["runs_stated"],

@@ -250,10 +250,13 @@ def test_verdict_rules() -> None:
     from analysis.verdicts import verdict
 
     def text(**values: float) -> str:
-        return verdict(paired(**values), Unlike()).text
+        return verdict(paired(**values), Unlike(), printed=0.15).text
 
     assert text() == "confirmed (n = 10)"
     assert text(mean=-0.1) == "contradicted (n = 10)"
+    # Ours .002 [.001, .002] is no replication of a printed .046.
+    small = {"mean": 0.002, "low": 0.001, "high": 0.002}
+    assert text(**small) == "same direction, smaller effect than printed (n = 10)"
     assert text(p_holm=0.05) == "confirmed (n = 10)"
     assert text(p_holm=0.051, seeds_needed=17) == "undecided (n = 10; about 7 more seeds)"
     assert text(p_holm=0.2, n=5, seeds_needed=6) == "undecided (n = 5; about 1 more seed)"
@@ -264,10 +267,11 @@ def test_verdict_rules() -> None:
         "undecided (n = 1; too few common seeds to say how many more)"
     )
     assert text(mean=0.0, p_holm=0.001).startswith("undecided")
-    data = verdict(paired(), Unlike(data="ours are a, the printed values are b"))
+    data = verdict(paired(), Unlike(data="ours are a, the printed values are b"), printed=0.15)
     assert (data.label, data.text, data.ours) == (
         "different data", "different data", "on ours: confirmed (n = 10)",
     )  # fmt: skip
-    setting = verdict(paired(mean=-0.1), Unlike(setting=("protocol held-out (printed: paper)",)))
+    other = Unlike(setting=("protocol held-out (printed: paper)",))
+    setting = verdict(paired(mean=-0.1), other, printed=0.15)
     assert setting.label == setting.text == "different setting"
     assert setting.ours == "on ours: contradicted (n = 10)"
