@@ -59,5 +59,5 @@ def seeds_option(default: int) -> typer.models.OptionInfo:
     """`--seeds`, its default named."""
     return typer.Option(
         metavar="N|LIST",
-        help=f'How many ("5" means 0..4), or which ("0,1,7"). Default: {default}.',
+        help=f'How many ("5" means 0..4), or which ("0,1,7"; "7," is one). Default: {default}.',
     )

@@ -29,6 +29,7 @@ __all__ = ["Choice", "Range", "Search", "Tuning", "prepare", "reporting_study"]
 
 TUNING_FROM = 1000
 """`--tuning-seeds 3` means 1000, 1001, 1002: far from the reporting seeds, which count from 0."""
+MOST_TRIALS = 100_000  # more proposals than any sampler is asked for: a slip
 DEFAULT, TUNED = "default", "tuned"
 
 
@@ -117,7 +118,7 @@ class Tuning:
 
 def parse_tuning_seeds(text: str | None, default: int) -> tuple[int, ...]:
     """`"3"` → 1000..1002; a list is taken as it is."""
-    seeds = parse_seeds(text, default)
+    seeds = parse_seeds(text, default, "--tuning-seeds")
     is_list = text is not None and "," in text
     return seeds if is_list else tuple(TUNING_FROM + seed for seed in seeds)
 
@@ -264,6 +265,8 @@ def _direction(search: Search) -> bool:
 def _check_size(problem: Problem) -> None:
     if problem.trials < 1:
         raise ConfigError(f"--trials must be at least 1, got {problem.trials}")
+    if problem.trials > MOST_TRIALS:
+        raise ConfigError(f"--trials must be at most {MOST_TRIALS}, got {problem.trials}")
     if problem.round < 0:
         raise ConfigError(f"--rounds-of must be at least 0, got {problem.round}")
     for group, fields in problem.groups.items():

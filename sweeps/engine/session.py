@@ -289,8 +289,14 @@ class Session:
         return SOME_FAILED
 
     def _disk_is_full(self, error: BaseException) -> bool:
-        """Not only an `OSError` tells of it: Ray and sqlite have errors of their own."""
-        if not isinstance(error, Exception) or self.results is None or "://" in self.results:
+        """By what the system said of it, or by the room: sqlite has words of its own."""
+        from sweeps.ledger.files import lack_of_room
+
+        if not isinstance(error, Exception) or self.results is None:
+            return False
+        if lack_of_room(error) is not None:
+            return True
+        if "://" in self.results:
             return False
         import shutil
 
@@ -300,11 +306,21 @@ class Session:
             return False  # the disk does not even say that
 
     def _out_of_room(self, error: BaseException) -> int:
+        import os.path
+
+        from sweeps.ledger.files import lack_of_room
+
+        known = lack_of_room(error)
+        number = known and (getattr(known, "number", None) or known.errno)
+        said = f": {os.strerror(number)}" if number else ""
+        # Ray's folder may be on another disk.
+        other = known and known.filename and os.path.dirname(str(known.filename))
+        where = other if other and not str(other).startswith(str(self.results)) else self.results
         again = resume_command()
         if "--retry-failed" not in again:
             again += " --retry-failed"
         self._say(
-            f"no space left in {self.results} ({type(error).__name__}){self._state()}. "
+            f"no space left in {where} ({type(error).__name__}{said}){self._state()}. "
             f"Make room, then: {again}",
             error=True,
         )

@@ -22,6 +22,7 @@ from imaging_core.datasets import ImageDataset
 from imaging_core.task import Arrays, Stage, Task, clock, load_function
 from sweeps.ledger.books import STAGE_BOOK, Damaged
 from sweeps.ledger.files import Store
+from sweeps.ledger.lock import NO_LOCKS
 from sweeps.ledger.schema import canonical
 
 CACHED_STAGES = 16
@@ -152,7 +153,7 @@ class StageStore:
 
         handle = self.store.patiently("opened", name, opened)
         try:
-            self.store.patiently("locked", name, lambda: fcntl.flock(handle, fcntl.LOCK_EX))
+            self.store.patiently("locked", name, lambda: _wait_for(handle))
             yield
         finally:
             os.close(handle)
@@ -189,6 +190,17 @@ class StageStore:
             arrays = compute(stage.inputs, data, needs, device=device, progress=progress)
             self.save(key, arrays, clock()[0] - began)
         return arrays, True
+
+
+def _wait_for(handle: int) -> None:
+    """Lock the open file once nobody else has; where there are no locks, the queue alone keeps a
+    stage single-flight, and the worst is work that is done twice.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
 
 
 def stated_seconds(store: Store, key: str) -> float | None:

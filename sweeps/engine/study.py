@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,6 +22,9 @@ from imaging_core.task import Task
 from sweeps.ledger.schema import arm_label
 
 DATA = "data"  # a factor that is not a field of the core's configuration
+MOST_SEEDS = 10_000
+"""More replicates than anybody has use for: a larger count is a seed, or a slip."""
+LARGEST_SEED = 2**63 - 1  # the ledger's column of seeds has 64 bits
 SETTING = "setting"  # another: its levels name the bundles of fields in `Study.bundles`
 
 
@@ -97,32 +101,43 @@ class Request:
     settings: tuple[str, ...] = ()
 
 
-def parse_seeds(text: str | None, default: int) -> tuple[int, ...]:
-    """`"5"` → seeds 0..4; `"0,1,7"` → these; None → `default` many.
+def parse_seeds(text: str | None, default: int, option: str = "--seeds") -> tuple[int, ...]:
+    """`"5"` → seeds 0..4; `"0,1,7"` → these, `"7,"` → this one; None → `default` many.
+
+    Args:
+        option: what the user calls it, for the message.
 
     Raises:
-        ConfigError: a count below 1, a duplicate or negative seed, or no number.
+        ConfigError: a count below 1 or above MOST_SEEDS, a seed that is negative, too large or
+            there twice, or no number.
     """
     if text is None:
         return tuple(range(default))
+    is_list = "," in text
     try:
-        numbers = [int(part) for part in text.split(",")]
+        numbers = [int(part) for part in text.removesuffix(",").split(",")]
     except ValueError:
         raise ConfigError(
-            f'--seeds takes a count ("5") or a list ("0,1,7"), got "{text}"'
+            f'{option} takes a count ("5"), a list ("0,1,7") or one seed ("7,"), got "{text}"'
         ) from None
-    if len(numbers) == 1 and "," not in text:
+    if not is_list:
         if numbers[0] < 1:
-            raise ConfigError(f"--seeds must be a count of at least 1, got {numbers[0]}")
+            raise ConfigError(f"{option} must be a count of at least 1, got {numbers[0]}")
+        if numbers[0] > MOST_SEEDS:
+            raise ConfigError(
+                f"{option} must be a count of at most {MOST_SEEDS}, got {numbers[0]}; for the seed "
+                f'of that number alone write "{numbers[0]},"'
+            )
         return tuple(range(numbers[0]))
-    duplicates = sorted({n for n in numbers if numbers.count(n) > 1})
-    if duplicates:
+    if duplicates := sorted(n for n, count in Counter(numbers).items() if count > 1):
         raise ConfigError(
-            f"--seeds lists {', '.join(map(str, duplicates))} more than once; a seed is one "
+            f"{option} lists {', '.join(map(str, duplicates))} more than once; a seed is one "
             "replicate and counts once"
         )
     if min(numbers) < 0:
-        raise ConfigError(f"--seeds must not be negative, got {min(numbers)}")
+        raise ConfigError(f"{option} must not be negative, got {min(numbers)}")
+    if max(numbers) > LARGEST_SEED:
+        raise ConfigError(f"{option} must be at most {LARGEST_SEED}, got {max(numbers)}")
     return tuple(numbers)
 
 

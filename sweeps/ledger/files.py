@@ -30,6 +30,8 @@ TORN_READS = 20
 """So often in a row may a file change while it is read; writers wait seconds between two writes."""
 LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """What does not pass while one waits."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""A disk, or a quota, that has no room left."""
 NOT_THERE = (FileNotFoundError, IsADirectoryError)
 """What a file system answers that is no failure of its own: nothing, or a folder, has the name."""
 
@@ -41,7 +43,36 @@ class StoreError(OSError):
 
     The file may be in order, so whoever reads must neither move, replace nor compute anything
     because of it. Its text names the file, what the system said and what to do.
+
+    Attributes:
+        number: what the system said, as an errno, where it said one.
     """
+
+    def __init__(self, text: str, number: int | None = None) -> None:
+        super().__init__(text)
+        # Not `errno`, which a worker's report does not carry; its text does.
+        said = (full for full in FULL if os.strerror(full) in text)
+        self.number = number if number is not None else next(said, None)
+
+
+def lack_of_room(error: BaseException) -> OSError | None:
+    """What says, among `error` and what led to it, that a disk or a quota is full; None: nothing.
+
+    Errors of Ray, sqlite and pyarrow stand around it, and may come from another process.
+    """
+    seen: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        now = waiting.pop()
+        if not isinstance(now, BaseException) or now in seen:
+            continue
+        if isinstance(now, OSError) and {now.errno, getattr(now, "number", None)} & {*FULL}:
+            return now
+        seen.append(now)
+        waiting += [now.__cause__, getattr(now, "cause", None), *getattr(now, "exceptions", ())]
+        if not now.__suppress_context__:
+            waiting.append(now.__context__)
+    return None
 
 
 class _Torn(OSError):
@@ -125,7 +156,8 @@ class Store:
                     raise StoreError(
                         f"{name or 'the folder'} in {self.root} could not be {verb} "
                         f"({what.splitlines()[0]}). Nothing was changed because of it; see to the "
-                        "disk or the store, then run the same command again"
+                        "disk or the store, then run the same command again",
+                        error.errno,
                     ) from error
             time.sleep(pause)
 

@@ -31,6 +31,14 @@ WIDTH = 256
 a reader that asks for the length first and for the bytes then gets all of them."""
 
 
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+"""What `flock` answers on a file system that has no locks, or is mounted without."""
+
+
+class _NoLocks(Exception):
+    """The file system has no locks."""
+
+
 class LateCommit(LedgerError):
     """Another controller holds the ledger, or nobody does any more."""
 
@@ -83,7 +91,17 @@ class Lock:
     def __enter__(self) -> "Lock":
         if self.store.local:
             self._handle = self.store.patiently("opened", "lock", self._opened)
-            if not self.store.patiently("locked", "lock", lambda: _take(self._handle)):
+            try:
+                taken = self.store.patiently("locked", "lock", lambda: _take(self._handle))
+            except _NoLocks as error:
+                os.close(self._handle)
+                raise LedgerError(
+                    f"the file system of {self.store.root} must have locks, it has none ({error}): "
+                    "two studies could write there at once; use another --results folder (a local "
+                    "disk) or an s3:// URI, or mount it with locks (Lustre: -o flock, NFS: without "
+                    "nolock)"
+                ) from None
+            if not taken:
                 os.close(self._handle)
                 self._refuse()
             self._say()
@@ -129,6 +147,10 @@ def _take(handle: int) -> bool:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             time.sleep(0.05 * (attempt < 2))
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                raise _NoLocks(error.strerror) from None
+            raise
         else:
             return True
     return False
@@ -188,6 +210,10 @@ def is_alive(store: Store) -> bool:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return _content(store) is not None  # whoever holds it took it where there are locks
     finally:
         os.close(handle)
     return False

@@ -31,7 +31,10 @@ CASES = {
     "duplicate seeds": (["--seeds", "0,1,1"], "--seeds lists 1 more than once"),
     "no seeds": (["--seeds", "0"], "--seeds must be a count of at least 1, got 0"),
     "negative seeds": (["--seeds=-3"], "--seeds must be a count of at least 1, got -3"),
-    "seeds in words": (["--seeds", "five"], '--seeds takes a count ("5") or a list'),
+    "seeds in words": (
+        ["--seeds", "five"],
+        '--seeds takes a count ("5"), a list ("0,1,7") or one seed ("7,"), got "five"',
+    ),
     "k above the class": (["--set", "k_shot=5000"], "k_shot must be at most"),
     "unknown preset": (["--preset", "papr"], 'unknown preset "papr"; did you mean "paper"?'),
     "unknown data": (["--data", "ihc-colonn"], 'unknown dataset "ihc-colonn"; did you mean'),
