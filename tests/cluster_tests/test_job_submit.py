@@ -64,6 +64,7 @@ def test_code_alone_travels_whatever_lies_in_the_checkout(tmp_path, monkeypatch)
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_what_is_sent_can_be_imported_alone():
     """A worker has nothing of ours but the upload."""
     modules = "sweeps.engine.work, cluster.fleet, cluster.trainer, selection_core.training"

@@ -34,6 +34,7 @@ def start(*arguments: object, code: str = "", **options) -> subprocess.Completed
     )
 
 
+@pytest.mark.slow
 def test_a_notebooks_command_on_a_plain_terminal_without_docstrings_ends_with_figures(tmp_path):
     """MPLBACKEND of Jupyter, Colab, Kaggle; LC_ALL=C; PYTHONOPTIMIZE=2: each ended in a traceback,
     the first after the training of every cell."""
