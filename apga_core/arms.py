@@ -316,6 +316,13 @@ class EndToEndArm(PolicyArm):
 
 Arm = AugmentArm | PolicyArm
 
+POLICY_ARMS: dict[str, type[PolicyArm]] = {
+    "apga": PolicyArm,
+    "random_mask": PolicyArm,
+    "end2end": EndToEndArm,
+}
+"""The arm of each method that trains a policy (`config.POLICY_METHODS`)."""
+
 
 def build_arm(
     config: APGAConfig,
@@ -330,6 +337,9 @@ def build_arm(
     """The arm `config.method` names; `base` is the converged classifier, frozen.
 
     `policy` is needed for the methods of `config.POLICY_METHODS` only.
+
+    Raises:
+        KeyError: a method that nothing here builds; none stands for another.
     """
     if config.method in KEEPS:
         draw = KEEPS[config.method]
@@ -355,5 +365,5 @@ def build_arm(
         )
     if config.method in ("baseline", "baseline_matched"):
         return AugmentArm(config, learner, lambda images: images)
-    kind = EndToEndArm if config.method == "end2end" else PolicyArm
+    kind = POLICY_ARMS[config.method]
     return kind(config, policy, learner, pixels=pixels, classes=classes, generator=generator)

@@ -62,6 +62,9 @@ def choose(
 
     Validation is read by the methods with a reward only: the controllers, whose choice is a stage,
     and `random_subset_search`.
+
+    Raises:
+        KeyError: a method without a rule; none stands for another.
     """
     method = config.method
     if "pool" not in stages:
@@ -99,7 +102,9 @@ def choose(
         return _one(
             rivals.confident_then_closest(seen["probability"], seen["distance"], labels, share)
         )
-    return _one(rivals.agreement(seen["probability"], labels, share))
+    if method == "agreement":
+        return _one(rivals.agreement(seen["probability"], labels, share))
+    raise KeyError(f"no rule chooses for method={method}")
 
 
 def _of_controller(config: SelectionConfig, seed: int, stages: Mapping[str, Arrays]) -> Selection:

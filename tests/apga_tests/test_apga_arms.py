@@ -2,6 +2,7 @@
 
 import copy
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from apga_core import augmentations, localisation, objectives, saliency
-from apga_core.arms import AugmentArm, EndToEndArm, Pixels, PolicyArm, build_arm
-from apga_core.config import APGAConfig
+from apga_core.arms import POLICY_ARMS, AugmentArm, EndToEndArm, Pixels, PolicyArm, build_arm
+from apga_core.config import POLICY_METHODS, APGAConfig
 from apga_core.learner import Learner
 from apga_core.networks import build_policy, joined
 from apga_core.trace import Trace
@@ -400,6 +401,17 @@ def test_lesion_auroc_and_iou_by_hand():
     assert localisation.lesion_iou(np.zeros((2, 2, 2)), truth) == pytest.approx(0.25 / 1.75)
     with pytest.raises(ValueError, match="no image has a lesion"):
         localisation.lesion_auroc(scores, np.zeros_like(truth))
+
+
+def test_no_method_stands_for_another():
+    """Every level is built, and one that nobody builds is no APGA in disguise."""
+    assert set(POLICY_ARMS) == set(POLICY_METHODS)
+    unknown = SimpleNamespace(method="unheard-of")
+    with pytest.raises(KeyError, match="unheard-of"):
+        build_arm(
+            unknown, None, base=classifier(), policy=None, pixels=PIXELS, classes=2,
+            generator=torch_generator(0, "arm"),
+        )  # fmt: skip
 
 
 def test_top_pixels_takes_each_images_count():
