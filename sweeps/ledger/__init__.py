@@ -6,9 +6,12 @@
       predictions/<key>.parquet   per-example probabilities of that cell
       artifacts/<key>.npz         small arrays of that cell, for figures
       failures/<key>.parquet      one row per cell that failed; gone once the cell succeeds
-      quarantine/                 damaged files, kept and named, never read
+      quarantine/                 what was damaged, or not what its key says; kept, never read
+      suspects/<key>              a note: a reader found this cell's predictions damaged, and the
+                                  next run looks at them
       */_compact-<hash>.parquet   many cells, predictions or failures in one file
-      lock                        held by the controller that is running
+      lock, lock.json             held by the controller that is running, and its name
+      running.json                what it computes now
 
 A file appears under its final name only when it is whole: temporary file, fsync, rename.
 """
