@@ -171,6 +171,11 @@ def check(config: APGAConfig, data: ImageDataset) -> tuple[str, ...]:
         raise ConfigError(
             f"grid must be at most the image's side ({min(height, width)}), got {config.grid}"
         )
+    if config.augment == "flips-transposes" and height != width:
+        raise ConfigError(
+            f"augment must be none, flips or traditional for images of {height} × {width} pixels, "
+            'got "flips-transposes"'
+        )
     multiple = {"small-unet": 4, "coarse-unet": 8, "unet-vgg11": 32}[config.policy_network]
     if height % multiple or width % multiple:
         raise ConfigError(

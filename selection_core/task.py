@@ -292,6 +292,11 @@ def check(config: SelectionConfig, data: ImageDataset) -> None:
         )
     check_k_shot(data, config.k_shot)
     for index, name in enumerate(data.classes):
+        if config.method == "metric_learning" and data.train.class_sizes.get(index, 0) < 2:
+            raise ConfigError(
+                "a class must have at least 2 training images with method=metric_learning (a "
+                f'triplet needs two), "{name}" has {data.train.class_sizes.get(index, 0)}'
+            )
         real = config.k_shot or data.train.class_sizes.get(index, 0)
         wanted = round(config.keep_share * real)
         by_real = config.keep_share_of == "real" and config.method in BY_SHARE

@@ -94,16 +94,24 @@ def open_descriptors() -> None:
             os.open(os.devnull, os.O_RDWR)
 
 
-def _renew_streams() -> _Kept:
-    """`sys.stdout` and `sys.stderr` as `stream_to` has them; what lies below the first."""
+def _renew_streams() -> _Kept | None:
+    """`sys.stdout` and `sys.stderr` as `stream_to` has them; what lies below the first.
+
+    A stream that somebody has put there (a notebook's `%run`) stays.
+    """
     open_descriptors()
+    output = None
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         before = getattr(sys, name)
+        if before is not getattr(sys, f"__{name}__"):
+            continue
         if before is not None:
             before.flush()
-        setattr(sys, name, stream_to(descriptor, getattr(before, "encoding", None)))
-    raw: _Kept = sys.stdout.buffer.raw  # type: ignore[attr-defined]
-    return raw
+        stream = stream_to(descriptor, getattr(before, "encoding", None))
+        setattr(sys, name, stream)
+        if name == "stdout":
+            output = stream.buffer.raw
+    return output
 
 
 @contextmanager
@@ -129,7 +137,7 @@ def command_line() -> Iterator[None]:
         yield
     except SystemExit as stop:
         sys.stdout.flush()
-        failed = output.failed
+        failed = output and output.failed
         if failed is None or failed.errno == errno.EPIPE:  # `| head` has read enough
             raise
         print(

@@ -388,3 +388,14 @@ def test_the_released_preset_is_the_script():
         "second_view_statistics": "shared", "batch_size": 25, "patience": 15,
     }  # fmt: skip
     assert {name: getattr(released, name) for name in said} == said
+
+
+def test_transposes_of_images_that_are_no_squares_are_refused_before_anything_starts():
+    data = phantom_xray.load(None)
+    part = dataclasses.replace(data.train, images=data.train.images[:, :, :16])
+    wide = dataclasses.replace(data, train=part)
+    config = fields.build(
+        TASK.config, {**TASK.presets["demo"], "augment": "flips-transposes", "grid": 4}
+    )
+    with pytest.raises(ConfigError, match="augment must be none, flips or traditional for images"):
+        TASK.check(config, wide)

@@ -1,5 +1,6 @@
 """Where people start a study: notebooks, plain terminals, full disks, folders that are gone."""
 
+import io
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from studies import TOY, study_environment
 
 from analysis import figures, plots
 from sweeps.engine import work
-from sweeps.process import headless, stream_to
+from sweeps.process import command_line, headless, stream_to
 
 NOTEBOOK = "module://matplotlib_inline.backend_inline"
 PLAIN = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
@@ -134,6 +135,23 @@ def test_a_reader_who_has_read_enough_stops_nothing(tmp_path):
     answer = start("--plan", "--results", tmp_path, stdout=write)
     os.close(write)
     assert (answer.returncode, answer.stderr) == (0, "")
+
+
+def test_a_stream_of_a_notebook_stays(monkeypatch, capsys):
+    """`%run sweeps/….py` shows its output in the cell, not where the server was started."""
+    mine, before = io.StringIO(), sys.stderr
+    monkeypatch.setattr(sys, "stdout", mine)
+
+    def in_the_cell() -> None:
+        with command_line():
+            print("in the cell")
+            raise SystemExit(0)
+
+    with pytest.raises(SystemExit) as end:
+        in_the_cell()
+    assert end.value.code == 0
+    assert mine.getvalue() == "in the cell\n"
+    assert sys.stderr is before
 
 
 def test_a_working_directory_that_is_gone_is_named(tmp_path):

@@ -1,5 +1,7 @@
 """Images that the generator cannot draw are refused before anything starts."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -69,3 +71,11 @@ def test_what_is_checked_is_what_the_network_refuses():
             except ConfigError:
                 refused.append(True)
         assert refused[0] == refused[1], side
+
+
+def test_a_triplet_needs_two_images_of_each_class():
+    data = data_of(32, 32)
+    alone = np.flatnonzero((data.train.labels == 0) | (np.arange(40) == 1))
+    lonely = dataclasses.replace(data, train=data.train.take(alone))
+    with pytest.raises(ConfigError, match="at least 2 training images with method=metric_learning"):
+        check(config(method="metric_learning", k_shot=0), lonely)
