@@ -80,10 +80,10 @@ def asks_for_token(address: str, patience_s: float = ANSWER_S) -> bool:
                 break
             time.sleep(AGAIN_S)
     hint = "; 10001 is the port of ray:// clients" if address.endswith(":10001") else ""
+    why = "it does not speak gRPC" if NO_GRPC in said else f"it says {code.name.lower()}"
     raise ClusterError(
-        f"what listens at {address} is not the head of a Ray cluster ({code.name.lower()}: "
-        f"{said.splitlines()[0][:120] if said else 'no answer'}); give the HOST:PORT that `ray "
-        f"start --head` printed, 6379 unless it was told another{hint}"
+        f"what listens at {address} is not the head of a Ray cluster ({why}); give the HOST:PORT "
+        f"that `ray start --head` printed, 6379 unless it was told another{hint}"
     )
 
 

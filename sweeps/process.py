@@ -7,6 +7,7 @@ headless()           in a worker, before anything may import matplotlib
 
 import codecs
 import errno
+import importlib
 import io
 import os
 import sys
@@ -31,6 +32,17 @@ def headless() -> None:
     """
     os.environ["MPLBACKEND"] = "Agg"
     os.environ["MATPLOTLIBRC"] = os.devnull
+    if "matplotlib" not in sys.modules and os.path.exists("matplotlibrc"):
+        # One in the working directory goes before any variable, and may not even be text.
+        here = os.open(".", os.O_RDONLY)
+        os.chdir(os.sep)
+        try:
+            importlib.import_module("matplotlib")
+        except ImportError:
+            pass  # whoever needs it says so
+        finally:
+            os.fchdir(here)
+            os.close(here)
 
 
 def _plainly(error: UnicodeError) -> tuple[str, int]:

@@ -70,6 +70,14 @@ def test_figures_can_be_imported_first(tmp_path):
     assert answer.stdout.split() == ["Agg"], answer.stderr
 
 
+def test_a_matplotlibrc_that_is_no_text_in_the_working_directory_stops_nothing(tmp_path):
+    (tmp_path / "matplotlibrc").write_bytes(b"lines.linewidth: 6 # caf\xe9\n")
+    code = "from sweeps.process import headless; headless(); import matplotlib, os; "
+    code += "print(matplotlib.rcParams['lines.linewidth'], os.getcwd())"
+    answer = start(code=code, cwd=tmp_path)
+    assert answer.stdout.split() == ["1.5", str(tmp_path)], answer.stderr
+
+
 def test_a_users_matplotlibrc_changes_no_byte_and_stops_no_figure():
     def drawn() -> bytes:
         with plots.style():
