@@ -102,6 +102,12 @@ def need_home() -> None:
         ) from None
 
 
+def keep_docstrings() -> None:
+    """Ray's own processes append to docstrings, which PYTHONOPTIMIZE=2 takes away: 1 will do."""
+    if os.environ.get("PYTHONOPTIMIZE", "").isdecimal() and int(os.environ["PYTHONOPTIMIZE"]) > 1:
+        os.environ["PYTHONOPTIMIZE"] = "1"
+
+
 def speak_as_asked(address: str) -> None:
     """Set Ray's token mode to the cluster's: with the wrong one it hangs, or its actors die.
 
@@ -203,6 +209,7 @@ def connect(address: str | None, *, runtime_env: Mapping[str, Any] | None) -> It
                 ) from error
         else:
             speak_as_asked(found)
+        keep_docstrings()
         for name, value in PATIENT.items():
             os.environ.setdefault(name, value)
         import ray

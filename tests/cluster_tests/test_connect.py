@@ -4,6 +4,7 @@ import http.server
 import os
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from cluster.connect import (
     connect,
     cpus_of_ours,
     find_cluster,
+    keep_docstrings,
     reachable,
     speak_as_asked,
 )
@@ -175,6 +177,22 @@ def test_a_home_that_nobody_knows_is_named(monkeypatch, address):
     refused = pytest.raises(ClusterError, match=r"needs a home directory.*set HOME")
     with refused, connect(address, runtime_env=None):
         raise AssertionError("Ray was started")
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"), [("2", "1"), ("3", "1"), ("1", "1"), ("", ""), ("yes", "yes")]
+)
+def test_rays_processes_keep_their_docstrings(value, kept, monkeypatch):
+    monkeypatch.setenv("PYTHONOPTIMIZE", value)
+    keep_docstrings()
+    assert os.environ["PYTHONOPTIMIZE"] == kept
+
+
+def test_what_rays_daemons_import_needs_them(monkeypatch):
+    """Else the fleet never starts: `state.__doc__ += …` of None."""
+    monkeypatch.setenv("PYTHONOPTIMIZE", "2")
+    keep_docstrings()
+    subprocess.run([sys.executable, "-c", "import ray.util.state"], check=True)
 
 
 @pytest.mark.parametrize(("allowed", "cores", "counted"), [({3}, 2, 1), ({0, 1}, 2, None)])
