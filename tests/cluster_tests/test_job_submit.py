@@ -47,6 +47,7 @@ def test_code_alone_travels_whatever_lies_in_the_checkout(tmp_path, monkeypatch)
     large_file(tmp_path / "data" / "MURA-v1.1.zip")
     large_file(tmp_path / "sweeps" / "results" / "backup.tar")
     large_file(tmp_path / "imaging_core" / "weights.py")  # its name says code, its size does not
+    (tmp_path / "apga_core" / "weights.pt").write_bytes(b"small, and no code")
     (tmp_path / "env" / "lib").mkdir(parents=True)
     (tmp_path / "env" / "lib" / "torch.py").write_text("")
     (tmp_path / "sweeps" / "engine").mkdir()
