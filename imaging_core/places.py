@@ -8,6 +8,21 @@ from pathlib import Path
 from imaging_core.fields import ConfigError
 
 
+def must_be_text(text: str, field: str) -> None:
+    """Refuse what a row of the ledger cannot hold: bytes of another encoding than UTF-8.
+
+    Raises:
+        ConfigError: names the field and the remedy.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"{field} must be text in UTF-8, got {text!a}; set PYTHONUTF8=1 where the terminal's "
+            "language hides it (LC_ALL=C), or rename the file"
+        ) from None
+
+
 def absolute(text: str, field: str) -> Path:
     """`text` as every process of this machine names it; `~` is the home directory.
 
@@ -16,11 +31,12 @@ def absolute(text: str, field: str) -> Path:
         field: what the user calls it, for the message.
 
     Raises:
-        ConfigError: an empty path, one that no file can have, a home directory that is unknown, or
-            a working directory that is gone.
+        ConfigError: an empty path, one that no file can have or that is no UTF-8, a home directory
+            that is unknown, or a working directory that is gone.
     """
     if not text.strip():
         raise ConfigError(f'{field} must name a file or folder, got "{text}"')
+    must_be_text(text, field)
     if "\0" in text:
         raise ConfigError(f"{field} must be a path without NUL characters, got {text!r}")
     try:

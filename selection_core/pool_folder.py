@@ -56,12 +56,18 @@ def stamped(path: str) -> str:
     """`path` with the stamp of the images that are there now.
 
     Raises:
-        ValueError: no such folder, or images other than those of the stamp that `path` carries.
+        ValueError: no such folder, one that cannot be read, or images other than those of the stamp
+            that `path` carries.
     """
     root, stamp = split_stamp(path)
-    if not root.is_dir():
-        raise ValueError(f'must be a folder, "{root}" is none')
-    now = _digest(root)
+    try:
+        if not root.is_dir():
+            raise ValueError(f'must be a folder, "{root}" is none')
+        now = _digest(root)
+    except OSError as error:  # a name that is too long, a file that we may not read
+        raise ValueError(
+            f'must be a folder that can be read, "{root}" is none ({error.strerror})'
+        ) from None
     if stamp not in ("", now):
         raise ValueError(
             f"must hold the images it held before ({root}#{stamp}), got #{now}; give "

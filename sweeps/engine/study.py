@@ -18,6 +18,7 @@ from imaging_core.fields import (
     field_names,
     levels_of,
 )
+from imaging_core.places import must_be_text
 from imaging_core.task import Task
 from sweeps.ledger.schema import arm_label
 
@@ -142,6 +143,7 @@ def parse_seeds(text: str | None, default: int, option: str = "--seeds") -> tupl
 
 
 def _parse_setting(text: str) -> tuple[str, list[str]]:
+    must_be_text(text, "--set")
     name, separator, values = text.partition("=")
     parts = [part.strip() for part in values.split(",")]
     if not separator or not name.strip() or not all(parts):
@@ -244,6 +246,7 @@ def place_data(text: str) -> str:
     Raises:
         ConfigError: a place that no file can have.
     """
+    must_be_text(text, "--data")
     name, path = split_data(text)
     path = datasets.absolute(name, path)
     return name if path is None else f"{name}:{path}"

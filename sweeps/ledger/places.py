@@ -19,6 +19,13 @@ def whole(text: str, what: str = "--results") -> str:
         LedgerError: nothing at all, half a URI, a path that no folder can have, a home directory
             that is unknown, or a working directory that is gone.
     """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise LedgerError(
+            f"{what} must be text in UTF-8, got {text!a}; set PYTHONUTF8=1 where the terminal's "
+            "language hides it (LC_ALL=C), or use another name"
+        ) from None
     if "://" in text:
         return text
     if not text.strip():

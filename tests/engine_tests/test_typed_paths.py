@@ -190,3 +190,28 @@ def test_data_that_cannot_be_there_is_refused(typed, rule, site):
     answer = here(toy_study, "--plan", "--data", typed, "--results", "r")
     assert answer.returncode == 2
     assert rule in answer.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--results", "r\udce9sultats"),
+        ("--data", "folder:donn\udce9es"),
+        ("--data", "ihc-colon\udce9"),
+        ("--set", "data=folder:donn\udce9es"),
+        ("--set", "pooling=\udce9"),
+    ],
+)
+def test_bytes_of_another_encoding_are_refused_before_a_row_cannot_hold_them(arguments, site):
+    """As arguments come from a file system in Latin-1, or where LC_ALL=C hides UTF-8."""
+    answer = here(toy_study, "--plan", *arguments)
+    assert answer.returncode == 2
+    assert "must be text in UTF-8" in answer.stderr
+    assert set(os.listdir(site)) <= {"data", "results"}
+
+
+@pytest.mark.parametrize("name", [f"./{'x' * 300}", "x" * 300, "pool"])
+def test_a_pool_that_cannot_be_read_is_refused(name, site):
+    (site / "pool").write_text("no folder")
+    with pytest.raises(ConfigError, match="pool: "):
+        as_typed(SelectionConfig, "pool", name)
