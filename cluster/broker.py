@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,8 +22,8 @@ def point_key(point: Mapping[str, Any]) -> str:
 class Broker:
     """Leases work to the fleet's workers and hands each arm its results in order of arrival.
 
-    An arm's items are queued when its trial starts, or earlier where a worker would otherwise
-    idle: no slot waits for Tune.
+    A study's items are queued at once, a search's as its trials ask for them; no slot waits for
+    Tune.
 
     Async, so that many workers and trials can wait in it at once; every method runs to its next
     await without interruption, which is the only locking the queue needs.
@@ -37,7 +36,6 @@ class Broker:
         self.closed = False
         self._slots = 0
         self._arms_left = 0
-        self._waiting: deque[str] = deque()  # arms whose trial has not started, in planned order
         self._arms_of: dict[str, list[str]] = {}  # item → the arms that hold it
         self._over: dict[str, dict[str, Any]] = {}  # item → its result
         self._reserved: dict[str, Any] = {}  # run → the placement group of its workers
@@ -73,26 +71,16 @@ class Broker:
         self._results[key] = [self._over[item.id] for item in items if item.id in self._over]
 
     async def register(self, shared: list[WorkItem], arms: dict[str, list[WorkItem]]) -> None:
-        """Queue the shared items now; keep each arm's until its trial starts or a worker idles."""
+        """Queue everything there is to compute: no slot waits for an arm's trial to start."""
         for key, items in arms.items():
             self._know(key, items)
-            self.queue.expect(items)
-        self._waiting.extend(arms)
-        self.queue.add(shared)
+        self.queue.add([*shared, *(item for items in arms.values() for item in items)])
         await self._notify()
 
     async def start_arm(self, key: str) -> int:
-        """Queue the items of the arm; returns how many results it will have."""
+        """The arm's trial has started; returns how many results it will have."""
         self._trials_started += 1
-        self.queue.add(self.arms[key])
-        await self._notify()
         return len(self.arms[key])
-
-    def _take(self, worker: str, incarnation: str) -> tuple[WorkItem, int] | None:
-        """The next item; where none is ready, arms are queued before their trials start."""
-        while (leased := self.queue.take(worker, incarnation)) is None and self._waiting:
-            self.queue.add(self.arms[self._waiting.popleft()])
-        return leased
 
     async def register_steps(self, key: str, steps: list[list[WorkItem]]) -> None:
         """An arm that is computed seed by seed: each step holds its stages, and its cell last."""
@@ -116,7 +104,7 @@ class Broker:
         for _ in range(2):
             if self.closed:
                 return "stop"
-            leased = self._take(worker, incarnation)
+            leased = self.queue.take(worker, incarnation)
             if len(self.queue.events) > self._read:
                 await self._notify()
             if leased:

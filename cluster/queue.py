@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+CELL = "cell"
+UNKNOWN_S = 1.0  # of every kind, until one of it has finished
+
 
 @dataclass(frozen=True, kw_only=True)
 class WorkItem:
@@ -22,7 +25,9 @@ class WorkItem:
         payload: what the worker's function is called with (JSON values).
         needs: ids of the items that must be finished before this one is leased.
         arm: the arm that waits for the result; None for a stage, which several arms share.
-        cost_s: expected seconds; longer items go first. 0 = unknown.
+        cost_s: expected seconds. 0 = unknown: the mean of its kind so far.
+        turn: whose turn it is: lower ones go first. A stage has that of the first cell that needs
+            it.
         deadline_s: a worker that holds the item longer ends itself; its loss is the item's failure.
     """
 
@@ -31,7 +36,13 @@ class WorkItem:
     needs: tuple[str, ...] = ()
     arm: str | None = None
     cost_s: float = 0.0
+    turn: int = 0
     deadline_s: float | None = None
+
+    @property
+    def kind(self) -> str:
+        """Items of one kind take about as long: the cells, and the stages of each name."""
+        return CELL if self.arm is not None else self.id.rpartition("-")[0]
 
 
 NOTE = "note"  # an event about no item: a text for the user
@@ -50,7 +61,12 @@ class Event:
 
 
 class WorkQueue:
-    """Leases items to workers: items whose needs are met, most dependents first, then longest.
+    """Leases items to workers: of those whose needs are met, turn by turn, and cells at once.
+
+    So the first results come early, and the arms of a study that is stopped have about equally many
+    seeds. Once the longest chain of what is left takes as long as all of it on every slot, that
+    chain goes first, so that no slot idles at the end. Durations are those of finished items of the
+    same kind.
 
     Args:
         max_attempts: how often an item may be leased before its loss counts as its failure.
@@ -70,17 +86,16 @@ class WorkQueue:
         self._failed: dict[str, Mapping[str, Any]] = {}
         self._unmet: dict[str, set[str]] = {}
         self._dependents: dict[str, list[str]] = {}
-        self._expected: dict[str, int] = {}  # id → how many items will need it
-        self._ready: list[tuple[int, float, int, str]] = []
+        self._ready: dict[str, list[tuple[Any, ...]]] = {}  # kind → heap, the next one first
         self._order = 0
+        self._waiting: dict[str, int] = {}  # kind → items that are not leased and not over
+        self._stated_s = 0.0  # of these, the seconds of those whose cost is stated
+        self._unstated: dict[str, int] = {}  # and how many of each kind state none
+        self._after: dict[str, set[str]] = {}  # kind → kinds that need it
+        self._seen_s: dict[str, tuple[int, float]] = {}  # kind → finished items and their seconds
+        self._said_s: dict[str, tuple[int, float]] = {}  # the same of the costs that are stated
         self._lease: dict[str, str] = {}  # worker → item
         self._incarnation: dict[str, str] = {}
-
-    def expect(self, items: Iterable[WorkItem]) -> None:
-        """These will be added later: what they need ranks as if they were there already."""
-        for item in items:
-            for need in item.needs:
-                self._expected[need] = self._expected.get(need, 0) + 1
 
     def add(self, items: Iterable[WorkItem]) -> int:
         """Queue `items`; returns how many were new."""
@@ -88,9 +103,16 @@ class WorkQueue:
         for item in fresh:
             self._items[item.id] = item
             self._attempts[item.id] = 0
+            self._count(item, 1)
+            if item.cost_s:
+                count, seconds = self._said_s.get(item.kind, (0, 0.0))
+                self._said_s[item.kind] = count + 1, seconds + item.cost_s
             for need in item.needs:
                 self._dependents.setdefault(need, []).append(item.id)
         for item in fresh:
+            for need in item.needs:
+                if need in self._items:
+                    self._after.setdefault(self._items[need].kind, set()).add(item.kind)
             broken = [need for need in item.needs if need in self._failed]
             self._unmet[item.id] = {need for need in item.needs if need not in self._done}
             if broken:
@@ -99,11 +121,44 @@ class WorkQueue:
                 self._push(item.id)
         return len(fresh)
 
+    def _count(self, item: WorkItem, change: int) -> None:
+        """`item` has come, or was leased or ended (−1)."""
+        self._waiting[item.kind] = self._waiting.get(item.kind, 0) + change
+        if item.cost_s:
+            self._stated_s += change * item.cost_s
+        else:
+            self._unstated[item.kind] = self._unstated.get(item.kind, 0) + change
+
     def _push(self, identity: str) -> None:
         item = self._items[identity]
         self._order += 1
-        rank = -max(len(self._dependents.get(identity, ())), self._expected.get(identity, 0))
-        heapq.heappush(self._ready, (rank, -item.cost_s, self._order, identity))
+        needed = len(self._dependents.get(identity, ()))
+        place = (item.turn, item.arm is None, -needed, -item.cost_s, self._order, identity)
+        heapq.heappush(self._ready.setdefault(item.kind, []), place)
+
+    def _usual_s(self, kind: str) -> float:
+        """Seconds that an item of this kind takes, as far as is known."""
+        count, seconds = self._seen_s.get(kind) or self._said_s.get(kind) or (1, UNKNOWN_S)
+        return seconds / count
+
+    def _chain_s(self, kind: str) -> float:
+        """Seconds of the longest chain that begins with an item of this kind."""
+        after = (self._chain_s(k) for k in self._after.get(kind, ()) if k != kind)
+        return self._usual_s(kind) + max(after, default=0.0)
+
+    def _left_s(self) -> float:
+        """Seconds of everything that waits, one after the other."""
+        return self._stated_s + sum(n * self._usual_s(k) for k, n in self._unstated.items())
+
+    def _next_kind(self) -> str | None:
+        """The kind whose first ready item goes next; None where nothing is ready."""
+        ready = [kind for kind, heap in self._ready.items() if heap]
+        if not ready:
+            return None
+        longest = max(ready, key=self._chain_s)
+        if self._chain_s(longest) * max(len(self._incarnation), 1) >= self._left_s():
+            return longest
+        return min(ready, key=lambda kind: self._ready[kind][0])
 
     def take(self, worker: str, incarnation: str) -> tuple[WorkItem, int] | None:
         """The next item for `worker` with its attempt number, or None where nothing is ready."""
@@ -112,10 +167,11 @@ class WorkQueue:
             self._incarnation[worker] = incarnation
         if worker in self._lease:
             raise ValueError(f"{worker} asks for work while it holds {self._lease[worker]}")
-        while self._ready:
-            identity = heapq.heappop(self._ready)[-1]
+        while (kind := self._next_kind()) is not None:
+            identity = heapq.heappop(self._ready[kind])[-1]
             if identity in self._done or identity in self._failed:
                 continue
+            self._count(self._items[identity], -1)
             self._attempts[identity] += 1
             self._lease[worker] = identity
             self._since[worker] = self._clock()
@@ -139,6 +195,10 @@ class WorkQueue:
             return
         del self._lease[worker]
         self._done[identity] = report
+        kind = self._items[identity].kind
+        count, seconds = self._seen_s.get(kind, (0, 0.0))
+        took_s = self._clock() - self._since[worker]
+        self._seen_s[kind] = count + 1, seconds + took_s
         self._note("finished", identity, worker, report)
         for dependent in self._dependents.get(identity, ()):
             unmet = self._unmet[dependent]
@@ -156,6 +216,8 @@ class WorkQueue:
     def _fail(self, identity: str, worker: str, error: Mapping[str, Any]) -> None:
         if identity in self._failed:
             return
+        if not self._attempts[identity]:
+            self._count(self._items[identity], -1)
         self._failed[identity] = error
         self._note("failed", identity, worker, error)
         for dependent in self._dependents.get(identity, ()):
@@ -188,6 +250,7 @@ class WorkQueue:
             self._fail(identity, worker, {"error_type": "WorkerDied", "error": message})
         else:
             self._note("lost", identity, worker)
+            self._count(self._items[identity], 1)
             self._push(identity)
 
     def lose_run(self, run: str) -> None:

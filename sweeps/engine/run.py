@@ -100,15 +100,30 @@ class Recipes:
         return stage_recipe(self.cell(work.cell), work)
 
 
+def seed_by_seed(plan: Plan) -> list[Cell]:
+    """The missing cells, seed by seed over all arms: a study that is stopped anywhere has arms
+    whose numbers of seeds differ by one at most."""
+    place = {seed: i for i, seed in enumerate(plan.seeds)}
+    return sorted(plan.todo, key=lambda cell: place[cell.seed])
+
+
+def _depth_first(plan: Plan, recipes: Recipes) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(key, recipe) of everything missing: a stage comes when the next cell needs it."""
+    stages = {work.key: work for work in plan.stages}
+    for cell in seed_by_seed(plan):
+        for key in plan.needs(cell):
+            if key in stages:
+                yield key, recipes.stage(stages.pop(key))
+        yield cell.key, recipes.cell(cell)
+
+
 def run_inline(plan: Plan, *, results: str, token: str, display: Display) -> Summary:
     """Every missing stage and cell, one after the other, in this process."""
     prepare_process()
     summary = Summary(slots=1, where="in this process")
     recipes = Recipes(plan, results=results, token=token)
     labels = {c.key: c.arm.label for c in plan.todo}
-    work = [(w.key, recipes.stage(w)) for w in plan.stages]
-    work += [(c.key, recipes.cell(c)) for c in plan.todo]
-    for key, payload in work:
+    for key, payload in _depth_first(plan, recipes):
         is_stage = key not in labels
         display.started(key, labels.get(key) or key.rpartition("-")[0])
         began, ok = time.monotonic(), True
@@ -269,6 +284,12 @@ def _serve_plan(
     summary = Summary()
     expected = expected_seconds(plan, ledger)
 
+    turns = {seed: turn for turn, seed in enumerate(plan.seeds)}
+    of_stage: dict[str, int] = {}
+    for cell in seed_by_seed(plan):
+        for key in plan.needs(cell):
+            of_stage.setdefault(key, turns[cell.seed])
+
     def items_of(arm: Arm) -> list[WorkItem]:
         return [
             WorkItem(
@@ -277,6 +298,7 @@ def _serve_plan(
                 needs=plan.needs(cell),
                 arm=arm.label,
                 cost_s=expected[arm.label],
+                turn=turns[cell.seed],
                 deadline_s=where.deadline_s,
             )
             for cell in plan.todo_of(arm)
@@ -304,7 +326,13 @@ def _serve_plan(
                 commit_failure(ledger, lost_row(payloads[key], report, event.attempt))
 
     stages = [
-        WorkItem(id=w.key, payload=recipes.stage(w), needs=w.needs, deadline_s=where.deadline_s)
+        WorkItem(
+            id=w.key,
+            payload=recipes.stage(w),
+            needs=w.needs,
+            turn=of_stage.get(w.key, 0),
+            deadline_s=where.deadline_s,
+        )
         for w in plan.stages
     ]
     arms = [

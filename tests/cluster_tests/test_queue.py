@@ -1,5 +1,6 @@
 """Who computes what next: leases, order, losses, and that nothing is computed twice."""
 
+import heapq
 import random
 
 import pytest
@@ -7,8 +8,12 @@ import pytest
 from cluster.queue import WorkItem, WorkQueue
 
 
-def item(identity: str, *, needs: tuple[str, ...] = (), cost_s: float = 0.0) -> WorkItem:
-    return WorkItem(id=identity, payload={}, needs=needs, arm=identity[0], cost_s=cost_s)
+def item(identity: str, *, needs: tuple[str, ...] = (), **values: float) -> WorkItem:
+    return WorkItem(id=identity, payload={}, needs=needs, arm=identity[0], **values)
+
+
+def stage(identity: str, *, needs: tuple[str, ...] = (), **values: float) -> WorkItem:
+    return WorkItem(id=identity, payload={}, needs=needs, **values)
 
 
 def taken(queue: WorkQueue, worker: str, incarnation: str = "1") -> str | None:
@@ -16,21 +21,88 @@ def taken(queue: WorkQueue, worker: str, incarnation: str = "1") -> str | None:
     return leased[0].id if leased else None
 
 
-def test_stages_with_most_dependents_go_first_then_the_longest_then_plan_order():
+def test_turn_by_turn_cells_at_once_stages_with_most_dependents_then_the_longest():
     queue = WorkQueue(max_attempts=3)
+    queue.add([item(f"later{i}", turn=2, cost_s=1) for i in range(90)])  # much is left
     queue.add(
         [
+            item("next", turn=1, cost_s=9),
+            stage("rare-0"),
+            stage("common-0"),
             item("short", cost_s=1),
             item("long", cost_s=9),
-            item("also-short", cost_s=1),
-            item("rare"),
-            item("common"),
-            item("x", needs=("common",)),
-            item("y", needs=("common", "rare")),
+            item("x", needs=("common-0",)),
+            item("y", needs=("common-0", "rare-0")),
         ]
     )
-    order = [taken(queue, f"w{i}") for i in range(6)]
-    assert order == ["common", "rare", "long", "short", "also-short", None]
+    order = [taken(queue, f"w{i}") for i in range(5)]
+    assert order == ["long", "short", "common-0", "rare-0", "next"]
+
+
+def run(items: list[WorkItem], seconds: dict[str, float], slots: int) -> list[tuple[float, str]]:
+    """(end, id) of every item on so many slots, as the queue hands them out; nothing is stated."""
+    now = 0.0
+    queue = WorkQueue(max_attempts=3, clock=lambda: now)
+    queue.add(items)
+    running: list[tuple[float, str, str]] = []
+    free, ended = [f"w{i}" for i in range(slots)], []
+    while True:
+        for worker in list(free):
+            if (leased := queue.take(worker, "1")) is not None:
+                free.remove(worker)
+                heapq.heappush(running, (now + seconds[leased[0].kind], worker, leased[0].id))
+        if not running:
+            return ended
+        now, worker, identity = heapq.heappop(running)
+        queue.finish(worker, "1", identity, {})
+        ended.append((now, identity))
+        free.append(worker)
+
+
+def study(arms: int, seeds: int) -> list[WorkItem]:
+    """A generator a seed, a selection for each arm and seed upon it, and the cells upon these."""
+    items = []
+    for seed in range(seeds):
+        items.append(stage(f"generator-{seed}", turn=seed))
+        for arm in range(arms):
+            needs = (f"generator-{seed}",)
+            items.append(stage(f"selection-{arm}.{seed}", needs=needs, turn=seed))
+            needs += (f"selection-{arm}.{seed}",)
+            items.append(item(f"cell-{arm}.{seed}", needs=needs, turn=seed))
+    return items
+
+
+SECONDS = {"generator": 37.0, "selection": 8.0, "cell": 2.0}
+
+
+@pytest.mark.parametrize("slots", [1, 2, 8])
+def test_the_first_cells_come_early_and_no_slot_idles_for_it(slots):
+    items = study(arms=6, seeds=5)
+    ended = run(items, SECONDS, slots)
+    assert len(ended) == len(items)
+    cells = [end for end, identity in ended if identity.startswith("cell")]
+    work = sum(SECONDS[i.kind] for i in items) / slots
+    chain = sum(SECONDS.values())
+    makespan = ended[-1][0]
+    assert makespan <= 1.1 * max(work, chain) + max(SECONDS.values()) * (slots > 1)
+    assert cells[0] <= max(makespan / 3, chain)
+
+
+def test_a_study_that_is_stopped_anywhere_has_arms_of_about_equally_many_seeds():
+    ended = run(study(arms=6, seeds=5), SECONDS, 2)
+    count = dict.fromkeys(range(6), 0)
+    for _, identity in ended:
+        if identity.startswith("cell-"):
+            count[int(identity[5:].split(".")[0])] += 1
+            assert max(count.values()) - min(count.values()) <= 2
+
+
+def test_the_longest_chain_goes_first_once_it_fills_the_rest():
+    """Short cells for 20 s and one chain of 17 s on two slots: begun last it would end at 27."""
+    items = [item(f"short-{i}", turn=0, cost_s=1.0) for i in range(20)]
+    items += [stage("late-0", turn=1, cost_s=16.0), item("last", needs=("late-0",), turn=1)]
+    seconds = {"late": 16.0, "cell": 1.0}
+    assert run(items, seconds, 2)[-1][0] <= 21
 
 
 def test_a_cell_waits_for_all_its_stages_and_only_for_them():
@@ -86,7 +158,7 @@ def test_an_item_that_raises_is_over_at_once_and_so_is_what_needs_it():
 def test_an_item_past_its_deadline_fails_at_once_and_frees_the_slot():
     now = [0.0]
     queue = WorkQueue(max_attempts=3, clock=lambda: now[0])
-    queue.add([WorkItem(id="hangs", payload={}, deadline_s=10.0), item("next")])
+    queue.add([WorkItem(id="hangs", payload={}, arm="a", deadline_s=10.0), item("next")])
     assert taken(queue, "w") == "hangs"
     now[0] = 10.5  # the watchdog has ended the worker
     assert taken(queue, "w", "2") == "next"
