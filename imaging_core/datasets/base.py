@@ -74,6 +74,7 @@ class ImageDataset:
     validation: Split
     test: Split
     protocol: str = "held-out"  # "held-out" | "paper"
+    notes: tuple[str, ...] = ()  # what the user should know of it; no part of the fingerprint
 
     @property
     def channels(self) -> int:
@@ -110,13 +111,14 @@ class ImageDataset:
         Raises:
             DataError: a patient or an identical image in two parts, a label outside the classes,
                 a class absent from a part, arrays of different lengths, images of different sizes,
-                duplicate ids. Under the
+                duplicate ids, the same pixels with two labels. Under the
             `paper` protocol validation and test may be the same patients and images.
         """
         problems: list[str] = []
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         owner_of_group: dict[str, str] = {}
         owner_of_image: dict[bytes, str] = {}
+        first_of_image: dict[bytes, tuple[int, str]] = {}
         for name, part in parts.items():
             n = len(part.labels)
             for f in fields(part):
@@ -140,11 +142,18 @@ class ImageDataset:
                 owner = owner_of_group.setdefault(group, name)
                 if not self._may_share(owner, name):
                     problems.append(f'group "{group}" is in {owner} and {name}')
-            for image, identity in zip(part.images, part.ids, strict=True):
+            rows = zip(part.images, part.ids, part.labels.tolist(), strict=False)
+            for image, identity, label in rows:
                 key = hashlib.sha256(np.ascontiguousarray(image).data).digest()
                 owner = owner_of_image.setdefault(key, name)
                 if not self._may_share(owner, name):
                     problems.append(f"image {identity} of {name} is also in {owner}")
+                other, where = first_of_image.setdefault(key, (label, identity))
+                if other != label:
+                    problems.append(
+                        f"image {identity} of {name} must have one label, the same pixels have "
+                        f"another as {where}"
+                    )
         if problems:
             shown = "\n  ".join(problems[:50])
             more = f"\n  and {len(problems) - 50} more" if len(problems) > 50 else ""

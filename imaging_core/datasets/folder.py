@@ -1,5 +1,8 @@
 """`folder`: images and a manifest.csv with the columns path, label, group and, if known, split."""
 
+import os
+import posixpath
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +10,7 @@ import numpy as np
 import pydantic.dataclasses
 
 from imaging_core.datasets.base import DataError, ImageDataset, Split
-from imaging_core.datasets.images import read_images, refuse
+from imaging_core.datasets.images import FORMAT_OF_SUFFIX, read_images, refuse
 from imaging_core.datasets.options import (
     CarveOptions,
     ImageOptions,
@@ -16,7 +19,7 @@ from imaging_core.datasets.options import (
     held_out_only,
 )
 from imaging_core.datasets.parts import PART_NAMES, carve, drop_shared_images
-from imaging_core.datasets.text import read_csv
+from imaging_core.datasets.text import MISSING, one_form, read_csv
 from imaging_core.fields import ConfigError, did_you_mean
 
 MANIFEST = "manifest.csv"
@@ -36,7 +39,8 @@ CARD = """\
 are `path` (relative, `/` between folders), `label` (a word), `group` (the patient, accession or
 slide) and, if you have it, `split` (train, validation or test; for all rows or none). Without
 `split` the groups are dealt out 7:1:2, stratified by class, by a hash: the order of rows does not
-matter. PNG, JPEG, TIFF and BMP with 8 bits per channel are read.
+matter. PNG, JPEG, TIFF and BMP with 8 bits per channel are read, and turned upright where EXIF says
+how they were taken.
 
     --data folder:PATH?size=256x128&colour=rgb&classes=normal,fracture&shares=7:1:2&split_seed=0
 
@@ -95,8 +99,24 @@ def load(
         ids=np.array(ids),
     )
     splits = {part: whole.take(parts == part) for part in PART_NAMES}
-    data = ImageDataset(name="folder", classes=classes, **splits)
+    data = ImageDataset(name="folder", classes=classes, notes=_unused(root, ids), **splits)
     return drop_shared_images(data) if options.duplicates == "drop" else data
+
+
+def _unused(root: Path, names: list[str]) -> tuple[str, ...]:
+    """A line on the images in `root` that the manifest does not name, if there are any."""
+    named = {posixpath.normpath(name) for name in names}
+    left = sorted(
+        found
+        for folder, _, files in os.walk(root)
+        for file in files
+        if Path(file).suffix.lower() in FORMAT_OF_SUFFIX and not file.startswith(".")
+        if (found := (Path(folder) / file).relative_to(root).as_posix()) not in named
+    )
+    if not left:
+        return ()
+    some = ", ".join(left[:3]) + (", …" if len(left) > 3 else "")
+    return (f"not used: {len(left)} images in the folder that {MANIFEST} does not name ({some})",)
 
 
 def _classes(rows: list[Row], wanted: tuple[str, ...]) -> tuple[str, ...]:
@@ -125,11 +145,20 @@ def read_manifest(root: Path) -> list[Row]:
         raise DataError(f"{path} must have at least one row under its header")
     rows, problems, bad = [], [], 0
     seen: set[str] = set()
+    spelled: dict[tuple[str, str], tuple[str, int]] = {}
     for number, record in records:
         row, broken = _row(record, "split" in record)
-        if row.path in seen:
+        file = unicodedata.normalize("NFC", posixpath.normpath(row.path))
+        if row.path and file in seen:
             broken.append(f'path "{row.path}" must come once')
-        seen.add(row.path)
+        seen.add(file)
+        for column, value in (("label", row.label), ("group", row.group)):
+            first, line = spelled.setdefault((column, one_form(value)), (value, number))
+            if first != value:
+                broken.append(
+                    f'{column} "{value}" must be spelled as in line {line} ("{first}"), or differ '
+                    "in more than case, spaces or Unicode form"
+                )
         rows.append(row)
         problems += [f"line {number}: {rule}" for rule in broken]
         bad += bool(broken)
@@ -137,10 +166,17 @@ def read_manifest(root: Path) -> list[Row]:
     return rows
 
 
-def _row(record: dict[str, str | None], has_split: bool) -> tuple[Row, list[str]]:
+def _row(record: dict[str, str], has_split: bool) -> tuple[Row, list[str]]:
     """One manifest row, and the rules it breaks."""
-    values = {name: (record.get(name) or "").strip() for name in (*COLUMNS, "split")}
+    values = {name: record.get(name, "").strip() for name in (*COLUMNS, "split")}
     broken = [f"{name} must not be empty" for name in COLUMNS if not values[name]]
+    for name in ("label", "group"):
+        # "none" is a fair name for the class without a finding, and no patient's.
+        if one_form(values[name]) in MISSING - ({"none"} if name == "label" else set()):
+            broken.append(
+                f'{name} must be known, "{values[name]}" stands for a missing value; name it or '
+                "leave the row out"
+            )
     if "\\" in values["path"]:
         whole = values["path"].replace("\\", "/")
         broken.append(f'path must have / between folders, got "{values["path"]}"; write "{whole}"')

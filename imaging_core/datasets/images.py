@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from imaging_core.datasets.base import DataError
 from imaging_core.datasets.cache import cached
@@ -23,6 +23,20 @@ FORMAT_OF_SUFFIX = {
 }
 # Pillow would turn 16-bit and float images into 8 bits by clipping at 255, without a word.
 EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+BITS_PER_SAMPLE, ORIENTATION, SAMPLE_FORMAT = 258, 274, 339  # tags of TIFF 6.0 and EXIF
+PNG_DEPTH_AT = 24  # the byte of the file: signature, IHDR's length and name, width, height
+UNDECODABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    EOFError,
+    struct.error,
+    zlib.error,
+)
 MODE_OF_COLOUR = {"grey": "L", "rgb": "RGB"}
 FILTERS = {
     "area": Image.Resampling.BOX,
@@ -55,8 +69,32 @@ def safe_path(root: Path, name: str) -> Path:
     return path
 
 
+def bits_per_channel(image: Image.Image) -> int:
+    """The depth that the opened file itself states.
+
+    Pillow's mode does not tell: it reads 16-bit colour as RGB, by dropping the lower byte.
+    """
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(BITS_PER_SAMPLE, (1,)))
+    if image.format == "PNG":
+        image.fp.seek(PNG_DEPTH_AT)
+        return image.fp.read(1)[0]
+    return 8  # JPEG and BMP: Pillow refuses those with more
+
+
+def orientation(image: Image.Image) -> int:
+    """EXIF's orientation, 1 to 8; 1 (as stored) where there is none."""
+    found = image.getexif().get(ORIENTATION, 1)
+    return found if found in range(2, 9) else 1
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image as viewers show it: turned as its EXIF orientation says."""
+    return image if orientation(image) == 1 else ImageOps.exif_transpose(image)
+
+
 def open_image(root: Path, name: str) -> Image.Image:
-    """The decoded 8-bit image; pixels as stored (no EXIF rotation).
+    """The decoded 8-bit image; pixels as stored (see `upright`).
 
     Raises:
         BadImage: the rule that the file breaks.
@@ -78,7 +116,17 @@ def open_image(root: Path, name: str) -> Image.Image:
                 raise BadImage(f"it must hold one picture, it holds {image.n_frames}")
             if image.mode not in EIGHT_BIT_MODES:
                 raise BadImage(f"it must have 8 bits per channel, its mode is {image.mode}")
+            if image.format == "TIFF" and set(image.tag_v2.get(SAMPLE_FORMAT, (1,))) - {1, 4}:
+                raise BadImage("its samples must be unsigned integers, they are signed or floats")
+            position = image.fp.tell()
+            bits = bits_per_channel(image)
+            image.fp.seek(position)
+            if bits > 8:
+                raise BadImage(
+                    f"it must have 8 bits per channel, it has {bits}; scale it to 8 bits yourself"
+                )
             image.load()
+            orientation(image)  # a torn EXIF block is refused here, with the file's name
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         limit = Image.MAX_IMAGE_PIXELS
         raise BadImage(f"it must have at most {limit} pixels (decompression bomb)") from error
@@ -86,7 +134,7 @@ def open_image(root: Path, name: str) -> Image.Image:
         raise BadImage("the content must be a PNG, JPEG, TIFF or BMP image") from error
     except BadImage:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+    except UNDECODABLE as error:
         raise BadImage(f"it must decode without errors: {error}") from error
     return image
 
@@ -126,7 +174,8 @@ def read_images(
         problems = []
         for row, name in enumerate(names):
             try:
-                out[row] = to_array(open_image(root, name), size=size, resize=resize, colour=colour)
+                image = upright(open_image(root, name))
+                out[row] = to_array(image, size=size, resize=resize, colour=colour)
             except BadImage as error:
                 problems.append(f"{name}: {error}")
         refuse(root, problems, len(names), "images")

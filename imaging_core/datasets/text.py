@@ -1,13 +1,41 @@
 """Reading the text files that come with data: UTF-8, with the numbers that an editor shows."""
 
 import csv
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 from imaging_core.datasets.base import DataError
+from imaging_core.datasets.images import refuse
 from imaging_core.fields import did_you_mean
 
+MISSING = frozenset(
+    (
+        "nan",
+        "na",
+        "n/a",
+        "#n/a",
+        "<na>",
+        "nat",
+        "null",
+        "none",
+        "nil",
+        "?",
+        "-",
+        "unknown",
+        "missing",
+    )
+)
+"""What tables write for a value that is not there, as `one_form` gives it."""
+
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+
+
+def one_form(text: str) -> str:
+    """What two spellings of one name share: Unicode form, case, spaces, characters without ink."""
+    shown = "".join(c for c in text if unicodedata.category(c) != "Cf")
+    folded = unicodedata.normalize("NFKC", shown).casefold()
+    return " ".join(unicodedata.normalize("NFKC", folded).split())
 
 
 def read_text(path: Path) -> str:
@@ -42,11 +70,12 @@ def read_rows_of(path: Path) -> list[tuple[int, list[str]]]:
         raise DataError(f"{path} must be a CSV file: line {reader.line_num}: {error}") from None
 
 
-def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str | None]]]:
-    """(line, column → field) of each row under the header; None where a row is too short.
+def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """(line, column → field) of each row under the header.
 
     Raises:
-        DataError: no UTF-8, no CSV, or a header without one of `columns`.
+        DataError: no UTF-8, no CSV, a header without one of `columns` or with a name twice, or
+            rows that are wider or narrower than the header (all listed).
     """
     rows = read_rows_of(path)
     header = [name.strip() for name in rows[0][1]] if rows else []
@@ -62,7 +91,28 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, st
         raise DataError(
             f'{path} must have a column "{missing[0]}"{did_you_mean(missing[0], header)}, got {got}'
         )
-    return [
-        (line, dict.fromkeys(header) | dict(zip(header, record, strict=False)))
-        for line, record in rows[1:]
-    ]
+    forms = [one_form(name) for name in header]
+    twice = sorted(
+        {name for name, form in zip(header, forms, strict=True) if forms.count(form) > 1}
+    )
+    if any(twice):
+        listed = ", ".join(f'"{name}"' for name in twice if name)
+        raise DataError(f"{path} must name each column once, its header repeats {listed}")
+    _refuse_other_widths(path, header, rows[1:])
+    return [(line, dict(zip(header, record, strict=True))) for line, record in rows[1:]]
+
+
+def _refuse_other_widths(
+    path: Path, header: Sequence[str], rows: Sequence[tuple[int, list[str]]]
+) -> None:
+    width, problems = len(header), []
+    for line, record in rows:
+        rule = f"a row must have the header's {width} fields, got {len(record)}"
+        if len(record) < width:
+            problems.append(f"line {line}: {header[len(record)]} must be there; {rule}")
+        elif len(record) > width:
+            problems.append(
+                f'line {line}: {rule} (the last is "{record[-1]}"); a field with a comma stands in '
+                '"quotes"'
+            )
+    refuse(path, problems, len(rows), "rows")
