@@ -4,6 +4,7 @@ import csv
 import html
 import io
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 
 from rich import box
@@ -13,9 +14,38 @@ from rich.text import Text
 
 from analysis.model import MISSING, Entry, Row, Table
 
+_MARKDOWN_MARKS = frozenset("\\`*_[]|~$")
+_MARKDOWN_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+
 
 def _markdown_text(text: str) -> str:
-    return text.replace("|", "\\|").replace("*", "\\*").replace("_", "\\_").replace("\n", " ")
+    """`text` with everything that Markdown, or HTML in it, would read as a command written out.
+
+    A bare address would become a link too (GFM, 6.9): its colon and its "www." are written out.
+    """
+    shown = " ".join(text.splitlines()) if len(text.splitlines()) > 1 else text
+    shown = "".join(
+        "\\" + c if c in _MARKDOWN_MARKS else _MARKDOWN_ENTITIES.get(c, c)
+        for c in "".join(c if c.isprintable() else " " for c in shown)
+    )
+    shown = shown.replace("://", "&#58;//").replace("@", "&#64;")
+    return re.sub(r"(?i)www\.", lambda found: found[0][:-1] + "&#46;", shown)
+
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*%?")
+
+
+def _csv_text(value: object) -> object:
+    """`value`, with an apostrophe before what a spreadsheet would compute; numbers stay numbers."""
+    if not isinstance(value, str) or _NUMBER.fullmatch(value):
+        return value
+    return (
+        f"'{value}"
+        if value.lstrip(" \"'").startswith(
+            ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+        )
+        else value
+    )
 
 
 def _markdown_lines(first: str, under: tuple[str, ...]) -> str:
@@ -261,13 +291,16 @@ def to_csv(table: Table) -> str:
     names = sorted({name for row in table.rows for entry in row.entries for name in entry.values})
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(["group", "row", "column", "text", "under", "best", *names])
+    writer.writerow(map(_csv_text, ["group", "row", "column", "text", "under", "best", *names]))
     for row in table.rows:
         for column, entry in zip(table.columns, row.entries, strict=True):
             values = [entry.values.get(name, "") for name in names]
             under = "; ".join(entry.under)
             writer.writerow(
-                [row.group, row.label, column, entry.text, under, int(entry.best), *values]
+                map(
+                    _csv_text,
+                    [row.group, row.label, column, entry.text, under, int(entry.best), *values],
+                )
             )
     return sink.getvalue()
 

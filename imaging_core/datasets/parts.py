@@ -57,10 +57,26 @@ def _image_hashes(split: Split) -> list[bytes]:
     return [hashlib.sha256(np.ascontiguousarray(x).data).digest() for x in split.images]
 
 
+def _without_contradictions(data: ImageDataset) -> ImageDataset:
+    """`data` without images whose pixels carry two labels, wherever they are: none can be right."""
+    hashes = {part: _image_hashes(getattr(data, part)) for part in PART_NAMES}
+    labels: dict[bytes, set[int]] = {}
+    for part, found in hashes.items():
+        for key, label in zip(found, getattr(data, part).labels.tolist(), strict=True):
+            labels.setdefault(key, set()).add(label)
+    parts = {
+        part: getattr(data, part).take(np.array([len(labels[h]) == 1 for h in found], dtype=bool))
+        for part, found in hashes.items()
+    }
+    return replace(data, **parts)
+
+
 def drop_shared_images(data: ImageDataset) -> ImageDataset:
-    """`data` without training images that are pixel for pixel in validation or test, and without
-    validation images that are in test (unless the protocol reports where it selects).
+    """`data` without images whose pixels carry two labels, training images that are pixel for pixel
+    in validation or test, and validation images that are in test (unless the protocol reports
+    where it selects).
     """
+    data = _without_contradictions(data)
     test = set(_image_hashes(data.test))
     validation = data.validation
     if data.protocol != "paper":

@@ -13,8 +13,10 @@ from imaging_core.datasets.cache import cached
 from imaging_core.datasets.images import (
     BadImage,
     open_image,
+    orientation,
     refuse,
     to_array,
+    upright,
 )
 from imaging_core.datasets.options import (
     CarveOptions,
@@ -28,6 +30,7 @@ from imaging_core.datasets.text import read_text
 from imaging_core.datasets.voc_annotations import (
     Annotated,
     Square,
+    images_without,
     read_annotations,
     square_around,
 )
@@ -59,11 +62,13 @@ patient or smear (BCCD does not say), the parts are not independent of each othe
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True)
 class Options(ImageOptions, CarveOptions):
-    """Options of `voc`: the task, the object it asks for, and the smallest box of `crops`."""
+    """Options of `voc`: the task, the object it asks for, the smallest box of `crops`, and whether
+    images without an annotation are refused or skipped."""
 
     task: Literal["image", "crops"] = "image"
     object: str = ""
     min_side: int = Field(8, ge=1)
+    unannotated: Literal["refuse", "skip"] = "refuse"
     colour: Colour = "rgb"
 
 
@@ -79,7 +84,7 @@ def load(
     held_out_only("voc", protocol)
     options = options or Options()
     root = existing("voc", path, "folder")
-    images = read_annotations(root)
+    images = read_annotations(root, unannotated=options.unannotated)
     names = sorted({box.name for image in images for box in image.boxes})
     if options.task == "image":
         target = _target(options.object, names)
@@ -95,8 +100,30 @@ def load(
         classes = tuple(names)
     rows = np.array([part_of.get(str(group), "") for group in whole.groups])
     splits = {part: whole.take(rows == part) for part in PART_NAMES}
-    data = ImageDataset(name=f"voc-{options.task}", classes=classes, **splits)
+    notes = _unused(root, images, part_of)
+    data = ImageDataset(name=f"voc-{options.task}", classes=classes, notes=notes, **splits)
     return drop_shared_images(data) if options.duplicates == "drop" else data
+
+
+def _unused(root: Path, images: list[Annotated], part_of: dict[str, str]) -> tuple[str, ...]:
+    """What lies in the folder and is not used, and boxes that are hardly any."""
+    thin = [
+        image.stem
+        for image in images
+        if any(min(box.right - box.left, box.bottom - box.top) <= 1 for box in image.boxes)
+    ]
+    found = {
+        "not used: images without an annotation": images_without(root, images),
+        "not used: images in none of the lists of ImageSets/Main": [
+            image.stem for image in images if image.stem not in part_of
+        ],
+        "images with a box that is one pixel wide or high": thin,
+    }
+    return tuple(
+        f"{what}: {len(names)} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+        for what, names in found.items()
+        if names
+    )
 
 
 def _target(wanted: str, names: list[str]) -> str:
@@ -115,13 +142,22 @@ def _parts(
     """Image name → part: from ImageSets/Main if all three lists are there, else dealt out."""
     lists = {part: root / "ImageSets" / "Main" / name for part, name in LIST_OF_PART.items()}
     stems = [image.stem for image in images]
-    if not all(file.is_file() for file in lists.values()):
+    missing = [file.name for file in lists.values() if not file.is_file()]
+    if 0 < len(missing) < len(lists):
+        raise DataError(
+            f"{root}/ImageSets/Main must hold {', '.join(LIST_OF_PART.values())} or none of them, "
+            f"{', '.join(missing)} is not there; add it, or move the others away"
+        )
+    if missing:
         parts = carve(stems, labels, options.shares, options.split_seed)
         return dict(zip(stems, parts.tolist(), strict=True))
     part_of: dict[str, str] = {}
     problems, known, listed = [], set(stems), 0
     for part, file in lists.items():
-        for stem in read_text(file).split():
+        for line in read_text(file).splitlines():
+            stem = line.strip()  # a name may have spaces in it
+            if not stem:
+                continue
             listed += 1
             if stem not in known:
                 problems.append(f"{file.name}: {stem} must have an annotation")
@@ -202,6 +238,13 @@ def _read(
         for row, image in enumerate(images):
             try:
                 opened = open_image(root, image.file)
+                if orientation(opened) != 1 and image.boxes:
+                    raise BadImage(
+                        "its EXIF orientation must be 1 where there are boxes (they could mean the "
+                        f"picture as stored or as shown), it is {orientation(opened)}; save it "
+                        "upright, without the tag"
+                    )
+                opened = upright(opened)
                 if opened.size != (image.width, image.height):
                     raise BadImage(
                         f"its size must be the annotation's ({image.width}×{image.height}), "
