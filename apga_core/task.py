@@ -1,13 +1,14 @@
 """APGA as the engine sees it: the configuration, its presets, its stage and where it trains."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from apga_core.config import POLICY_METHODS, PRESETS, APGAConfig
 from apga_core.initial_weights import weights_notes
 from imaging_core.datasets.base import ImageDataset
 from imaging_core.fields import ConfigError, field_names, some_of
 from imaging_core.metric_table import METRICS
-from imaging_core.splits import check_k_shot
+from imaging_core.splits import check_k_shot, smallest_class
 from imaging_core.task import Metric, Stage, Task
 
 VERSION = 4
@@ -155,6 +156,21 @@ APGA_METRICS = (
 )
 
 
+def fit(config: APGAConfig, data: ImageDataset, typed: Collection[str]) -> Mapping[str, Any]:
+    """The values that this data forces on fields that nobody typed: images per class at most what
+    there are, a grid inside the image, no transposes of images that are not square.
+    """
+    found: dict[str, Any] = {}
+    most, side = smallest_class(data.train), min(data.size)
+    if config.k_shot > most >= 1 and "k_shot" not in typed:
+        found["k_shot"] = most
+    if config.grid > side and "grid" not in typed:
+        found["grid"] = side
+    if config.augment == "flips-transposes" and len(set(data.size)) > 1 and "augment" not in typed:
+        found["augment"] = "flips"
+    return found
+
+
 def check(config: APGAConfig, data: ImageDataset) -> tuple[str, ...]:
     """Refuse what does not fit together, before any work.
 
@@ -212,6 +228,7 @@ TASK = Task(
     config=APGAConfig,
     presets=PRESETS,
     check=check,
+    fit=fit,
     stages=stages,
     train="apga_core.training:train_cell",
     metrics=(

@@ -49,6 +49,11 @@ def check_k_shot(data: ImageDataset, k: int) -> None:
         _check_sizes(data.train, k)
 
 
+def smallest_class(split: Split) -> int:
+    """Images of the class that has fewest."""
+    return min(split.class_sizes.values(), default=0)
+
+
 def _check_sizes(split: Split, k: int) -> None:
     for label, size in split.class_sizes.items():
         if size < k:

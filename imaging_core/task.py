@@ -7,7 +7,7 @@ functions are named by import path and loaded by the worker that runs them.
 
 import importlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,6 +86,8 @@ class Task:
         check: `check(config, data)` raises `ConfigError` where config and data do not fit
             (k_shot above a class's size); it may return lines that the plan shows. No torch, but
             where the configuration names weights.
+        fit: `fit(config, data, typed)` → the fields, none of them in `typed`, that this data forces
+            to another value, with that value: a preset is made for the data that it was tried on.
         stages: `stages(config, seed)` → name → `Stage`. No torch. The seed may stand among a
             stage's inputs, as it is; nothing else of a stage depends on it.
         passed_on: fields that `stages` only hands on: where a stage's inputs hold one, they do so
@@ -106,6 +108,7 @@ class Task:
     train: str
     metrics: tuple["Metric", ...]
     passed_on: frozenset[str] = frozenset()
+    fit: Callable[[Any, Any, Collection[str]], Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

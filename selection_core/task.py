@@ -1,11 +1,13 @@
 """Synthetic sample selection as the engine sees it: recipes only, no torch."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+from typing import Any
 
 from imaging_core.datasets.base import ImageDataset
 from imaging_core.fields import ConfigError, field_names, some_of
 from imaging_core.metric_table import METRICS
-from imaging_core.splits import check_k_shot
+from imaging_core.splits import check_k_shot, smallest_class
 from imaging_core.task import Metric, Stage, Task
 from selection_core.config import (
     BY_SHARE,
@@ -270,6 +272,31 @@ def stages(config: SelectionConfig, seed: int) -> dict[str, Stage]:
     return found
 
 
+def fit(config: SelectionConfig, data: ImageDataset, typed: Collection[str]) -> Mapping[str, Any]:
+    """The values that this data forces on fields that nobody typed: counts of images at most what
+    there is, no transposes of images that are not square.
+    """
+    found: dict[str, Any] = {}
+
+    def lower(field: str, most: int) -> None:
+        if getattr(config, field) > most >= 1 and field not in typed:
+            found[field] = most
+
+    train = smallest_class(data.train)
+    lower("k_shot", train)
+    lower("validation_per_class", smallest_class(data.validation))
+    if config.pool in PLANTED:
+        lower("pool_per_class", train - found.get("k_shot", config.k_shot))
+    if config.pool in POOL_KINDS:
+        each = found.get("pool_per_class", config.pool_per_class)
+        lower("batches", each * len(data.classes))
+    height, width = data.size
+    turned = config.classifier_augment == "flips-transposes" and height != width
+    if turned and "classifier_augment" not in typed:
+        found["classifier_augment"] = "flips"
+    return found
+
+
 def check(config: SelectionConfig, data: ImageDataset) -> None:
     """Refuse, before any work, a configuration that this data cannot serve.
 
@@ -352,6 +379,7 @@ TASK = Task(
     config=SelectionConfig,
     presets=PRESETS,
     check=check,
+    fit=fit,
     stages=stages,
     train="selection_core.training:train_cell",
     metrics=(

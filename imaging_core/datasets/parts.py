@@ -64,19 +64,19 @@ def _without_contradictions(data: ImageDataset) -> ImageDataset:
     for part, found in hashes.items():
         for key, label in zip(found, getattr(data, part).labels.tolist(), strict=True):
             labels.setdefault(key, set()).add(label)
-    parts = {
-        part: getattr(data, part).take(np.array([len(labels[h]) == 1 for h in found], dtype=bool))
-        for part, found in hashes.items()
-    }
+    parts = {}
+    for part, found in hashes.items():
+        split = getattr(data, part)
+        keep = np.array([len(labels[key]) == 1 for key in found], dtype=bool)
+        parts[part] = split if keep.all() else split.take(keep)
     return replace(data, **parts)
 
 
 def drop_shared_images(data: ImageDataset) -> ImageDataset:
-    """`data` without images whose pixels carry two labels, training images that are pixel for pixel
-    in validation or test, and validation images that are in test (unless the protocol reports
-    where it selects).
+    """`data` without training images that are pixel for pixel in validation or test, and without
+    validation images that are in test (unless the protocol reports where it selects); then without
+    those whose pixels carry two labels.
     """
-    data = _without_contradictions(data)
     test = set(_image_hashes(data.test))
     validation = data.validation
     if data.protocol != "paper":
@@ -84,4 +84,5 @@ def drop_shared_images(data: ImageDataset) -> ImageDataset:
         validation = validation.take(keep)
     held_out = test | set(_image_hashes(validation))
     keep = np.array([h not in held_out for h in _image_hashes(data.train)], dtype=bool)
-    return replace(data, train=data.train.take(keep), validation=validation)
+    left = replace(data, train=data.train.take(keep), validation=validation)
+    return _without_contradictions(left)

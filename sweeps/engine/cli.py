@@ -342,7 +342,7 @@ def describe(plan: Plan, results: str) -> str:
         f"[bold]{len(plan.todo)} to compute[/]",
         f"stages: {len(plan.stages)} to compute, {plan.reused} uses of stored or shared ones",
     ]
-    lines += [escape(note) for note in plan.notes]
+    lines += [escape(line) for line in (*plan.data, *plan.notes)]
     if plan.todo:
         lines.append(_estimate(plan, results))
     return "\n".join(lines)

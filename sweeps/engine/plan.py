@@ -11,6 +11,7 @@ from typing import Any
 from imaging_core import datasets
 from imaging_core.datasets import ImageDataset
 from imaging_core.fields import ConfigError
+from sweeps.engine.fitting import described, fit_arms, typed_fields
 from sweeps.engine.keys import CellKeys, StageKeys, StageTemplate
 from sweeps.engine.stages import StageStore
 from sweeps.engine.study import (
@@ -57,7 +58,8 @@ class Plan:
         done, failed: keys that the ledger holds (failed ones are not in `todo` unless retried).
         stages: the missing stages that `todo` needs, needs first; `reused` counts stored ones.
         needs: the keys of a cell's missing stages.
-        notes: what the core's check has to say, a line each.
+        notes: what was fitted to the data, and what the core's check has to say, a line each.
+        data: what each dataset holds, a line each.
     """
 
     study: Study
@@ -73,6 +75,7 @@ class Plan:
     reused: int
     needs: Callable[[Cell], tuple[str, ...]]
     notes: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
 
     @property
     def keys(self) -> frozenset[str]:
@@ -125,12 +128,18 @@ def make_plan(study: Study, request: Request, *, results: str, retry_failed: boo
     for text in dict.fromkeys(arm.data for arm in arms):
         name, path = split_data(text)
         data[text] = datasets.load(name, path, request.protocol)
-    notes = [note for arm in arms for note in study.task.check(arm.config, data[arm.data]) or ()]
+    arms, notes = fit_arms(study.task, arms, data, typed_fields(request), study.bundles)
+    if not arms:
+        raise ConfigError(
+            f"at least one arm must fit the data, none does: {'; '.join(dict.fromkeys(notes))}"
+        )
+    notes += [note for arm in arms for note in study.task.check(arm.config, data[arm.data]) or ()]
     fingerprints = {text: found.fingerprint for text, found in data.items()}
     plan = plan_arms(
         study, request, seeds, arms, fingerprints, results=results, retry_failed=retry_failed
     )
-    return replace(plan, notes=tuple(dict.fromkeys(notes)))
+    lines = [line for text, found in data.items() for line in described(text, found)]
+    return replace(plan, notes=tuple(dict.fromkeys(notes)), data=tuple(lines))
 
 
 @_uncollected()

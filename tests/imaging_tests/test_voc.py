@@ -115,6 +115,7 @@ def test_every_bad_annotation_and_image_is_listed(tree):
         assert f"Blood_00{i}.xml: " in str(error.value)
     for i in range(3):
         (tree / f"Annotations/Blood_00{i}.xml").unlink()
+        (tree / f"JPEGImages/Blood_00{i}.png").unlink(missing_ok=True)
     names[3].write_text(annotation("Blood_003", [("RBC", 1, 1, 9, 9)], width=41))
     with pytest.raises(DataError, match=r"its size must be the annotation's .41×30., it is 40×30"):
         load("voc", f"{tree}?object=Platelets")
