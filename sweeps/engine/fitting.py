@@ -6,7 +6,7 @@ from typing import Any
 
 from imaging_core.datasets import ImageDataset
 from imaging_core.task import Task
-from sweeps.engine.study import Arm, Request
+from sweeps.engine.study import Arm, Request, Study
 
 
 def typed_fields(request: Request) -> frozenset[str]:
@@ -53,6 +53,19 @@ def fit_arms(
         ]
         found.append(replace(arm, config=replace(arm.config, **changes)) if changes else arm)
     return found, notes
+
+
+def with_levels_of(study: Study, arms: Sequence[Arm]) -> Study:
+    """The study with the levels that `arms` have; its baseline is one of them."""
+    factors = {
+        name: tuple(level for level in levels if any(arm.levels[name] == level for arm in arms))
+        for name, levels in study.factors.items()
+    }
+    baseline = {
+        name: level if level in factors[name] or not factors[name] else factors[name][-1]
+        for name, level in study.baseline.items()
+    }
+    return replace(study, factors=factors, baseline=baseline)
 
 
 def described(text: str, data: ImageDataset) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 from imaging_core import datasets
 from imaging_core.datasets import ImageDataset
 from imaging_core.fields import ConfigError
-from sweeps.engine.fitting import described, fit_arms, typed_fields
+from sweeps.engine.fitting import described, fit_arms, typed_fields, with_levels_of
 from sweeps.engine.keys import CellKeys, StageKeys, StageTemplate
 from sweeps.engine.stages import StageStore
 from sweeps.engine.study import (
@@ -128,7 +128,10 @@ def make_plan(study: Study, request: Request, *, results: str, retry_failed: boo
     for text in dict.fromkeys(arm.data for arm in arms):
         name, path = split_data(text)
         data[text] = datasets.load(name, path, request.protocol)
-    arms, notes = fit_arms(study.task, arms, data, typed_fields(request), study.bundles)
+    fitted, notes = fit_arms(study.task, arms, data, typed_fields(request), study.bundles)
+    if len(fitted) < len(arms):
+        study = with_levels_of(study, fitted)
+    arms = fitted
     if not arms:
         raise ConfigError(
             f"at least one arm must fit the data, none does: {'; '.join(dict.fromkeys(notes))}"

@@ -1,0 +1,56 @@
+"""Presets on foreign data: what gives way is said and stored, what was typed is refused."""
+
+import numpy as np
+import pytest
+
+from imaging_core import datasets
+from imaging_core.datasets import ImageDataset, Split
+from imaging_core.fields import ConfigError
+from sweeps import kshot, selection_methods
+from sweeps.engine.plan import make_plan
+from sweeps.engine.study import Request
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Foreign data: 32 × 64 pixels, 70 training and 11 validation images a class."""
+
+    def part(name, each, seed):
+        names = np.array([f"{name}{i}" for i in range(2 * each)])
+        images = np.random.default_rng(seed).integers(0, 255, (2 * each, 1, 32, 64), np.uint8)
+        return Split(images=images, labels=np.arange(2 * each) % 2, groups=names, ids=names)
+
+    parts = {"train": part("a", 70, 1), "validation": part("b", 11, 2), "test": part("c", 9, 3)}
+    data = ImageDataset(name="own", classes=("no", "yes"), notes=("not used: x",), **parts).check()
+    monkeypatch.setattr(datasets, "load", lambda *_: data)
+    return data
+
+
+def plan_of(study, tmp_path, *settings):
+    return make_plan(
+        study, Request(settings=settings, seeds="1"), results=str(tmp_path), retry_failed=False
+    )
+
+
+def test_a_preset_gives_way_and_the_plan_and_the_cells_say_so(small, tmp_path):
+    plan = plan_of(selection_methods.STUDY, tmp_path, "pool=real")
+    config = plan.arms[0].config
+    assert config.pool_per_class == 54  # 70 less the 16 of k_shot
+    assert any(note.startswith("pool_per_class is 54 (preset: 128)") for note in plan.notes)
+    assert plan.arms[0].values["pool_per_class"] == 54
+    assert plan.data[0].endswith("classes no, yes")
+    assert "  validation: 22 images (no 11, yes 11) of 22 groups" in plan.data
+    assert "  not used: x" in plan.data
+
+
+def test_what_was_typed_is_refused(small, tmp_path):
+    with pytest.raises(ConfigError, match="validation_per_class must be at most 11"):
+        plan_of(selection_methods.STUDY, tmp_path, "pool=natural", "validation_per_class=12")
+
+
+def test_a_level_that_the_data_cannot_serve_is_left_out_in_sight(small, tmp_path):
+    plan = plan_of(kshot.STUDY, tmp_path)
+    assert {arm.config.k_shot for arm in plan.arms} == {10, 25, 50, 0}
+    assert any(note.startswith("left out: k_shot=100") for note in plan.notes)
+    with pytest.raises(ConfigError, match="k_shot must be at most 70"):
+        plan_of(kshot.STUDY, tmp_path, "k_shot=10,100")
