@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from imaging_core.datasets import ImageDataset
 from imaging_core.task import Task
