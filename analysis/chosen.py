@@ -17,6 +17,7 @@ import numpy as np
 import typer
 
 from analysis.command import run_command
+from analysis.render import csv_text
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import read_artifacts, read_ledger
 from sweeps.ledger.schema import LedgerError
@@ -62,7 +63,8 @@ def write(root: str, *, everything: bool = False) -> list[str]:
         text = io.StringIO()
         out = csv.writer(text, lineterminator="\n")
         out.writerow(COLUMNS)
-        out.writerows(manifest(artifacts, everything=everything))
+        rows = manifest(artifacts, everything=everything)
+        out.writerows([csv_text(value) for value in row] for row in rows)
         # A level may be a path: what a file cannot be called becomes "-".
         arm = re.sub(r"[^\w=,.-]+", "-", row.arm)
         written.append(f"chosen/{arm}_seed{row.seed}.csv")

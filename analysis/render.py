@@ -35,7 +35,7 @@ def _markdown_text(text: str) -> str:
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*%?")
 
 
-def _csv_text(value: object) -> object:
+def csv_text(value: object) -> object:
     """`value`, with an apostrophe before what a spreadsheet would compute; numbers stay numbers."""
     if not isinstance(value, str) or _NUMBER.fullmatch(value):
         return value
@@ -291,14 +291,14 @@ def to_csv(table: Table) -> str:
     names = sorted({name for row in table.rows for entry in row.entries for name in entry.values})
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(map(_csv_text, ["group", "row", "column", "text", "under", "best", *names]))
+    writer.writerow(map(csv_text, ["group", "row", "column", "text", "under", "best", *names]))
     for row in table.rows:
         for column, entry in zip(table.columns, row.entries, strict=True):
             values = [entry.values.get(name, "") for name in names]
             under = "; ".join(entry.under)
             writer.writerow(
                 map(
-                    _csv_text,
+                    csv_text,
                     [row.group, row.label, column, entry.text, under, int(entry.best), *values],
                 )
             )

@@ -9,11 +9,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from imaging_core import datasets
+from imaging_core.datasets import ImageDataset
 from imaging_core.fields import ConfigError, as_dict, build, did_you_mean, field_names
 from imaging_core.task import Task
+from sweeps.engine.fitting import fit_arms, typed_fields
 from sweeps.engine.study import (
     DATA,
     SETTING,
+    Arm,
     Request,
     Study,
     apply,
@@ -100,6 +103,7 @@ class Tuning:
         shared: the fields of every arm, preset and `--set` included.
         data, fingerprint: the dataset.
         reporting_seeds: disjoint from `problem.seeds`.
+        notes: what of the preset gave way to the data, a line each.
     """
 
     search: Search
@@ -109,6 +113,7 @@ class Tuning:
     data: str
     fingerprint: str
     reporting_seeds: tuple[int, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -159,6 +164,7 @@ def prepare(
     name, path = split_data(data)
     dataset = datasets.load(name, path, request.protocol)
     defaults = {}
+    shared, notes = _fitted(study, shared, request, dataset, groups)
     for group, fields in groups.items():
         values = as_dict(build(study.task.config, {**shared, **fields}))
         defaults[group] = restrict(space, fields, values)
@@ -182,10 +188,39 @@ def prepare(
         request=request,
         problem=problem,
         shared=shared,
+        notes=tuple(notes),
         data=data,
         fingerprint=dataset.fingerprint,
         reporting_seeds=reporting,
     )
+
+
+def _fitted(
+    study: Study,
+    shared: Mapping[str, Any],
+    request: Request,
+    dataset: ImageDataset,
+    groups: Mapping[str, Mapping[str, Any]],
+) -> tuple[dict[str, Any], list[str]]:
+    """The shared fields with the preset's values lowered to what the data offers, and the notes.
+
+    An axis of the space, or what is compared, is never moved: a default of it that the data cannot
+    serve is refused like any other.
+    """
+    arms = [
+        Arm(levels={}, config=build(study.task.config, {**shared, **fields}), data=dataset.name)
+        for fields in groups.values()
+    ]
+    fixed = typed_fields(request)
+    fitted, notes = fit_arms(study.task, arms, {dataset.name: dataset}, fixed, {})
+    names = field_names(study.task.config)
+    moved: dict[str, Any] = {}
+    for before, after in zip(arms, fitted, strict=True):
+        for name in names:
+            value = getattr(after.config, name)
+            if value != getattr(before.config, name):
+                moved[name] = min(value, moved.get(name, value))
+    return {**shared, **moved}, list(dict.fromkeys(notes))
 
 
 def _space(search: Search, request: Request, study: Study) -> dict[str, Range | Choice]:

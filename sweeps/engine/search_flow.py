@@ -173,6 +173,7 @@ def describe(tuning: Tuning, work: TuningWork) -> str:
             f"tuning: {groups} × {problem.trials} proposals × {seeds} seeds = at most {most} cells "
             f"on {escape(tuning.data)} (preset {tuning.request.preset}, protocol "
             f"{tuning.request.protocol}); the stopping rule may end an arm early",
+            *map(escape, tuning.notes),
             counted(tuning, work),
             f"reporting: {arms} arms (default and tuned) × {len(tuning.reporting_seeds)} seeds = "
             f"{arms * len(tuning.reporting_seeds)} cells",

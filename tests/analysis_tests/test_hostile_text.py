@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from analysis.render import _csv_text, _markdown_text
+from analysis.render import _markdown_text, csv_text
 
 
 @pytest.mark.parametrize(
@@ -28,10 +28,10 @@ def test_markdown_reads_no_command_in_a_name(text, shown):
 @pytest.mark.parametrize("text", ["=1+1", "+cmd", "-2+3", "@SUM(A1)", "\t=1", " =1", "\r=1"])
 def test_a_spreadsheet_computes_no_name(text):
     sink = io.StringIO()
-    csv.writer(sink).writerow([_csv_text(text)])
+    csv.writer(sink).writerow([csv_text(text)])
     assert next(csv.reader(io.StringIO(sink.getvalue(), newline="")))[0] == f"'{text}"
 
 
 @pytest.mark.parametrize("value", ["-0.5", "+3", "1e-4", "-1.5e+3", -0.5, 3, "", "a-b", "−0.5"])
 def test_numbers_stay_numbers(value):
-    assert _csv_text(value) == value
+    assert csv_text(value) == value
