@@ -12,7 +12,7 @@ import numpy as np
 VARIABLE = "MEDRL_IMAGE_CACHE"  # a folder; "off" or nothing: none
 DEFAULT_FOLDER = "~/.cache/medrl-sweeps/images"
 CACHE_FROM = 256  # images; fewer are decoded sooner than they are worth keeping
-LAYOUT = 2  # goes up when the same file gives other pixels; 2: turned upright
+LAYOUT = 3  # goes up when the same file gives other pixels; 2: turned upright; 3: TIFFs too
 
 
 def cached(

@@ -82,9 +82,13 @@ def bits_per_channel(image: Image.Image) -> int:
     return 8  # JPEG and BMP: Pillow refuses those with more
 
 
+TURNED_FROM = "stored orientation"
+"""Of a TIFF, among `Image.info`: Pillow turns one as it loads it, and forgets the tag."""
+
+
 def orientation(image: Image.Image) -> int:
     """EXIF's orientation, 1 to 8; 1 (as stored) where there is none."""
-    found = image.getexif().get(ORIENTATION, 1)
+    found = image.info.get(TURNED_FROM) or image.getexif().get(ORIENTATION, 1)
     return found if found in range(2, 9) else 1
 
 
@@ -107,9 +111,10 @@ def open_image(root: Path, name: str) -> Image.Image:
         allowed = ", ".join(FORMAT_OF_SUFFIX)
         raise BadImage(f'the name must end in one of {allowed}, got "{path.suffix}"')
     try:
-        with warnings.catch_warnings():
+        # A stream: Pillow maps a TIFF that it opens by name, and a turned one in the wrong shape.
+        with path.open("rb") as stream, warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(path, formats=sorted(set(FORMAT_OF_SUFFIX.values())))
+            image = Image.open(stream, formats=sorted(set(FORMAT_OF_SUFFIX.values())))
             if image.format != wanted:
                 raise BadImage(f"the content must be what the name says, it is {image.format}")
             if getattr(image, "n_frames", 1) > 1:
@@ -125,7 +130,10 @@ def open_image(root: Path, name: str) -> Image.Image:
                 raise BadImage(
                     f"it must have 8 bits per channel, it has {bits}; scale it to 8 bits yourself"
                 )
+            turned = image.tag_v2.get(ORIENTATION) if image.format == "TIFF" else None
             image.load()
+            if turned is not None:
+                image.info[TURNED_FROM] = turned
             orientation(image)  # a torn EXIF block is refused here, with the file's name
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         limit = Image.MAX_IMAGE_PIXELS
