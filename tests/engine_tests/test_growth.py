@@ -16,12 +16,12 @@ from sweeps.ledger.files import Store
 from sweeps.ledger.lock import Lock
 
 WARM = 10  # cells
-BYTES_PER_CELL = 1000  # what pyarrow keeps fits; a row, predictions or arrays would not
+BYTES_PER_CELL = 2000  # what pyarrow keeps fits; a row, predictions or arrays would not
 
 
 def test_memory_is_flat_in_the_number_of_finished_cells(tmp_path):
     # One seed: its stages are in memory before the first cell is over.
-    ridges = tuple(0.1 + i / 100 for i in range(30))
+    ridges = tuple(0.1 + i / 100 for i in range(60))
     study = replace(toy_study.STUDY, factors={"ridge": ridges}, baseline={})
     plan = make_plan(study, Request(seeds="1"), results=str(tmp_path), retry_failed=False)
     held = []
