@@ -52,9 +52,11 @@ def stages_of(data):
 
     def stages(kind, seed, method="controller", **fields):
         recipes = TASK.stages(_config(pool=kind, method=method, **fields), seed)
-        if "base" not in kept:
-            kept["base"] = compute(recipes["base"], {})
-        found = {"base": kept["base"]}
+        # One base classifier serves all seeds; fitted otherwise it is another one.
+        base = "base", repr({**recipes["base"].inputs, "seed": 0})
+        if base not in kept:
+            kept[base] = compute(recipes["base"], {})
+        found = {"base": kept[base]}
         for name in ("pool", "features", "selection"):
             if name in recipes:
                 key = repr(recipes[name])
