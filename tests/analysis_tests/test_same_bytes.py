@@ -60,6 +60,7 @@ def comma(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     pytest.skip("no locale with a decimal comma is installed, and none can be made")
 
 
+@pytest.mark.slow
 def test_byte_identical_tables(tmp_path: Path, comma: dict[str, str]) -> None:
     study = make_ledger(tmp_path / "study", predictions=True, failed=(3,), missing=(11,))
     other = shuffled(study, tmp_path / "elsewhere" / "study")

@@ -63,6 +63,7 @@ def test_whatever_the_environment_says_a_worker_can_import_matplotlib(value, mon
     assert os.environ["MATPLOTLIBRC"] == os.devnull
 
 
+@pytest.mark.slow
 def test_figures_can_be_imported_first(tmp_path):
     code = "import analysis.figures, matplotlib; print(matplotlib.get_backend())"
     (tmp_path / "matplotlibrc").write_bytes(b"lines.linewidth: 6 # caf\xe9\n")
@@ -96,6 +97,7 @@ def test_a_users_matplotlibrc_changes_no_byte_and_stops_no_figure():
         assert mpl.rcParams["lines.linewidth"] == 6.0  # and theirs is back afterwards
 
 
+@pytest.mark.slow
 def test_a_redraw_that_fails_leaves_the_older_figures(tmp_path, toy_results, monkeypatch):
     before = {path: Path(path).read_bytes() for path in figures.rebuild(toy_results)}
     assert before
@@ -121,6 +123,7 @@ def toy_results(tmp_path) -> str:
     return str(tmp_path / "toy")
 
 
+@pytest.mark.slow
 def test_a_full_device_at_standard_output_stops_no_cell_and_is_said(tmp_path):
     with open("/dev/full", "w") as full:
         answer = start("--inline", "--results", tmp_path, "--seeds", "1", stdout=full)

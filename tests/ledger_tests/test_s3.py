@@ -229,6 +229,7 @@ def test_a_second_controller_is_refused_while_the_first_beats(store, quick):
     assert not store.exists(LOCK)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hours", [-1, 1])
 def test_a_clock_that_is_off_neither_lets_a_second_one_in_nor_hinders_a_takeover(
     hours, store, quick, monkeypatch

@@ -50,6 +50,7 @@ def test_the_database_shows_what_the_study_in_memory_holds(tmp_path):
     assert said == []
 
 
+@pytest.mark.slow
 def test_a_database_that_another_process_holds_costs_one_line(tmp_path, impatient):
     said: list[str] = []
     study = begin(tmp_path / "optuna.db", said)
