@@ -135,7 +135,10 @@ FAKES = {
     ' *) echo "srun $*" >>"$LOG"; trap "exit 0" TERM; while :; do sleep 0.1; done;; esac',
     "ray": 'mkdir -p "$HOME/.ray"; echo secret >"$HOME/.ray/auth_token"',
     "python": 'echo "python $*" >>"$LOG"\n'
-    'case "$*" in *wait_for_nodes*) exit "$NODES_STATUS";; esac\n'
+    # As the real one: the other nodes have been asked to start before it ends.
+    'case "$*" in *wait_for_nodes*)\n'
+    '  for i in $(seq 200); do grep -q -- --exclude "$LOG" && break; sleep 0.1; done\n'
+    '  exit "$NODES_STATUS";; esac\n'
     '[ "$MODE" = long ] || exit "$MODE"\n'
     'trap "echo stopped >>\\"$LOG\\"; exit 143" TERM; while :; do sleep 0.1; done',
 }
@@ -187,10 +190,9 @@ def test_slurm_starts_ray_on_every_node_and_hands_on_the_studys_status(slurm, tm
     start, log = slurm
     job = start("sweeps/ablation_apga.py", "--seeds", "10", mode="3")
     assert job.wait(30) == 3
-    # The other nodes start beside the study, which may be over first here.
-    wait_for(log, "srun --nodes=2 --ntasks=2 --exclude=n1 ray start --address=10.0.0.1:22345")
     said = log.read_text()
     assert "srun --nodes=1 --ntasks=1 -w n1 ray start --head --node-ip-address=10.0.0.1" in said
+    assert "srun --nodes=2 --ntasks=2 --exclude=n1 ray start --address=10.0.0.1:22345" in said
     assert said.count("--num-cpus=16 --num-gpus=4") == 2
     assert (
         f"python sweeps/ablation_apga.py --seeds 10 --address auto --results {tmp_path}/results"
