@@ -63,12 +63,13 @@ patient or smear (BCCD does not say), the parts are not independent of each othe
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True)
 class Options(ImageOptions, CarveOptions):
     """Options of `voc`: the task, the object it asks for, the smallest box of `crops`, and whether
-    images without an annotation are refused or skipped."""
+    images without an annotation, and boxes without an area, are refused or left out."""
 
     task: Literal["image", "crops"] = "image"
     object: str = ""
     min_side: int = Field(8, ge=1)
     unannotated: Literal["refuse", "skip"] = "refuse"
+    degenerate: Literal["refuse", "drop"] = "refuse"
     colour: Colour = "rgb"
 
 
@@ -84,7 +85,7 @@ def load(
     held_out_only("voc", protocol)
     options = options or Options()
     root = existing("voc", path, "folder")
-    images = read_annotations(root, unannotated=options.unannotated)
+    images = read_annotations(root, unannotated=options.unannotated, degenerate=options.degenerate)
     names = sorted({box.name for image in images for box in image.boxes})
     if options.task == "image":
         target = _target(options.object, names)
@@ -106,18 +107,12 @@ def load(
 
 
 def _unused(root: Path, images: list[Annotated], part_of: dict[str, str]) -> tuple[str, ...]:
-    """What lies in the folder and is not used, and boxes that are hardly any."""
-    thin = [
-        image.stem
-        for image in images
-        if any(min(box.right - box.left, box.bottom - box.top) <= 1 for box in image.boxes)
-    ]
+    """What lies in the folder and is not used."""
     found = {
         "not used: images without an annotation": images_without(root, images),
         "not used: images in none of the lists of ImageSets/Main": [
             image.stem for image in images if image.stem not in part_of
         ],
-        "images with a box that is one pixel wide or high": thin,
     }
     return tuple(
         f"{what}: {len(names)} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"

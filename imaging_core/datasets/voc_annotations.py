@@ -35,12 +35,15 @@ class Annotated:
     boxes: tuple[Box, ...]
 
 
-def read_annotations(root: Path, *, unannotated: str = "refuse") -> list[Annotated]:
+def read_annotations(
+    root: Path, *, unannotated: str = "refuse", degenerate: str = "refuse"
+) -> list[Annotated]:
     """Every annotation of `Annotations`, sorted by name.
 
     Args:
         root: of the VOC layout.
         unannotated: "refuse" images that have no annotation, or "skip" them.
+        degenerate: "refuse" boxes whose ends are equal, or "drop" them (BCCD has two).
 
     Raises:
         DataError: an annotation or an image's name breaks a rule; all of them are listed.
@@ -57,7 +60,7 @@ def read_annotations(root: Path, *, unannotated: str = "refuse") -> list[Annotat
             if file.stem in stems:
                 raise BadImage("an image must have one annotation, this one has several")
             stems.add(file.stem)
-            images.append(_read_annotation(file, found))
+            images.append(_read_annotation(file, found, drop=degenerate == "drop"))
             _same_spelling(file, images[-1], spelled)
         except BadImage as error:
             problems.append(f"{file.name}: {error}")
@@ -104,7 +107,7 @@ def _same_spelling(file: Path, image: Annotated, spelled: dict[str, tuple[str, s
             )
 
 
-def _read_annotation(file: Path, found: dict[str, str]) -> Annotated:
+def _read_annotation(file: Path, found: dict[str, str], *, drop: bool) -> Annotated:
     if file.stem not in found:
         raise BadImage(f"JPEGImages must hold an image of the same name ({file.stem}.jpg)")
     if file.stat().st_size > MAX_XML_BYTES:
@@ -114,7 +117,8 @@ def _read_annotation(file: Path, found: dict[str, str]) -> Annotated:
         size = [int(tree.findtext(f"size/{side}", "")) for side in ("width", "height")]
         if min(size) < 1:
             raise BadImage(f"its size must be at least 1 × 1, got {size[0]} × {size[1]}")
-        boxes = tuple(_box(node, *size) for node in tree.iter("object"))
+        nodes = [node for node in tree.iter("object") if not (drop and _is_degenerate(node))]
+        boxes = tuple(_box(node, *size) for node in nodes)
     except BadImage:
         raise
     except OSError as error:
@@ -131,11 +135,20 @@ def _read_annotation(file: Path, found: dict[str, str]) -> Annotated:
     )
 
 
-def _box(node: ElementTree.Element, width: int, height: int) -> Box:
-    corners = {
+def _corners(node: ElementTree.Element) -> dict[str, float]:
+    return {
         side: float(node.findtext(f"bndbox/{side}", ""))
         for side in ("xmin", "ymin", "xmax", "ymax")
     }
+
+
+def _is_degenerate(node: ElementTree.Element) -> bool:
+    corners = _corners(node)
+    return corners["xmin"] == corners["xmax"] or corners["ymin"] == corners["ymax"]
+
+
+def _box(node: ElementTree.Element, width: int, height: int) -> Box:
+    corners = _corners(node)
     name = (node.findtext("name") or "").strip()
     if not name:
         raise BadImage("each object must have a name, one has none")
@@ -143,10 +156,14 @@ def _box(node: ElementTree.Element, width: int, height: int) -> Box:
         least, most = corners[f"{axis}min"], corners[f"{axis}max"]
         if not (math.isfinite(least) and math.isfinite(most)):
             raise BadImage(f'{axis}min and {axis}max of "{name}" must be finite numbers')
-        # Both pixels belong to the box: where they are one, it is one pixel wide (BCCD has two).
-        if not (0 <= least <= most <= side) or most <= 0:
+        if least == most:
             raise BadImage(
-                f'0 ≤ {axis}min ≤ {axis}max ≤ {side} must hold for each box, "{name}" has '
+                f'{axis}min < {axis}max must hold for each box, "{name}" has {least:g} twice; '
+                "?degenerate=drop leaves such boxes out"
+            )
+        if not 0 <= least < most <= side:
+            raise BadImage(
+                f'0 ≤ {axis}min < {axis}max ≤ {side} must hold for each box, "{name}" has '
                 f"{least:g} and {most:g}"
             )
     # VOC counts pixels from 1 and includes the last one

@@ -138,9 +138,11 @@ def test_squares_stay_inside_the_image(box, wanted):
 
 @needs_bccd
 def test_bccd_holds_what_its_authors_count():
-    data = load("voc", f"{BCCD}?object=Platelets&size=16")
+    data = load("voc", f"{BCCD}?object=Platelets&size=16&degenerate=drop")
     parts = (data.train, data.validation, data.test)
     assert [len(part) for part in parts] == [205, 87, 72]
     assert sum(int(part.labels.sum()) for part in parts) == 201
-    boxes = Counter(box.name for image in read_annotations(BCCD) for box in image.boxes)
-    assert boxes == {"Platelets": 361, "RBC": 4155, "WBC": 372}
+    boxes = Counter(
+        box.name for image in read_annotations(BCCD, degenerate="drop") for box in image.boxes
+    )
+    assert boxes == {"Platelets": 361, "RBC": 4153, "WBC": 372}
