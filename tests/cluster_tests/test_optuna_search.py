@@ -137,12 +137,14 @@ class Tune:
     def __init__(self, asked: Problem, book: Book, database: Path | None) -> None:
         self.announced: list[int] = []
         self.left: list[int] = []
+        self.warnings: list[str] = []
         self.search = ByGroup(
             asked,
             book,
             database,
             announce=lambda proposal, steps: self.announced.append(proposal.number),
             say_left=self.left.append,
+            warn=self.warnings.append,
         )
         self.campaign = self.search.campaign
         self.scheduler = Stopping(self.campaign)
