@@ -89,6 +89,15 @@ def test_reachable_tells_a_listening_port_from_a_closed_one(listening, closed_po
     assert not reachable("no port here")
 
 
+@pytest.fixture
+def one_place(tmp_path, monkeypatch) -> Path:
+    """The only folder whose address file is read: a cluster of somebody else's is none of ours."""
+    file = tmp_path / "ray" / "ray_current_cluster"
+    monkeypatch.setattr("cluster.connect.address_files", lambda: [file])
+    return tmp_path
+
+
+@pytest.mark.usefixtures("one_place")
 def test_a_stale_address_file_is_named_and_costs_no_time(tmp_path, monkeypatch, closed_port):
     (tmp_path / "ray").mkdir()
     (tmp_path / "ray" / "ray_current_cluster").write_text(closed_port)
@@ -129,6 +138,7 @@ def test_the_environment_goes_before_the_file(tmp_path, monkeypatch, head):
     assert find_cluster()[0] == head
 
 
+@pytest.mark.usefixtures("one_place")
 def test_a_service_that_took_the_port_of_a_dead_cluster_is_not_joined(
     tmp_path, monkeypatch, web_server
 ):
