@@ -90,10 +90,10 @@ class ClassifierReward:
         self.steps = 0
 
     def reward(self, keep: np.ndarray) -> float:
-        return float(np.mean([self._one(keep, repeat) for repeat in range(len(self.initial))]))
+        return float(np.mean([self.one(keep, repeat) for repeat in range(len(self.initial))]))
 
-    def _one(self, keep: np.ndarray, repeat: int) -> float:
-        """The reward of one training."""
+    def one(self, keep: np.ndarray, repeat: int) -> float:
+        """The reward of the `repeat`-th training alone."""
         members = np.concatenate(
             [np.arange(len(self.real[0])), len(self.real[0]) + np.flatnonzero(keep)]
         )
