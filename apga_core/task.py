@@ -5,6 +5,7 @@ from typing import Any
 
 from apga_core.config import POLICY_METHODS, PRESETS, APGAConfig
 from apga_core.initial_weights import weights_notes
+from apga_core.meanings import MEANINGS
 from imaging_core.datasets.base import ImageDataset
 from imaging_core.fields import ConfigError, field_names, some_of
 from imaging_core.metric_table import METRICS
@@ -251,4 +252,5 @@ TASK = Task(
         *APGA_METRICS,
     ),
     passed_on=frozenset(field_names(APGAConfig)) - {"method"},
+    meanings=MEANINGS,
 )

@@ -97,6 +97,7 @@ class Task:
             `function(config, data, seed, stages: Mapping[str, Arrays], *, device, progress)
             -> Outcome`.
         metrics: the metrics a cell may carry, in the order to show them.
+        meanings: field of the configuration → what it is, in a line.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Task:
     metrics: tuple["Metric", ...]
     passed_on: frozenset[str] = frozenset()
     fit: Callable[[Any, Any, Collection[str]], Mapping[str, Any]] | None = None
+    meanings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from selection_core.config import (
     SelectionConfig,
     planted_truth,
 )
+from selection_core.meanings import MEANINGS
 from selection_core.pool_folder import by_class
 from selection_core.sizes import halvings
 
@@ -389,4 +390,5 @@ TASK = Task(
         *QUALITY_METRICS,
     ),
     passed_on=frozenset(field_names(SelectionConfig)).difference(DECIDING_FIELDS),
+    meanings=MEANINGS,
 )

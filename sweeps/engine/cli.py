@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Protocol
@@ -17,7 +18,8 @@ from sweeps.engine.plan import Plan, make_plan, manifest_of, stage_store
 from sweeps.engine.run import Summary, Where, run_inline, run_on_cluster
 from sweeps.engine.session import EXIT_CODES, OK, SOME_FAILED, Session, run_app
 from sweeps.engine.stages import stated_seconds
-from sweeps.engine.study import Request, Study, describe_factors
+from sweeps.engine.study import Request, Study, describe_factors, known_protocol
+from sweeps.engine.yaml_files import with_file
 from sweeps.ledger.commit import write_manifest
 from sweeps.ledger.compact import compact
 from sweeps.ledger.files import Store
@@ -39,10 +41,19 @@ class LastStep(Protocol):
         """`results` is the folder or URI of all studies, `study` the name of this one."""
 
 
-def main(study: Study, last_step: LastStep, description: str | None) -> None:
-    """Parse the command line and run `study`; ends the process with a documented exit code."""
+def main(
+    study: Study,
+    last_step: LastStep,
+    description: str | None,
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Parse the command line and run `study`; ends the process with a documented exit code.
+
+    `arguments` are those of the process where they are not given.
+    """
+    app = build_app(study, last_step, description)
     with command_line():
-        run_app(build_app(study, last_step, description))
+        run_app(app if arguments is None else partial(app, list(arguments)))
 
 
 def build_app(study: Study, last_step: LastStep, description: str | None) -> typer.Typer:
@@ -59,6 +70,7 @@ def build_app(study: Study, last_step: LastStep, description: str | None) -> typ
         epilog=EXIT_CODES,
     )
     def command(
+        context: typer.Context,
         address: options.Address = "local",
         data: Annotated[str | None, options.data_option(study.data)] = None,
         preset: Annotated[
@@ -82,6 +94,10 @@ def build_app(study: Study, last_step: LastStep, description: str | None) -> typ
         deadline: options.Deadline = options.DEADLINE_S,
         inline: options.Inline = False,
         quiet: options.Quiet = False,
+        config: options.Config = None,
+        show_config: options.ShowConfig = False,
+        as_yaml: options.AsYaml = False,
+        arm: options.Arm = None,
     ) -> None:
         request = Request(
             preset=preset,
@@ -99,10 +115,19 @@ def build_app(study: Study, last_step: LastStep, description: str | None) -> typ
             inline=inline,
         )
         run = Session()
-        code = run.conclude(
-            lambda: run_study(
+
+        def work() -> int:
+            asked = request
+            if config is not None:
+                typed = options.typed(context, ("preset", "data", "protocol", "seeds"))
+                asked = with_file(request, study, config, typed)
+            if show_config or as_yaml or arm is not None:
+                from sweeps.engine.configuration import show
+
+                return show(study, asked, results=results, arm=arm, as_yaml=as_yaml)
+            return run_study(
                 study,
-                request,
+                asked,
                 where,
                 last_step,
                 session=run,
@@ -111,8 +136,8 @@ def build_app(study: Study, last_step: LastStep, description: str | None) -> typ
                 retry_failed=retry_failed,
                 quiet=quiet,
             )
-        )
-        raise typer.Exit(code)
+
+        raise typer.Exit(run.conclude(work))
 
     return app
 
@@ -134,9 +159,8 @@ def run_study(
     Raises:
         BaseException: what `Session.conclude` tells the user of.
     """
-    if request.protocol not in ("held-out", "paper"):
-        raise ConfigError(f'protocol must be one of held-out, paper, got "{request.protocol}"')
-    session.results = results = absolute(results)
+    known_protocol(request)
+    session.results = absolute(results)
     plan = make_plan(study, request, results=results, retry_failed=retry_failed)
     if only_plan:
         Console().print(describe(plan, results), soft_wrap=True)

@@ -9,8 +9,9 @@ from sweeps.engine.study import Arm, Request, Study
 
 
 def typed_fields(request: Request) -> frozenset[str]:
-    """The fields that the user typed behind --set."""
-    return frozenset(text.partition("=")[0].strip() for text in request.settings)
+    """The fields that the user typed behind --set, or in the file of --config."""
+    typed = (text.partition("=")[0].strip() for text in request.settings)
+    return frozenset(typed) | {name for name, _ in request.of_file}
 
 
 def fit_arms(

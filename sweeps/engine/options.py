@@ -1,5 +1,6 @@
 """The command-line options that studies and searches share."""
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -61,3 +62,35 @@ def seeds_option(default: int) -> typer.models.OptionInfo:
         metavar="N|LIST",
         help=f'How many ("5" means 0..4), or which ("0,1,7"; "7," is one). Default: {default}.',
     )
+
+
+Config = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE.yaml",
+        help="Read preset, data, seeds, factors and fields from a file (--show-config --yaml "
+        "writes one); what is typed beside it wins.",
+    ),
+]
+ShowConfig = Annotated[
+    bool,
+    typer.Option(
+        "--show-config",
+        help="Every field of an arm: value, where it comes from, type, range, meaning; and stop.",
+    ),
+]
+AsYaml = Annotated[
+    bool, typer.Option("--yaml", help="With --show-config: as the file that --config reads.")
+]
+Arm = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FACTOR=LEVEL,…", help="With --show-config: of this arm. Default: the baseline."
+    ),
+]
+
+
+def typed(context: typer.Context, names: Iterable[str]) -> tuple[str, ...]:
+    """Those of the parameters `names` that stand on the command line."""
+    default = ("DEFAULT", "DEFAULT_MAP")
+    return tuple(n for n in names if context.get_parameter_source(n).name not in default)

@@ -93,13 +93,27 @@ class Arm:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the command line asks of a study."""
+    """What the command line asks of a study.
+
+    `of_file` is what `--config` read: field or factor, and its values; `settings` come after it.
+    """
 
     preset: str = "demo"
     data: str | None = None
     protocol: str = "held-out"
     seeds: str | None = None
     settings: tuple[str, ...] = ()
+    of_file: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+
+
+def known_protocol(request: Request) -> None:
+    """Refuse a protocol that there is not.
+
+    Raises:
+        ConfigError: names those there are.
+    """
+    if request.protocol not in ("held-out", "paper"):
+        raise ConfigError(f'protocol must be one of held-out, paper, got "{request.protocol}"')
 
 
 def parse_seeds(text: str | None, default: int, option: str = "--seeds") -> tuple[int, ...]:
@@ -170,8 +184,7 @@ def apply(study: Study, request: Request) -> tuple[Study, dict[str, Any]]:
     }
     known = [*field_names(task.config), DATA]
     factors = dict(study.factors)
-    for text in request.settings:
-        name, values = _parse_setting(text)
+    for name, values in (*request.of_file, *map(_parse_setting, request.settings)):
         if name not in known:
             raise ConfigError(
                 f'unknown factor or field "{name}"{did_you_mean(name, known)} '
@@ -183,7 +196,9 @@ def apply(study: Study, request: Request) -> tuple[Study, dict[str, Any]]:
             value if name == DATA else as_typed(task.config, name, value) for value in values
         )
         if len(set(typed)) < len(typed):
-            raise ConfigError(f"--set {name} lists a level more than once: {', '.join(values)}")
+            raise ConfigError(
+                f"--set {name} lists a level more than once: {', '.join(map(str, values))}"
+            )
         if name in factors or len(typed) > 1:
             factors[name] = typed
         elif name == DATA:
