@@ -253,4 +253,5 @@ TASK = Task(
     ),
     passed_on=frozenset(field_names(APGAConfig)) - {"method"},
     meanings=MEANINGS,
+    applying="apga_core.applying",
 )

@@ -19,10 +19,12 @@ from apga_core.stages import class_weights, converged, normalisation, pixels_of,
 from imaging_core.augment import AUGMENTATIONS
 from imaging_core.datasets.base import ImageDataset, Split
 from imaging_core.fitting import accuracy
+from imaging_core.keeping import offer
 from imaging_core.metrics import metrics_of
 from imaging_core.pretrained import weights_file
 from imaging_core.seeding import torch_generator
 from imaging_core.splits import k_shot
+from imaging_core.state_arrays import arrays_of
 from imaging_core.task import Arrays, Outcome, Predictions, Progress, no_progress
 
 
@@ -79,6 +81,10 @@ def train_cell(
         best_of = list(curves["validation_accuracy"])
         looks += best_of
 
+    offer("classifier", lambda: arrays_of(learner.classifier))
+    offer("normalisation", lambda: dict(zip(("mean", "std"), map(np.asarray, by), strict=True)))
+    if isinstance(arm, PolicyArm):
+        offer("policy", lambda: arrays_of(arm.policy))
     of_validation = learner.predict(validation[0]).numpy()
     of_test = learner.predict(test[0]).numpy()
     metrics |= metrics_of(data.test, of_test)

@@ -74,6 +74,26 @@ def build(config_type: type, values: Mapping[str, Any]) -> Any:
         raise ConfigError("; ".join(_explain(config_type, e) for e in error.errors())) from None
 
 
+def rebuilt(config_type: type, values: Mapping[str, Any]) -> Any:
+    """The configuration of an instance that was built once, from its `as_dict`: nothing is checked
+    again, and files that it names need not be here.
+
+    Raises:
+        ConfigError: other fields than the class has.
+    """
+    known = field_names(config_type)
+    if set(values) != set(known):
+        odd = ", ".join(sorted(set(values) ^ set(known)))
+        raise ConfigError(
+            f"a configuration must have the fields of {config_type.__name__}, it differs in {odd}; "
+            "use the code that wrote it"
+        )
+    config = object.__new__(config_type)
+    for name in known:
+        object.__setattr__(config, name, values[name])
+    return config
+
+
 class Builder:
     """`build` of many configurations of one class, most of them like the one before in all but one
     field.

@@ -41,6 +41,7 @@ class Stage:
     inputs: Mapping[str, Any]
     compute: str
     needs: Mapping[str, "Stage"] = field(default_factory=dict)
+    offers: tuple[str, ...] = ()  # groups of networks (`imaging_core.keeping`); not its identity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +99,8 @@ class Task:
             -> Outcome`.
         metrics: the metrics a cell may carry, in the order to show them.
         meanings: field of the configuration → what it is, in a line.
+        applying: a module with `apply`, which uses the networks that a cell offers
+            (`imaging_core.keeping`), and `bytes_of`, what they take; "": none are offered.
     """
 
     name: str
@@ -111,6 +114,7 @@ class Task:
     passed_on: frozenset[str] = frozenset()
     fit: Callable[[Any, Any, Collection[str]], Mapping[str, Any]] | None = None
     meanings: Mapping[str, str] = field(default_factory=dict)
+    applying: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

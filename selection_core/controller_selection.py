@@ -14,8 +14,10 @@ from torch import nn
 from imaging_core.datasets.base import ImageDataset
 from imaging_core.fields import build
 from imaging_core.fitting import FitConfig
+from imaging_core.keeping import offer, wanted
 from imaging_core.seeding import numpy_generator, torch_generator
 from imaging_core.splits import k_shot, k_shot_index
+from imaging_core.state_arrays import arrays_of
 from imaging_core.task import Arrays, Progress
 from selection_core import environment as env
 from selection_core import features as feats
@@ -141,6 +143,12 @@ def select(
         drawn.append(counts_of_mask(keep, pool["labels"], len(data.classes)))
         return environment.reward(keep)
 
+    best_weights: Arrays = {}
+
+    def keep_best(rewards: list[float]) -> None:
+        if objectives.best_smoothed(rewards, config.ema_alpha) == len(rewards) - 1:
+            best_weights.update(arrays_of(controller))
+
     result = train_controller(
         controller,
         inputs[torch.from_numpy(order)].to(device),
@@ -148,7 +156,10 @@ def select(
         config=config,
         seed=seed,
         progress=progress,
+        before_update=keep_best if wanted() else None,
     )
+    offer("controller_last", lambda: arrays_of(controller))
+    offer("controller_best", lambda: best_weights)
     best = objectives.best_smoothed(result.reward, config.ema_alpha)
     readings = {
         "probability": result.keep_probability.reshape(-1)[places].astype(np.float32),

@@ -91,5 +91,9 @@ def first_places(order: np.ndarray, count: int) -> np.ndarray:
 
 def standardised(features: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """`features` with the reference's mean 0 and deviation 1 per column (constant columns: 0)."""
-    std = reference.std(0)
-    return ((features - reference.mean(0)) / np.where(std > 1e-6, std, np.inf)).astype(np.float32)
+    return standardised_by(features, reference.mean(0), reference.std(0))
+
+
+def standardised_by(features: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """`standardised`, where the reference's mean and deviation per column, (F,), are known."""
+    return ((features - mean) / np.where(std > 1e-6, std, np.inf)).astype(np.float32)

@@ -43,8 +43,12 @@ def train_controller(
     config: SelectionConfig,
     seed: int,
     progress: Progress = no_progress,
+    before_update: Callable[[list[float]], None] | None = None,
 ) -> PolicyResult:
     """Update `controller` in place for `config.iterations` iterations.
+
+    `before_update(rewards)` is called in each one while the controller still has the weights that
+    drew the last of the mean rewards so far.
 
     The uniforms behind the draws come from (seed, "policy/draws"): arms with the same
     probabilities draw the same selections.
@@ -86,6 +90,8 @@ def train_controller(
             target = objectives.normalised(signal, moments)
         if config.advantage_scale == "running_rms":
             advantage, mean_square = objectives.running_rms(mean_square, advantage)
+        if before_update is not None:
+            before_update([*curves["reward"], float(rewards.mean())])
         _update(controller, optimiser, inputs, actions, logits, advantage, target, config)
 
         policies.append(probability.view(batches, length).cpu().numpy())

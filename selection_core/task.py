@@ -211,6 +211,7 @@ def stages(config: SelectionConfig, seed: int) -> dict[str, Stage]:
                 "seed": seed,
             },
             compute="selection_core.training:compute_final",
+            offers=("classifier",),
         )
         return {"final": final}
     base = Stage(
@@ -262,6 +263,7 @@ def stages(config: SelectionConfig, seed: int) -> dict[str, Stage]:
             needs={"pool": pool, "extractor": extractor},
         )
     if config.method in WITH_CONTROLLER:
+        own = config.method in ("controller", "logistic_policy")
         if config.method == "logistic_policy":
             config = replace(config, controller="logistic")
         found["selection"] = Stage(
@@ -269,6 +271,7 @@ def stages(config: SelectionConfig, seed: int) -> dict[str, Stage]:
             inputs={**some_of(config, SELECTION_FIELDS), "seed": seed},
             compute="selection_core.controller_selection:compute_selection",
             needs={"pool": pool, "features": features},
+            offers=("controller_last", "controller_best") if own else (),
         )
     return found
 
@@ -391,4 +394,5 @@ TASK = Task(
     ),
     passed_on=frozenset(field_names(SelectionConfig)).difference(DECIDING_FIELDS),
     meanings=MEANINGS,
+    applying="selection_core.applying",
 )

@@ -10,10 +10,13 @@ from torch import Tensor
 from imaging_core.datasets.base import ImageDataset, Split
 from imaging_core.fields import as_dict, build
 from imaging_core.fitting import fit, predict
+from imaging_core.keeping import offer
 from imaging_core.metrics import metrics_of
 from imaging_core.seeding import torch_generator
 from imaging_core.splits import k_shot
+from imaging_core.state_arrays import arrays_of
 from imaging_core.task import Arrays, Outcome, Predictions, Progress, no_progress
+from selection_core.applying import WITH_OWN_CONTROLLER, offer_pool
 from selection_core.config import PLANTED, SelectionConfig
 from selection_core.environment import joined
 from selection_core.methods import choose
@@ -75,6 +78,7 @@ def final_classifier(
         keep_best=True,
         progress=progress,
     )
+    offer("classifier", lambda: arrays_of(model))
     of_validation = predict(model, labelled(data.validation, part, device)[0]).numpy()
     of_test = predict(model, labelled(data.test, part, device)[0]).numpy()
     tested = metrics_of(data.test, of_test)
@@ -153,6 +157,9 @@ def train_cell(
         progress=lambda done, note="": progress(0.8 * done, note),
     )
     part = k_shot(data.train, config.k_shot, seed)
+    offer("normalisation", lambda: dict(zip(("mean", "std"), part.mean_std, strict=True)))
+    if config.method in WITH_OWN_CONTROLLER:
+        offer_pool(stages, part.labels, len(data.classes))
     fits = [_read_final(stages["final"])] if "final" in stages else []
     if "pool" in stages:
         offered = candidates(stages["pool"], part, device)

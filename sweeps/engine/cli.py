@@ -94,6 +94,7 @@ def build_app(study: Study, last_step: LastStep, description: str | None) -> typ
         deadline: options.Deadline = options.DEADLINE_S,
         inline: options.Inline = False,
         quiet: options.Quiet = False,
+        keep: options.Keep = None,
         config: options.Config = None,
         show_config: options.ShowConfig = False,
         as_yaml: options.AsYaml = False,
@@ -105,6 +106,7 @@ def build_app(study: Study, last_step: LastStep, description: str | None) -> typ
             protocol=protocol,
             seeds=seeds,
             settings=tuple(setting or ()),
+            keep=tuple(keep or ()),
         )
         where = Where(
             address=address,

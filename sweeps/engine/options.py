@@ -64,6 +64,14 @@ def seeds_option(default: int) -> typer.models.OptionInfo:
     )
 
 
+Keep = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="weights",
+        help="Store each cell's networks beside it (final classifier, policy, controller), for "
+        "sweeps/apply.py; --plan says how many bytes. The cells are the same.",
+    ),
+]
 Config = Annotated[
     str | None,
     typer.Option(

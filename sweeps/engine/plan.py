@@ -142,6 +142,12 @@ def make_plan(study: Study, request: Request, *, results: str, retry_failed: boo
         study, request, seeds, arms, fingerprints, results=results, retry_failed=retry_failed
     )
     lines = [line for text, found in data.items() for line in described(text, found)]
+    if request.keep:
+        from sweeps.engine.kept import known_kinds, weights_line
+
+        known_kinds(request.keep, study.task)
+        shape = {t: (d.channels, d.size, len(d.classes)) for t, d in data.items()}
+        lines.append(weights_line(plan, results, shape))
     return replace(plan, notes=tuple(dict.fromkeys(notes)), data=tuple(lines))
 
 

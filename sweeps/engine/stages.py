@@ -14,11 +14,13 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from imaging_core.datasets import ImageDataset
+from imaging_core.keeping import keeping
 from imaging_core.task import Arrays, Stage, Task, clock, load_function
 from sweeps.ledger.books import STAGE_BOOK, Damaged
 from sweeps.ledger.files import Store
@@ -72,6 +74,11 @@ class StageStore:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._memory: OrderedDict[str, Arrays] = OrderedDict()
+
+    @cached_property
+    def networks(self) -> "StageStore":
+        """What the stages' computations offered to a run that keeps it, by the stages' keys."""
+        return StageStore(self.store.child("networks"))
 
     def has(self, key: str) -> bool:
         """Whether the stage is stored, whole."""
@@ -166,8 +173,12 @@ class StageStore:
         *,
         device: str,
         progress: Callable[..., None],
+        keep: bool = False,
     ) -> tuple[Arrays, bool]:
         """The stage's arrays, computed (with what it needs) where they are not stored.
+
+        Args:
+            keep: whether the networks that a computation offers are stored too.
 
         Returns:
             The arrays, and whether this call computed them.
@@ -177,7 +188,7 @@ class StageStore:
         if arrays is not None:
             return arrays, False
         needs = {
-            name: self.obtain(task, need, data, device=device, progress=progress)[0]
+            name: self.obtain(task, need, data, device=device, progress=progress, keep=keep)[0]
             for name, need in stage.needs.items()
         }
         with self._single_flight(key):
@@ -187,7 +198,10 @@ class StageStore:
             self._set_aside(key)
             began, _ = clock()
             compute = load_function(stage.compute)
-            arrays = compute(stage.inputs, data, needs, device=device, progress=progress)
+            with keeping(keep) as networks:
+                arrays = compute(stage.inputs, data, needs, device=device, progress=progress)
+            if networks:
+                self.networks.save(key, networks, 0.0)
             self.save(key, arrays, clock()[0] - began)
         return arrays, True
 

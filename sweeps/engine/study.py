@@ -96,6 +96,7 @@ class Request:
     """What the command line asks of a study.
 
     `of_file` is what `--config` read: field or factor, and its values; `settings` come after it.
+    `keep` names what is stored beside the cells; it changes none of them.
     """
 
     preset: str = "demo"
@@ -104,6 +105,7 @@ class Request:
     seeds: str | None = None
     settings: tuple[str, ...] = ()
     of_file: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+    keep: tuple[str, ...] = ()
 
 
 def known_protocol(request: Request) -> None:

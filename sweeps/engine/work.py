@@ -13,7 +13,9 @@ from typing import Any
 
 from imaging_core import datasets
 from imaging_core.fields import build
+from imaging_core.keeping import keeping
 from imaging_core.task import Outcome, Task, clock, load_function, no_progress
+from sweeps.engine.kept import keep_weights
 from sweeps.engine.plan import Cell, Plan, StageWork
 from sweeps.engine.provenance import device_name, versions
 from sweeps.engine.stages import StageStore, flatten
@@ -52,6 +54,7 @@ def recipe(
         "protocol": plan.request.protocol,
         "fingerprint": cell.fingerprint,
         "objective": objective,
+        "keep": list(plan.request.keep),
         **source,
     }
 
@@ -137,18 +140,24 @@ def execute(payload: Mapping[str, Any], *, device: str, node: str, attempt: int)
         config = build(task.config, payload["config"])
         stages = task.stages(config, payload["seed"])
         stored = _stages_of(payload)
+        keep = "weights" in payload.get("keep", ())
         if payload["kind"] == "stage":
             stage, _ = flatten(task, stages, data.fingerprint)[payload["stage"]]
-            _, computed = stored.obtain(task, stage, data, device=device, progress=no_progress)
+            _, computed = stored.obtain(
+                task, stage, data, device=device, progress=no_progress, keep=keep
+            )
             return {"wall_s": clock()[0] - began, "computed": computed}
         arrays = {
-            name: stored.obtain(task, stage, data, device=device, progress=no_progress)[0]
+            name: stored.obtain(task, stage, data, device=device, progress=no_progress, keep=keep)[
+                0
+            ]
             for name, stage in stages.items()
         }
         train = load_function(task.train)
-        outcome: Outcome = train(
-            config, data, payload["seed"], arrays, device=device, progress=no_progress
-        )
+        with keeping(keep) as networks:
+            outcome: Outcome = train(
+                config, data, payload["seed"], arrays, device=device, progress=no_progress
+            )
         below = flatten(task, stages, data.fingerprint)
         row |= {
             "status": "ok",
@@ -159,6 +168,8 @@ def execute(payload: Mapping[str, Any], *, device: str, node: str, attempt: int)
             "cpu_s": clock()[1] - began_cpu,
         }
         must_hold(store, payload["token"])
+        if keep:
+            keep_weights(store, payload["key"], networks, stored, task, stages, data, device=device)
         commit_cell(store, row, outcome.predictions, outcome.artifacts)
     except (StoreError, LateCommit):
         raise
