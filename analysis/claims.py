@@ -1,7 +1,7 @@
 """What the papers claim, held against our cells, and their prose against their own tables."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -9,6 +9,7 @@ from scipy import stats
 
 from analysis.aggregate import Metric, metric_table
 from analysis.comparisons import probability
+from analysis.decisions import Decision, Decisions, decisions
 from analysis.inference import Paired, exact_limit_sentence, paired_family
 from analysis.layouts import Selected, differences, selected_lines, unlike_notes
 from analysis.likeness import Unlike, unlike
@@ -16,6 +17,7 @@ from analysis.model import MISSING, Entry, Row, Table, interval, number
 from analysis.published import PublishedTable, Value, claims_checked
 from analysis.verdicts import verdict
 from sweeps.ledger.read import Ledger
+from sweeps.search.decide import Answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,7 @@ class Claim:
         better, worse: the two printed values; `better` is of the paper's own method.
         ours: (seeds,) our values of A minus our values of B; NaN where either is missing.
         keys: the ledger's cells of A and of B.
+        arms: of the study that A and B are; empty where one was not run or is several.
         unlike: what keeps these cells from being the paper's experiment.
     """
 
@@ -35,6 +38,7 @@ class Claim:
     worse: Value
     ours: np.ndarray
     keys: tuple[str, ...]
+    arms: tuple[str, ...]
     unlike: Unlike
 
 
@@ -88,6 +92,7 @@ def table_claims(ledger: Ledger, published: PublishedTable) -> list[Claim]:
                         if cells[x].cells is not None
                         for key in cells[x].cells["key"]
                     ),
+                    arms=_arms(cells[a], cells[b]),
                     unlike=unlike(
                         ledger.manifest,
                         published,
@@ -96,6 +101,35 @@ def table_claims(ledger: Ledger, published: PublishedTable) -> list[Claim]:
                 )
             )
     return found
+
+
+def _arms(*lines: Selected) -> tuple[str, ...]:
+    """The arm of each line; empty where one of them is none, or more than one."""
+    found = [set() if line.cells is None else set(line.cells["arm"]) for line in lines]
+    return tuple(arm for (arm,) in found) if all(len(arms) == 1 for arms in found) else ()
+
+
+def decided_claim(claim: Claim, decided: Decisions | None) -> tuple[Decision, bool] | None:
+    """The decision that the claim asks for, and whether A is its arm (else A is the baseline).
+
+    None where it is none of the study's comparisons.
+    """
+    if decided is None or claim.metric != decided.metric.name or len(claim.arms) < 2:
+        return None
+    a, b = map(decided.row_of, claim.arms)
+    for row, reference, forward in ((a, b, True), (b, a, False)):
+        found = decided.of(row)
+        if found is not None and found.reference == reference:
+            return found, forward
+    return None
+
+
+def _turned(found: Paired) -> Paired:
+    """The same comparison the other way round."""
+    return replace(found, mean=-found.mean, low=-found.high, high=-found.low, d_z=-found.d_z)
+
+
+TURNED: Mapping[Answer, Answer] = {"better": "worse", "worse": "better"}
 
 
 def welch_p(claim: Claim, runs: int) -> float:
@@ -120,9 +154,18 @@ def _signed(claims: list[Claim], metrics: Mapping[str, Metric]) -> list[Paired]:
 def verdict_table(ledger: Ledger, published: PublishedTable) -> Table:
     """A verdict for each claim of one published table."""
     claims = table_claims(ledger, published)
-    found = _signed(claims, metric_table(ledger.manifest))
+    metrics, decided = metric_table(ledger.manifest), decisions(ledger)
+    found = _signed(claims, metrics)
     rows = []
-    for claim, pair in zip(claims, found, strict=True):
+    for claim, tested in zip(claims, found, strict=True):
+        asked, pair, answer, price = decided_claim(claim, decided), tested, None, ""
+        if asked is not None:
+            decision, forward = asked
+            lower = metrics[claim.metric].higher_is_better is False
+            pair = decision.pair if forward != lower else _turned(decision.pair)
+            given = decision.decided.answer
+            answer = given if forward else TURNED.get(given, given)
+            price = decision.price
         scale, digits = (0.01, 2) if published.percent else (1, 3)
         printed = (claim.better.mean - claim.worse.mean) * scale
         difference, bounds = Entry(text=MISSING), Entry(text=MISSING)
@@ -138,7 +181,7 @@ def verdict_table(ledger: Ledger, published: PublishedTable) -> Table:
                 keys=claim.keys,
             )
         p = welch_p(claim, published.runs)
-        said = verdict(pair, claim.unlike, printed=printed)
+        said = verdict(pair, answer, claim.unlike, printed=printed, price=price)
         rows.append(
             Row(
                 label=claim.text,
@@ -151,7 +194,7 @@ def verdict_table(ledger: Ledger, published: PublishedTable) -> Table:
                     Entry(text=probability(p), values={"value": p}, order=p),
                     difference,
                     bounds,
-                    Entry(text=probability(pair.p_holm), values={"value": pair.p_holm}),
+                    Entry(text=probability(tested.p_holm), values={"value": tested.p_holm}),
                     Entry(
                         text=said.text,
                         under=(said.ours,) if said.ours else (),
@@ -179,9 +222,12 @@ def verdict_table(ledger: Ledger, published: PublishedTable) -> Table:
         notes=(
             f"printed: {published.where}; Welch's t on the printed mean ± std with "
             f"{published.runs} runs" + ("" if published.runs_stated else " (assumed)") + ".",
-            "ours: paired over common seeds; decided where Holm's p ≤ 0.05, the family being the "
-            f"{family} claims of this table that our cells can test; confirmed only where the 95 % "
-            "interval also reaches the printed difference, else the effect is smaller.",
+            "ours: paired over common seeds. A verdict is the study's own decision, on the claims "
+            "that compare an arm with its baseline on the primary metric; confirmed only where the "
+            "95 % interval also reaches the printed difference, else the effect is smaller. The "
+            f"other claims are exploratory; p (Holm) is over the {family} claims of this table "
+            "that our cells can test, and decides nothing.",
+            *((decided.sentence, *decided.cautions) if decided is not None else ()),
             *unlike_notes(
                 differences(ledger, published, selected_lines(ledger, published).values())
             ),

@@ -1,4 +1,4 @@
-"""The study's own tables: every arm, and paired differences against its baseline."""
+"""The arms of a study, what they are called, and the table of all of them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -7,15 +7,12 @@ import numpy as np
 import pandas as pd
 
 from analysis.aggregate import Metric, aggregate, data_names, entry, level_names, metric_table
-from analysis.inference import EXACT_LIMIT, Paired, exact_limit_sentence, paired_family
-from analysis.model import MISSING, Entry, Row, Table, interval, number
-from analysis.verdicts import more_seeds
+from analysis.model import MISSING, Row, Table, number
+from sweeps.ledger.declared import TASK_FACTORS
 from sweeps.ledger.read import Ledger
 
 MOST_ROWS = 200
 """Arms in one table; of a larger study the best by the first metric are shown, and it is said."""
-TASK_FACTORS = ("data", "body_part", "view", "k_shot", "pool", "pool_kind", "pool_label_noise")
-"""Factors that change the task and not the method: an arm is compared within its own task."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +40,6 @@ class Arms:
 
 
 MANY_FACTORS = 3
-NO_COMMON_SEEDS = (
-    "No arm has a finished seed in common with {}, so nothing can be compared; give them the same "
-    "--seeds."
-)
 
 
 def arm_names(ledger: Ledger) -> dict[str, str]:
@@ -113,7 +106,7 @@ def present_metrics(ledger: Ledger) -> list[Metric]:
     return found
 
 
-def _shown(values: np.ndarray, metric: Metric) -> tuple[list[int], tuple[str, ...]]:
+def best_first(values: np.ndarray, metric: Metric) -> tuple[list[int], tuple[str, ...]]:
     """Which arms a table shows, in plan order, and the note where these are not all."""
     if len(values) <= MOST_ROWS:
         return list(range(len(values))), ()
@@ -133,7 +126,7 @@ def arms_table(ledger: Ledger) -> Table:
     notes = ("mean ± std over seeds (ddof = 1); n is shown where it is not the planned number.",)
     shown = list(range(min(len(arms.labels), MOST_ROWS)))
     if metrics:
-        shown, more = _shown(values_of(ledger, arms, metrics[0].name), metrics[0])
+        shown, more = best_first(values_of(ledger, arms, metrics[0].name), metrics[0])
         notes += more
     wanted = np.flatnonzero(np.isin(arms.row, shown))
     groups = ledger.cells.iloc[wanted].groupby(arms.row[wanted], sort=True)
@@ -155,131 +148,8 @@ def arms_table(ledger: Ledger) -> Table:
     )
 
 
-def reference_rows(arms: Arms, baseline: Mapping[str, str]) -> np.ndarray:
-    """For each arm, the row of the baseline arm within the same task; −1 where there is none."""
-    identity = {tuple(sorted(levels.items())): row for row, levels in enumerate(arms.levels)}
-    method = {name: level for name, level in baseline.items() if name not in TASK_FACTORS}
-    rows = []
-    for levels in arms.levels:
-        own = {name: level for name, level in method.items() if name in levels}
-        rows.append(identity.get(tuple(sorted({**levels, **own}.items())), -1))
-    return np.array(rows)
-
-
 def probability(p: float) -> str:
     """A p-value as printed; what cannot be computed is shown as missing."""
     if np.isnan(p):
         return MISSING
     return "<.0001" if p < 1e-4 else number(p, 4)
-
-
-def _outcome(found: Paired, higher_is_better: bool | None) -> str:
-    if not found.decided:
-        return f"undecided; {more_seeds(found)}"
-    return "better" if (found.mean > 0) == higher_is_better else "worse"
-
-
-def _paired_entries(found: Paired, metric: Metric, keys: tuple[str, ...]) -> list[Entry]:
-    if found.n < 2:
-        count = Entry(text=str(found.n), keys=keys, values={"value": found.n})
-        return [count, *(Entry(text=MISSING) for _ in range(7))]
-
-    def shown(value: float) -> Entry:
-        text = number(value, metric.digits) if np.isfinite(value) else MISSING
-        return Entry(text=text, values={"value": value}, order=value, keys=keys)
-
-    bounds = interval(found.low, found.high, metric.digits)
-    return [
-        Entry(text=str(found.n), values={"value": found.n}, order=found.n, keys=keys),
-        shown(found.mean),
-        Entry(text=bounds, values={"low": found.low, "high": found.high}, keys=keys),
-        Entry(
-            text=number(found.d_z, 2) if np.isfinite(found.d_z) else MISSING,
-            values={"value": found.d_z},
-            order=found.d_z,
-            keys=keys,
-        ),
-        Entry(text=probability(found.p), values={"value": found.p}, order=found.p, keys=keys),
-        Entry(text=probability(found.p_holm), values={"value": found.p_holm}, order=found.p_holm),
-        Entry(
-            text=number(found.detectable, metric.digits)
-            if 0 < found.detectable < np.inf
-            else MISSING,
-            values={"value": found.detectable} if np.isfinite(found.detectable) else {},
-            keys=keys,
-        ),
-        Entry(text=_outcome(found, metric.higher_is_better)),
-    ]
-
-
-def paired_against_baseline(
-    ledger: Ledger, arms: Arms, metric: Metric
-) -> tuple[list[int], list[Paired]]:
-    """Every arm minus the baseline of its task, over common seeds; the baseline itself left out."""
-    values = values_of(ledger, arms, metric.name)
-    reference = reference_rows(arms, ledger.manifest.baseline)
-    rows = [i for i, r in enumerate(reference) if r >= 0 and r != i]
-    return rows, paired_family(values[rows] - values[reference[rows]]) if rows else []
-
-
-def _both_sides(values: np.ndarray, rows: list[int], reference: np.ndarray) -> bool:
-    """Whether some arm and its baseline both have values, on common seeds or not."""
-    there = ~np.isnan(values).all(axis=1)
-    return any(there[row] and there[reference[row]] for row in rows)
-
-
-def paired_tables(ledger: Ledger) -> list[Table]:
-    """A table of paired differences per metric that has a better way; the family is the table."""
-    arms, tables = arms_of(ledger), []
-    metrics, keys = present_metrics(ledger), ledger.cells["key"].to_numpy()
-    directed = [metric for metric in metrics if metric.higher_is_better is not None]
-    for metric in directed[:1] if len(arms.labels) > MOST_ROWS else directed:
-        rows, found = paired_against_baseline(ledger, arms, metric)
-        reference = reference_rows(arms, ledger.manifest.baseline)
-        if not rows or not _both_sides(values_of(ledger, arms, metric.name), rows, reference):
-            continue  # one arm alone, or a quantity that the baseline does not have
-        shown, more = _shown(values_of(ledger, arms, metric.name)[rows], metric)
-        body = []
-        for i in shown:
-            behind = tuple(keys[np.isin(arms.row, (rows[i], reference[rows[i]]))])
-            entries = _paired_entries(found[i], metric, behind)
-            body.append(Row(label=arms.labels[rows[i]], entries=tuple(entries)))
-        most = max(p.n for p in found)
-        family = max(p.family for p in found)
-        exact = f"exact sign-flip up to {EXACT_LIMIT} common seeds, paired t above"
-        limit = exact_limit_sentence(most, family)
-        method = [name for name in arms.levels[0] if name not in TASK_FACTORS]
-        baseline = baseline_name(ledger)
-        notes = (
-            f"Difference: arm minus {baseline}, over common seeds"
-            + (", within the same task" if len(method) < len(arms.levels[0]) else "")
-            + "; interval: 95 % t-interval of its mean over seeds (training variance only).",
-            f"p: {exact}. Holm family: the {family} comparisons with {baseline} on {metric.label}.",
-            "detectable: the smallest true difference that this test finds with 80 % power at this "
-            f"n and the spread seen, at 5 % / {family} ({MISSING}: it can find none); outcome: "
-            "decided by Holm's p at 5 %.",
-            *((limit,) if limit else ()),
-            *(() if any(pair.n for pair in found) else (NO_COMMON_SEEDS.format(baseline),)),
-            *more,
-        )
-        tables.append(
-            Table(
-                name=f"paired_{metric.name}",
-                title=f"{metric.label}: paired differences against {baseline}",
-                stub="arm",
-                columns=(
-                    "n",
-                    "difference",
-                    "95 % interval",
-                    "d_z",
-                    "p",
-                    "p (Holm)",
-                    "detectable",
-                    "outcome",
-                ),
-                rows=tuple(body),
-                notes=notes,
-                prose=("outcome",),
-            )
-        )
-    return tables

@@ -31,17 +31,13 @@ from matplotlib.figure import Figure
 from analysis import plots
 from analysis.aggregate import Metric, in_order, level_names
 from analysis.command import run_command
-from analysis.comparisons import (
-    TASK_FACTORS,
-    arms_of,
-    baseline_name,
-    paired_against_baseline,
-    present_metrics,
-)
+from analysis.comparisons import arms_of, baseline_name, present_metrics
+from analysis.decisions import decisions
 from analysis.galleries import GALLERIES
 from analysis.generic import headline_metric, varied_factors
 from analysis.search_plots import search_figures
 from analysis.searches import search_bytes
+from sweeps.ledger.declared import TASK_FACTORS
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import Ledger, read_artifacts, read_ledger
 from sweeps.process import command_line
@@ -118,18 +114,18 @@ def metric_figures(ledger: Ledger, cells: pd.DataFrame) -> Drawn:
         if cells["arm"].nunique() <= MOST_ARMS // 2:
             ax = plots.seeds_strip(cells, column, label=_unit(metric))
             yield f"seeds_{metric.name}", _titled(ax, ledger, "every seed")
-        rows, found = paired_against_baseline(ledger, arms, metric)
+        found = decisions(ledger)
         pairs = pd.DataFrame(
             [
-                {"arm": arms.labels[row], "n": pair.n, "mean": pair.mean, "low": pair.low,
-                 "high": pair.high, "decided": pair.decided}
-                for row, pair in zip(rows, found, strict=True)
-                if pair.n > 1
+                {"arm": arms.labels[one.row], "n": one.pair.n, "mean": one.pair.mean,
+                 "low": one.pair.low, "high": one.pair.high, "answer": one.answer}
+                for one in (found.every if found else ())
+                if one.pair.n > 1
             ]
         )  # fmt: skip
         if len(pairs):
             ax = plots.forest(
-                pairs, label=_unit(metric), baseline=baseline, family=f"Holm over {len(pairs)}"
+                pairs, label=_unit(metric), baseline=baseline, margin=found.rule.margin
             )
             yield f"paired_{metric.name}", _titled(ax, ledger, f"{metric.label}, paired by seed")
 

@@ -5,16 +5,11 @@ one factor at a time from the default.
 from collections.abc import Mapping
 
 from analysis.aggregate import Metric, aggregate, data_names, entry, in_order, level_names
-from analysis.comparisons import (
-    TASK_FACTORS,
-    Arms,
-    arms_of,
-    present_metrics,
-    reference_rows,
-    values_of,
-)
-from analysis.inference import exact_limit_sentence, paired_family
+from analysis.comparisons import Arms, arms_of, present_metrics
+from analysis.decisions import decisions
+from analysis.inference import exact_limit_sentence
 from analysis.model import MISSING, Entry, Row, Table, interval, number
+from sweeps.ledger.declared import TASK_FACTORS
 from sweeps.ledger.read import Ledger
 
 
@@ -34,12 +29,12 @@ def is_one_at_a_time(arms: Arms, baseline: Mapping[str, str]) -> bool:
 
 
 def headline_metric(ledger: Ledger) -> Metric | None:
-    """The metric of a table that has room for one: the test accuracy where there is one."""
+    """The metric of a table that has room for one: the primary one, which decides."""
+    found = decisions(ledger)
+    if found is not None:
+        return found.metric
     metrics = {metric.name: metric for metric in present_metrics(ledger)}
-    for name in ("test_at_best_val", "accuracy"):
-        if name in metrics:
-            return metrics[name]
-    return next(iter(metrics.values()), None)
+    return metrics.get("accuracy") or next(iter(metrics.values()), None)
 
 
 def grid_table(ledger: Ledger, rows: str, columns: str) -> Table | None:
@@ -77,17 +72,12 @@ def grid_table(ledger: Ledger, rows: str, columns: str) -> Table | None:
 def ambiguity_table(ledger: Ledger) -> Table | None:
     """One decision at a time against the default: what each ambiguity of the paper is worth."""
     arms, baseline = arms_of(ledger), ledger.manifest.baseline
-    metric = headline_metric(ledger)
-    if metric is None:
+    found = decisions(ledger)
+    if found is None:
         return None
-    values = values_of(ledger, arms, metric.name)
-    reference = reference_rows(arms, baseline)
-    changed = [i for i, r in enumerate(reference) if r >= 0 and r != i]
-    found = dict(
-        zip(changed, paired_family(values[changed] - values[reference[changed]]), strict=True)
-    )
-    family = max((pair.family for pair in found.values()), default=0)
-    limit = exact_limit_sentence(max(pair.n for pair in found.values()), family) if family else ""
+    metric = found.metric
+    most = max(decision.pair.n for decision in found.every)
+    limit = exact_limit_sentence(most, found.rule.family)
     rows = []
     for i, levels in enumerate(arms.levels):
         cells = ledger.cells[arms.row == i]
@@ -95,12 +85,12 @@ def ambiguity_table(ledger: Ledger) -> Table | None:
         moved = [n for n, level in levels.items() if baseline.get(n) != level]
         factor = moved[0] if moved else ""
         label = ", ".join(f"{n} = {levels[n]}" for n in moved) or "default"
-        if i not in found or found[i].n < 2:
+        decision = found.of(i)
+        if decision is None or decision.pair.n < 2:
             rows.append(Row(label=label, entries=(mean, Entry(text=MISSING), Entry(text=MISSING))))
             continue
-        pair = found[i]
+        pair = decision.pair
         bounds = interval(pair.low, pair.high, metric.digits)
-        holm = "decided" if pair.decided else "undecided"
         rows.append(
             Row(
                 label=label,
@@ -113,7 +103,7 @@ def ambiguity_table(ledger: Ledger) -> Table | None:
                         order=pair.mean,
                         keys=mean.keys,
                     ),
-                    Entry(text=holm, values={"p_holm": pair.p_holm}),
+                    Entry(text=decision.text, best=decision.answer == "better"),
                 ),
             )
         )
@@ -121,14 +111,16 @@ def ambiguity_table(ledger: Ledger) -> Table | None:
         name="ambiguities",
         title=f"{metric.label}: one decision at a time from the default",
         stub="decision",
-        columns=(metric.label, "difference to default", "Holm, 5 %"),
+        columns=(metric.label, "difference to default", "answer"),
         rows=tuple(rows),
         notes=(
             "default: " + ", ".join(f"{n} = {v}" for n, v in baseline.items()) + ".",
-            "difference: paired over common seeds, with the 95 % t-interval of its mean; the "
-            f"Holm family is the {len(changed)} decisions of this table.",
+            "difference: paired over common seeds, with the 95 % t-interval of its mean.",
+            found.sentence,
+            *found.cautions,
             *((limit,) if limit else ()),
         ),
+        prose=("answer",),
     )
 
 

@@ -1,8 +1,7 @@
 """Paired differences over common seeds: interval, effect size, exact and t p-values, power.
 
-scipy and statsmodels do the statistics. Ours is the exact sign-flip test for many comparisons at
-once (`scipy.stats.permutation_test` does one at a time, and is the oracle in the tests), Holm's
-step, and the bookkeeping of families.
+scipy and statsmodels do the statistics; the tests that decide are `sweeps.search.paired`'s, which a
+race asks too. Ours are Holm's step and the bookkeeping of families.
 """
 
 import math
@@ -14,15 +13,12 @@ import numpy as np
 from scipy import optimize, stats
 from statsmodels.stats.power import TTestPower
 
+from sweeps.search.paired import EXACT_LIMIT, difference_p, moments, sign_flip_p
+
 ALPHA = 0.05
 POWER = 0.80
-EXACT_LIMIT = 12
-"""Largest n for which all 2^n sign flips are counted; above it the paired t-test decides."""
 MOST_SEEDS = 1000
 """Seeds needed beyond this are reported as "more than 1000"."""
-ROUNDING = 2.0**-23
-"""Values that differ by less, relative to the larger of them and 1, are equal: metrics are ratios
-of counts, and ledgers of version 0.1 hold them rounded to float32."""
 SIMULATED = 2000  # draws behind the exact test's power: ± 0.02 at 80 %
 
 
@@ -37,7 +33,7 @@ class Paired:
         d_z: Cohen's d of paired samples, mean / std.
         p_exact: two-sided sign-flip p over all 2^n signs; NaN above EXACT_LIMIT.
         p_t: two-sided paired t-test.
-        p: the one that decides: exact where there is one.
+        p: exact where there is one, else the t-test's.
         p_holm: `p` adjusted over the family.
         family: number of comparisons in the family.
         detectable: smallest true difference that the deciding test finds with 80 % power at this n
@@ -60,37 +56,6 @@ class Paired:
     family: int
     detectable: float
     seeds_needed: int | None
-
-    @property
-    def decided(self) -> bool:
-        """Whether the family-wise test at 5 % says which arm is better."""
-        return self.p_holm <= ALPHA
-
-
-def sign_flip_p(differences: np.ndarray) -> np.ndarray:
-    """Exact two-sided p of "the differences are symmetric about 0", by counting all sign flips.
-
-    p = share of the 2^n sign vectors s with |Σ s_i d_i| ≥ |Σ d_i|. The smallest p is 2^(1-n).
-
-    Args:
-        differences: (m, n) one comparison a row, n ≤ EXACT_LIMIT, no NaN.
-
-    Returns:
-        (m,) p-values.
-    """
-    m, n = differences.shape
-    # s and −s give the same |sum|: half of the signs are enough, the first one being fixed.
-    half = np.array(np.meshgrid(*[[1.0, -1.0]] * (n - 1), indexing="ij")).reshape(n - 1, -1)
-    signs = np.vstack([np.ones((1, half.shape[1] if n > 1 else 1)), half])  # (n, 2^(n-1))
-    p = np.empty(m)
-    step = max(1, 4_000_000 // signs.shape[1])
-    for start in range(0, m, step):
-        part = differences[start : start + step]
-        observed = np.abs(part.sum(axis=1, keepdims=True))
-        # Sums that are equal in exact arithmetic differ in the last bits; they count as equal.
-        slack = ROUNDING * n * np.maximum(1.0, np.abs(part).max(axis=1, keepdims=True))
-        p[start : start + step] = np.mean(np.abs(part @ signs) >= observed - slack, axis=1)
-    return p
 
 
 @lru_cache(maxsize=4096)
@@ -132,13 +97,13 @@ def _detectable_by_t(n: int, alpha: float) -> float:
 
 @lru_cache(maxsize=EXACT_LIMIT)
 def _exact_p(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Effects d (E,), and the sign-flip p of SIMULATED samples of N(d, 1)^n at each (E, SIMULATED).
+    """Effects d (E,), and the p that decides SIMULATED samples of N(d, 1)^n at each (E, SIMULATED).
 
     The samples of one effect are those of the others, moved: power rises with d without noise.
     """
     effects = np.concatenate([np.arange(0.0, 3.0, 0.1), np.geomspace(3.0, 30.0, 12)])
     noise = np.random.default_rng(n).normal(size=(SIMULATED, n))
-    return effects, np.stack([sign_flip_p(noise + d) for d in effects])
+    return effects, np.stack([difference_p(noise + d) for d in effects])
 
 
 def seeds_needed(d_z: float, alpha: float = ALPHA) -> int | None:
@@ -182,11 +147,7 @@ def holm(p: Sequence[float]) -> np.ndarray:
 def _moments(differences: np.ndarray) -> dict[str, np.ndarray]:
     """Everything of `Paired` that needs no family, for the rows of (m, n) without NaN, n ≥ 2."""
     n = differences.shape[1]
-    mean, std = differences.mean(axis=1), differences.std(axis=1, ddof=1)
-    # Equal differences whose rounding differs have a spread of a few ulp; it is 0.
-    largest = np.maximum(1.0, np.abs(differences).max(axis=1))
-    std = np.where(std <= ROUNDING * largest, 0.0, std)
-    mean = np.where(np.abs(mean) <= ROUNDING * largest, 0.0, mean)
+    mean, std, _ = moments(differences)
     half = stats.t.ppf(0.975, n - 1) * std / math.sqrt(n)
     with np.errstate(divide="ignore", invalid="ignore"):
         d_z = np.where((std == 0) & (mean == 0), 0.0, mean / std)
@@ -257,24 +218,3 @@ def exact_limit_sentence(n: int, family: int) -> str:
         f"With n = {n} the smallest exact p is {smallest:.4g}; Holm over {family} comparisons "
         f"cannot bring it to 0.05."
     )
-
-
-def decided_best(values: np.ndarray, *, higher_is_better: bool | None = True) -> int | None:
-    """The row that is better than every other one, each pair decided at 5 % (Holm), or None.
-
-    Args:
-        values: (arms, seeds), NaN where a cell is missing.
-        higher_is_better: the metric's direction; None has no best.
-    """
-    if higher_is_better is None:
-        return None
-    seen = ~np.isnan(values)
-    rows = np.flatnonzero(seen.any(axis=1))
-    if len(rows) < 2:
-        return None
-    sums = np.where(seen, values, 0).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
-    best = max(rows, key=lambda row: sums[row] if higher_is_better else -sums[row])
-    others = [row for row in rows if row != best]
-    sign = 1 if higher_is_better else -1
-    found = paired_family(sign * (values[best] - values[others]))
-    return int(best) if all(pair.decided and pair.mean > 0 for pair in found) else None

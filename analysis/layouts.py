@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 import pandas as pd
 
 from analysis.aggregate import (
@@ -20,7 +19,7 @@ from analysis.aggregate import (
     metric_table,
     select,
 )
-from analysis.inference import decided_best
+from analysis.decisions import Decisions, decisions
 from analysis.likeness import Unlike, unlike
 from analysis.model import Entry, Row, Table, mean_std
 from analysis.published import Line, PublishedTable, Value
@@ -223,24 +222,12 @@ def _entry(found: Selected, printed: Value | None, percent: bool, room: bool) ->
     return replace(made, values={**made.values, **published})
 
 
-def _best(
-    line: list[Selected], seeds: tuple[int, ...], metrics: Mapping[str, Metric]
-) -> int | None:
-    """Which entry of one metric's line is decidedly better than all others of the line."""
-    names = {found.metric for found in line if found.cells is not None}
-    if len(names) != 1:
-        return None
-    (metric,) = names
-    if metric not in metrics:
-        return None
-    values = np.full((len(line), len(seeds)), np.nan)
-    for place, found in enumerate(line):
-        if found.cells is None or f"metric.{metric}" not in found.cells:
-            continue
-        there = found.cells[found.cells["status"] == "ok"]
-        if not there["seed"].duplicated().any():
-            values[place] = there.set_index("seed")[f"metric.{metric}"].reindex(list(seeds))
-    return decided_best(values, higher_is_better=metrics[metric].higher_is_better)
+def _is_best(found: Selected, decided: Decisions | None) -> bool:
+    """Whether an entry is the primary metric of an arm that is decided better."""
+    if decided is None or found.cells is None or found.metric != decided.metric.name:
+        return False
+    rows = {decided.row_of(arm) for arm in found.cells["arm"].unique()}
+    return len(rows) == 1 and rows <= decided.best_rows
 
 
 def unlike_notes(found: Unlike) -> tuple[str, ...]:
@@ -260,8 +247,8 @@ def _notes(ledger: Ledger, published: PublishedTable, found: Unlike) -> tuple[st
     runs = f"{published.runs} runs" + ("" if published.runs_stated else ", assumed")
     notes = [
         "mean ± std over seeds (ddof = 1); n is shown where it is not the planned number of "
-        f"seeds ({len(manifest.seeds)}); best in bold only where the paired difference to every "
-        "other is decided (Holm, 5 %).",
+        f"seeds ({len(manifest.seeds)}); bold: decided better than the baseline, or the baseline "
+        "where every other arm is decided worse.",
         f"printed: {published.where} ({runs}).",
     ]
     notes += unlike_notes(found)
@@ -278,14 +265,11 @@ def _table(
     name: str,
 ) -> Table:
     rows, columns = axes
-    metrics = metric_table(ledger.manifest)
     found = [
         [_selected(design, published, row, column, rest) for column in columns.places]
         for row in rows.places
     ]
-    along_rows = published.focus_axis == "row"
-    lines = [list(line) for line in zip(*found, strict=True)] if along_rows else found
-    best = [_best(line, ledger.manifest.seeds, metrics) for line in lines]
+    decided = decisions(ledger)
     groups = [name for name in rows.factors if len(rows.factors) > 1][:1]
     body = []
     for r, row in enumerate(rows.places):
@@ -294,8 +278,7 @@ def _table(
         entries = []
         for c, value in enumerate(printed):
             made = _entry(found[r][c], value, published.percent, room)
-            marked = best[c] == r if along_rows else best[r] == c
-            entries.append(replace(made, best=bool(marked)))
+            entries.append(replace(made, best=_is_best(found[r][c], decided)))
         grouped = groups and (row.printed or groups[0] in row.named)
         group = (row.levels or {}).get(groups[0], "") if grouped else ""
         body.append(

@@ -242,40 +242,49 @@ def means(frame: pd.DataFrame, metric: str, *, label: str, ax: Axes | None = Non
     return ax
 
 
+ANSWERS = {
+    "better": (PALETTE[2], "^", "full"),
+    "worse": (PALETTE[1], "v", "full"),
+    "equivalent": (PALETTE[0], "D", "full"),
+    "undecided": ("0.45", "o", "none"),
+}
+"""answer → its colour, marker and filling, wherever answers are drawn."""
+
+
 def forest(
-    frame: pd.DataFrame, *, label: str, baseline: str, family: str, ax: Axes | None = None
+    frame: pd.DataFrame, *, label: str, baseline: str, margin: float, ax: Axes | None = None
 ) -> Axes:
     """Paired differences against the baseline with their 95 % t-intervals, zero marked.
 
     Args:
-        frame: columns `arm`, `n`, `mean`, `low`, `high`, `decided`; one row a comparison.
+        frame: columns `arm`, `n`, `mean`, `low`, `high`, `answer`; one row a comparison.
         label: of the metric, with its unit.
         baseline: the arm that was subtracted.
-        family: how the comparisons were corrected, for the legend.
+        margin: differences smaller than this do not matter; shaded.
         ax: where to draw; a new figure by default.
     """
     lines = max(counted(arm, "00").count("\n") for arm in frame["arm"]) + 1
     height = 1.1 + (0.16 + 0.14 * lines) * len(frame)
     ax = ax or plt.subplots(figsize=(6.4, height), layout="constrained")[1]
+    ax.axvspan(-margin, margin, color="0.92", linewidth=0, zorder=0)
     for place, row in enumerate(frame.itertuples()):
-        colour = PALETTE[1] if row.decided else PALETTE[0]
-        error = [[row.mean - row.low], [row.high - row.mean]]
+        colour, marker, filling = ANSWERS[row.answer]
         ax.errorbar(
             row.mean,
             place,
-            xerr=error,
-            fmt="s" if row.decided else "o",
-            markerfacecolor=colour if row.decided else "white",
+            xerr=[[row.mean - row.low], [row.high - row.mean]],
+            fmt=marker,
+            fillstyle=filling,
             color=colour,
             capsize=3,
-            markersize=5,
+            markersize=6,
         )
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set_yticks(range(len(frame)), [counted(row.arm, row.n) for row in frame.itertuples()])
     ax.set_ylim(len(frame) - 0.5, -0.5)
     ax.set_xlabel(
-        f"{label}\narm minus {baseline}\nmean and 95 % t-interval\n"
-        f"filled: decided ({family}); open: undecided"
+        f"{label}\narm minus {baseline}\nmean and 95 % t-interval; shaded: within the margin\n"
+        "▲ better   ▼ worse   ◆ equivalent   ○ undecided"
     )
     return ax
 

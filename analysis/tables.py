@@ -11,11 +11,12 @@ from rich.console import Console
 
 from analysis.claims import claims_table, verdict_table
 from analysis.command import run_command
-from analysis.comparisons import arms_table, paired_tables
+from analysis.comparisons import arms_table
 from analysis.degenerate import warned
 from analysis.generic import factor_table
 from analysis.layouts import rebuilt
 from analysis.model import Table
+from analysis.paired import paired_tables
 from analysis.published import PublishedTable, published_tables
 from analysis.render import FORMATS, print_table
 from analysis.rises import rise_table

@@ -7,13 +7,13 @@ import numpy as np
 from analysis.aggregate import metric_table
 from analysis.comparisons import (
     MOST_ROWS,
-    TASK_FACTORS,
     arms_of,
     present_metrics,
     values_of,
 )
 from analysis.model import MISSING, Entry, Row, Table, interval, number
 from analysis.resampling import RESAMPLES, Interval, case_bootstrap, normalised, paired_iqm
+from sweeps.ledger.declared import TASK_FACTORS
 from sweeps.ledger.predictions import DamagedPredictions
 from sweeps.ledger.read import Ledger, PredictionReader
 

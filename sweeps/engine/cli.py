@@ -13,8 +13,9 @@ from rich.markup import escape
 
 from imaging_core.fields import ConfigError
 from sweeps.engine import options
+from sweeps.engine.declaring import declared_line, declared_manifest
 from sweeps.engine.display import Display, chatter_to, duration
-from sweeps.engine.plan import Plan, make_plan, manifest_of, stage_store
+from sweeps.engine.plan import Plan, make_plan, stage_store
 from sweeps.engine.run import Summary, Where, run_inline, run_on_cluster
 from sweeps.engine.session import EXIT_CODES, OK, SOME_FAILED, Session, run_app
 from sweeps.engine.stages import stated_seconds
@@ -242,7 +243,7 @@ def _run_locked(
                 soft_wrap=True,
             )
         plan = make_plan(plan.study, plan.request, results=results, retry_failed=retry_failed)
-    write_manifest(ledger, manifest_of(plan, {}))
+    write_manifest(ledger, declared_manifest(plan, ledger, {}))
     summary = Summary()
     began = time.monotonic()
     log = Path(ledger.path("run.log")) if ledger.local else Path("medrl-run.log").absolute()
@@ -368,7 +369,7 @@ def describe(plan: Plan, results: str) -> str:
         f"[bold]{len(plan.todo)} to compute[/]",
         f"stages: {len(plan.stages)} to compute, {plan.reused} uses of stored or shared ones",
     ]
-    lines += [escape(line) for line in (*plan.data, *plan.notes)]
+    lines += [escape(line) for line in (*plan.data, declared_line(plan), *plan.notes)]
     if plan.todo:
         lines.append(_estimate(plan, results))
     return "\n".join(lines)

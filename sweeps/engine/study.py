@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -47,6 +48,10 @@ class Study:
         objective: the metric that Tune and Optuna see.
         only: the combinations of levels to keep; all by default.
         bundles: arm label → the fields that its level of "setting" stands for.
+        primary: the metric that decides; every other is exploratory.
+        margin: the smallest difference of it that matters, in its unit.
+        error: the chance of one wrong answer or more among all arms.
+        most_seeds: what a race (`--until decided`) may spend on one arm.
     """
 
     name: str
@@ -62,6 +67,24 @@ class Study:
     of_preset: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     only: tuple[Mapping[str, Any], ...] = ()
     bundles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    primary: str = "accuracy"
+    margin: float = 0.01
+    error: float = 0.05
+    most_seeds: int = 40
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("margin", 0, math.inf), ("error", 0, 0.5), ("most_seeds", 1, 1e4)):
+            value = getattr(self, name)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not low < value < high:
+                raise ConfigError(
+                    f"{name} must be a number above {low} and below {high:g}, got {value!r}"
+                )
+        if not isinstance(self.primary, str) or type(self.most_seeds) is not int:
+            raise ConfigError(
+                "primary must be a metric's name and most_seeds a whole number, got "
+                f"{self.primary!r} and {self.most_seeds!r}"
+            )
 
     @property
     def task(self) -> Task:

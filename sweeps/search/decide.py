@@ -1,11 +1,11 @@
 """The one decision on a comparison, at looks: better, worse, equivalent, or still open.
 
 A comparison has two nulls: "the mean difference is 0", and "it is at least the margin". One of them
-at most is true, so each may be tested with the whole error of the comparison, and an answer is wrong
-with no more. The family's error is divided by its comparisons (Bonferroni): what Holm's step-down
-would add does not hold here. Where an arm lies at the margin's edge it is rightly called better and
-wrongly called equivalent by the same data; its share, passed on, would be spent twice (7.4 % instead
-of 5 % with two comparisons; `tests/search_tests/test_decide.py`).
+at most is true, so each may be tested with the whole error of the comparison, and an answer is
+wrong with no more. The family's error is divided by its comparisons (Bonferroni). Holm's step-down
+would promise too much here: an arm at the margin's edge is mostly rightly called better, which
+would pass its share on, and now and then wrongly called equivalent, which has spent it already
+(7.4 % instead of 5 % with two comparisons; `tests/search_tests/test_decide.py`).
 
 No Ray, no ledger, no torch: the race and the tables ask the same functions, and the answers depend
 on the rows at the looks alone.

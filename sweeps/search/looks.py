@@ -6,6 +6,7 @@ The error α is spent as α t², t being the share of the most seeds that a look
 under its null keeps them (simulated in `tests/search_tests/test_decide.py`).
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from functools import lru_cache
@@ -45,7 +46,7 @@ def levels(looks: tuple[int, ...], error: float, *, sides: int) -> tuple[float, 
     Raises:
         ValueError: looks that do not ascend from at least 2.
     """
-    if not looks or looks[0] < 2 or any(b <= a for a, b in zip(looks, looks[1:], strict=False)):
+    if not looks or looks[0] < 2 or any(b <= a for a, b in itertools.pairwise(looks)):
         raise ValueError(f"looks must be ascending numbers of seeds from 2 on, got {looks}")
     if len(looks) == 1:
         return (error,)

@@ -10,10 +10,10 @@ from toy_ledgers import make_ledger
 from analysis import tables
 from analysis.aggregate import in_order
 from analysis.claims import table_claims, verdict_table, welch_p
-from analysis.comparisons import paired_tables
 from analysis.generic import ambiguity_table, factor_table
 from analysis.layouts import rebuilt
 from analysis.model import interval
+from analysis.paired import paired_tables
 from analysis.published import published_tables
 from analysis.variance import iqm_table, variance_table
 from sweeps.ledger.read import read_ledger
@@ -53,10 +53,19 @@ def test_paired_differences_use_common_seeds_and_name_their_family(tmp_path: Pat
     assert cell(table, "reinforce, gru", "n").text == "9"
     assert len(cell(table, "reinforce, gru", "difference").keys) == 20
     assert cell(table, "ppo, gru", "difference").values["value"] == pytest.approx(-0.05, abs=0.005)
-    assert cell(table, "ppo, gru", "outcome").text == "worse"
-    assert cell(table, "reinforce, transformer", "outcome").text == "better"
+    assert cell(table, "ppo, gru", "answer").text == "worse"
+    assert cell(table, "reinforce, transformer", "answer").text == "better"
     assert cell(table, "ppo, gru", "p").values["value"] == pytest.approx(2**-9)
-    assert "Holm family: the 5 comparisons with ppo, transformer on Accuracy" in table.notes[1]
+    assert table.notes[1].startswith(
+        "Decided by Accuracy alone: 5% error over the 5 comparisons with the baseline together"
+    )
+    assert any(
+        note.startswith("Nothing was declared before this study ran") for note in table.notes
+    )
+    other = paired_tables(read_ledger(str(root)))[1]
+    assert other.title.endswith("(exploratory)")
+    assert "answer" not in other.columns
+    assert "Holm family: the 5 comparisons with ppo, transformer on AUC" in other.notes[2]
     assert not any("no exact paired test" in note for note in table.notes)
 
 
@@ -65,8 +74,8 @@ def test_five_seeds_say_that_they_cannot_decide(controller_study: Path) -> None:
     assert "With n = 5 no exact paired test can reach 0.05: its smallest p is 0.0625." in (
         table.notes
     )
-    outcomes = [row.entries[-1].text for row in table.rows]
-    assert all(text.startswith("undecided; about ") for text in outcomes)
+    answers = [row.entries[-1].text for row in table.rows]
+    assert all(text.startswith("undecided; about ") for text in answers)
 
 
 def test_verdicts_on_the_papers_own_data(tmp_path: Path) -> None:
@@ -75,6 +84,7 @@ def test_verdicts_on_the_papers_own_data(tmp_path: Path) -> None:
         tmp_path / "s",
         seeds=tuple(range(12)),
         value=better_with_ppo,
+        baseline={"policy_gradient": "ppo", "controller": "transformer"},
         data="folder:/data/cervical?size=256x128",
         config={**published_tables()[T3].setting, **published_tables()[T3].at_least},
     )
@@ -83,9 +93,11 @@ def test_verdicts_on_the_papers_own_data(tmp_path: Path) -> None:
     assert len(table.rows) == 19
     confirmed = cell(table, "Transformer-PPO beats GRU-PPO on Accuracy", "verdict")
     assert confirmed.text == "confirmed (n = 12)"
-    against = cell(table, "Transformer-PPO beats Transformer-REINFORCE on AUC", "verdict")
+    against = cell(table, "Transformer-PPO beats Transformer-REINFORCE on Accuracy", "verdict")
     assert against.text == "contradicted (n = 12)"
     assert len(against.keys) == 0
+    rest = [row.entries[-1].text for row in table.rows if not row.label.endswith(" on Accuracy")]
+    assert set(rest) == {"exploratory (n = 12)"}
     assert len(cell(table, "Transformer-PPO beats GRU-PPO on AUC", "ours").keys) == 24
 
 
@@ -115,6 +127,20 @@ def test_best_is_bold_only_when_decided(tmp_path: Path) -> None:
         return {row.label for row in table.rows for entry in row.entries if entry.best}
 
     assert bold(tuple(range(12))) == {"Transformer-REINFORCE"}
+    root = make_ledger(
+        tmp_path / "all_worse",
+        seeds=tuple(range(12)),
+        value=value,
+        baseline={"policy_gradient": "reinforce", "controller": "transformer"},
+    )
+    (table,) = rebuilt(read_ledger(str(root)), published_tables()[T3])
+    marked = {
+        (row.label, column)
+        for row in table.rows
+        for column, entry in zip(table.columns, row.entries, strict=True)
+        if entry.best
+    }
+    assert marked == {("Transformer-REINFORCE", "Accuracy")}  # the primary metric alone decides
     assert bold(tuple(range(5))) == set()
 
 

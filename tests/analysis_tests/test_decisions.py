@@ -1,0 +1,120 @@
+"""One decision for every table and figure, from the declaration; labelled where there is none."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_ledgers import make_ledger
+
+from analysis.decisions import decisions, seeds_to_equivalence
+from analysis.paired import paired_tables
+from sweeps.ledger.declared import BEFORE, DECLARED, Declared
+from sweeps.ledger.read import read_ledger
+from sweeps.search.paired import equivalence_p
+
+METHODS = {"method": ("none", "good", "bad", "same", "open")}
+MEANS = {"none": 0.8, "good": 0.85, "bad": 0.75, "same": 0.8, "open": 0.81}
+
+
+def value(levels, seed: int, metric: str) -> float:
+    """The arms' means are MEANS; what a seed adds is shared but for a small part of each."""
+    rng = np.random.default_rng([seed, sum(map(ord, levels["method"])), len(metric)])
+    noise = 0.02 if levels["method"] == "open" else 0.002
+    return MEANS[levels["method"]] + 0.003 * seed % 0.02 + float(rng.normal(0, noise))
+
+
+def declared(**values: object) -> Declared:
+    base = {
+        "metric": "auc", "higher_is_better": True, "margin": 0.01, "error": 0.05,
+        "comparisons": 4, "baseline": {"method": "none"}, "looks": (12, 16), "after_cells": 0,
+    }  # fmt: skip
+    return Declared(**{**base, **values})
+
+
+def study(tmp_path: Path, seeds: int = 12, *, extra=None, **values: object):
+    root = make_ledger(
+        tmp_path / "s",
+        factors=METHODS,
+        seeds=tuple(range(seeds)),
+        tables=(),
+        value=value,
+        extra={DECLARED: asdict(declared())} if extra is None else extra,
+        **values,
+    )
+    return read_ledger(str(root))
+
+
+def answers(found) -> dict[str, str]:
+    return {found.arms.labels[one.row]: one.answer for one in found.every}
+
+
+def test_the_declared_metric_decides_at_its_looks(tmp_path: Path) -> None:
+    found = decisions(study(tmp_path))
+    assert found.metric.name == "auc"
+    assert answers(found) == {
+        "good": "better", "bad": "worse", "same": "equivalent", "open": "undecided",
+    }  # fmt: skip
+    assert {one.decided.seeds for one in found.every} == {12}
+    assert found.cautions == ()
+    first, *others = paired_tables(study(tmp_path / "again"))
+    assert first.name == "paired_auc"
+    assert [row.entries[-1].text for row in first.rows[:3]] == ["better", "worse", "equivalent"]
+    assert first.rows[3].entries[-1].text.startswith("undecided; about ")
+    assert all(table.title.endswith("(exploratory)") for table in others)
+
+
+def test_before_a_look_is_whole_nothing_is_answered(tmp_path: Path) -> None:
+    # Cell 12 × 1 + 3: "good" of seed 3 is still to come.
+    found = decisions(study(tmp_path, missing=(15,)))
+    assert answers(found)["good"] == "undecided"
+    assert answers(found)["bad"] == "worse"
+    failed = decisions(study(tmp_path / "failed", failed=(15,)))
+    (good,) = [one for one in failed.every if one.answer == "better"]
+    assert good.pair.n == 11
+
+
+def test_seeds_after_the_answer_are_not_counted(tmp_path: Path) -> None:
+    found = decisions(study(tmp_path, seeds=16))
+    by_name = {found.arms.labels[one.row]: one for one in found.every}
+    assert by_name["good"].pair.n == 12
+    assert by_name["open"].pair.n == 16
+
+
+def test_a_ledger_without_a_declaration_is_labelled(tmp_path: Path) -> None:
+    found = decisions(study(tmp_path, extra={}))
+    assert found.metric.name == "accuracy"
+    assert found.cautions == (
+        "Nothing was declared before this study ran: its answers follow the default metric, "
+        "margin and error.",
+    )
+    assert found.cautions[0] in paired_tables(study(tmp_path / "b", extra={}))[0].notes
+
+
+def test_what_was_changed_after_cells_is_shown(tmp_path: Path) -> None:
+    now, old = declared(after_cells=20), declared(margin=0.002, looks=(5,))
+    found = decisions(study(tmp_path, extra={DECLARED: asdict(now), BEFORE: [asdict(old)]}))
+    assert found.cautions == (
+        "Changed after 20 cells were there: margin 0.002, looks 5 (until then). The error that is "
+        "promised holds only if nobody had looked at them.",
+    )
+    late = decisions(study(tmp_path / "b", extra={DECLARED: asdict(declared(after_cells=3))}))
+    assert late.cautions == ("Declared when 3 cells were already there.",)
+
+
+def test_better_by_less_than_the_margin_is_said(tmp_path: Path) -> None:
+    wide = declared(margin=0.2)
+    found = decisions(study(tmp_path, extra={DECLARED: asdict(wide)}))
+    texts = {found.arms.labels[one.row]: one.text for one in found.every}
+    assert texts["good"] == "better, by less than .200"
+
+
+@pytest.mark.parametrize(("mean", "std", "error"), [(0.0, 0.01, 0.05), (0.004, 0.01, 0.01)])
+def test_the_price_of_equivalence_buys_80_percent_power(
+    mean: float, std: float, error: float
+) -> None:
+    n = seeds_to_equivalence(mean, std, 0.01, error)
+    draws = np.random.default_rng(0).normal(mean, std, size=(4000, n))
+    assert np.mean(equivalence_p(draws, 0.01) <= error) == pytest.approx(0.8, abs=0.06)
+    assert seeds_to_equivalence(0.01, std, 0.01, error) is None
+    assert seeds_to_equivalence(0.0099, std, 0.01, error) is None  # more than a thousand
