@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from imaging_core.datasets.options import ImageOptions
 from imaging_core.datasets.pcam import Options as PcamOptions
 from imaging_core.fields import as_dict
 from selection_core.config import PRESETS, SelectionConfig
+from sweeps.ledger.declared import DECLARED, Declared
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import read_ledger, read_manifest
 
@@ -151,10 +153,19 @@ def test_the_loaders_defaults_are_those_that_are_written_down() -> None:
 
 
 def test_no_verdict_on_the_papers_data_with_small_networks(tmp_path: Path) -> None:
+    # A verdict is the study's own decision: here it declares the paper's metric and method.
+    baseline = {"data": MURA, "method": "apga"}
+    declared = Declared(
+        metric="val_best", higher_is_better=True, margin=0.01, error=0.05, comparisons=3,
+        baseline=baseline, looks=(10,),
+    )  # fmt: skip
+
     def labels(name: str, **changes: object) -> set[str]:
         root = make_ledger(
             tmp_path / name,
             factors={"data": (MURA,), "method": ("baseline", "cutout", "gradcam", "apga")},
+            baseline=baseline,
+            extra={DECLARED: asdict(declared)},
             seeds=tuple(range(10)),
             data=MURA,
             protocol="paper",
