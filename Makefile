@@ -7,6 +7,8 @@ STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin
 # Two processes with two threads each on two cores are up to ten times slower than one each.
 export OMP_NUM_THREADS ?= 1
+# Two test processes and every process that a test starts read what the first one compiled.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help install ablation test test-fast test-slow lint bench clean

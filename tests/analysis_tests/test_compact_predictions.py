@@ -121,7 +121,7 @@ def test_a_flipped_bit_in_compacted_predictions_is_refused_or_changes_nothing(
     pages = pq.ParquetFile(path).metadata.row_group(0).column(4)
     end = pages.data_page_offset + pages.total_compressed_size
     refused = 0
-    for at in np.random.default_rng(0).choice(end, size=30, replace=False):
+    for at in np.random.default_rng(0).choice(end, size=12, replace=False):
         changed = bytearray(content)
         changed[at] ^= 1 << (at % 8)
         path.write_bytes(bytes(changed))
@@ -132,7 +132,7 @@ def test_a_flipped_bit_in_compacted_predictions_is_refused_or_changes_nothing(
                 refused += 1
                 continue
             pd.testing.assert_frame_equal(found, frame)
-    assert refused > 10
+    assert refused > 4
 
 
 def test_a_damaged_single_file_stays_where_it_is(store: Store) -> None:

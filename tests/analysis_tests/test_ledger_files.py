@@ -86,14 +86,14 @@ def test_a_flipped_bit_is_refused_or_changes_nothing(study: Path) -> None:
     content = path.read_bytes()
     before, _ = read_rows(store, "cells", {path.stem})
     refused = 0
-    for at in np.random.default_rng(0).choice(len(content), size=400, replace=False):
+    for at in np.random.default_rng(0).choice(len(content), size=120, replace=False):
         changed = bytearray(content)
         changed[at] ^= 1 << (at % 8)
         path.write_bytes(bytes(changed))
         rows, damaged = read_rows(store, "cells", {path.stem})
         refused += bool(damaged)
         assert damaged or rows == before
-    assert refused > 50
+    assert refused > 15
 
 
 def test_a_flipped_bit_in_predictions_is_refused_or_changes_nothing(study: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_flipped_bit_in_predictions_is_refused_or_changes_nothing(study: Path)
     content = path.read_bytes()
     before = read_predictions(store, path.stem)
     refused = 0
-    for at in np.random.default_rng(0).choice(len(content), size=200, replace=False):
+    for at in np.random.default_rng(0).choice(len(content), size=80, replace=False):
         changed = bytearray(content)
         changed[at] ^= 1 << (at % 8)
         path.write_bytes(bytes(changed))
@@ -112,7 +112,7 @@ def test_a_flipped_bit_in_predictions_is_refused_or_changes_nothing(study: Path)
             refused += 1
             continue
         pd.testing.assert_frame_equal(found, before)
-    assert refused > 20
+    assert refused > 8
 
 
 def test_compaction_changes_no_number_and_no_key(study: Path) -> None:

@@ -86,6 +86,7 @@ def _predictions(rng: np.random.Generator, patients: int, images: int) -> pd.Dat
     )
 
 
+@pytest.mark.slow
 def test_the_case_interval_covers_the_truth_only_when_drawn_by_patient() -> None:
     rng = np.random.default_rng(0)
     inside = by_image = 0

@@ -119,6 +119,7 @@ def test_top_ranked_pixels_are_worth_five_times_a_random_patch():
     assert result["auroc"] > 0.8
 
 
+@pytest.mark.slow  # two more trainings
 @pytest.mark.parametrize("twin", [Flipped, Shuffled])
 def test_the_twins_do_not_find_it(twin):
     """The same run with the reward flipped or shuffled stays below what the true reward finds."""

@@ -21,7 +21,7 @@ BYTES_PER_CELL = 2000  # what pyarrow keeps fits; a row, predictions or arrays w
 
 def test_memory_is_flat_in_the_number_of_finished_cells(tmp_path):
     # One seed: its stages are in memory before the first cell is over.
-    ridges = tuple(0.1 + i / 100 for i in range(60))
+    ridges = tuple(0.1 + i / 100 for i in range(35))
     study = replace(toy_study.STUDY, factors={"ridge": ridges}, baseline={})
     plan = make_plan(study, Request(seeds="1"), results=str(tmp_path), retry_failed=False)
     held = []

@@ -112,8 +112,8 @@ def test_a_core_that_chooses_by_a_field_that_it_says_it_hands_on_is_refused():
 VARIANTS = [
     ("selection_core", {"pool": pool, "k_shot": 16, "pool_quality": quality, "method": method})
     for pool, quality, methods in (
-        ("natural", "off", ("controller", "logistic_policy", "baseline", "use_all")),
-        ("mixed", "on", ("controller",)),
+        ("natural", "off", ("controller", "baseline")),
+        ("mixed", "on", ("logistic_policy",)),
         ("collapsed", "on", ("use_all",)),
     )
     for method in methods
@@ -124,6 +124,8 @@ VARIANTS = [
 def test_fields_that_a_core_hands_on_give_the_keys_that_it_derives(core, fields):
     task = importlib.import_module(f"{core}.task").TASK
     config = build(task.config, fields)
+    keys = StageKeys(task, DATA)
+    keys(config, 0)  # the template that the others are filled into
     tried = 0
     for name in sorted(task.passed_on):
         value = getattr(config, name)
@@ -136,9 +138,7 @@ def test_fields_that_a_core_hands_on_give_the_keys_that_it_derives(core, fields)
                 changed = build(task.config, {**fields, name: other})
             except ConfigError:
                 continue
-            keys = StageKeys(task, DATA)
-            for first, seed in ((config, 0), (changed, 5)):
-                found = [template.key(seed) for template in keys(first, seed)]
+            found = [template.key(5) for template in keys(changed, 5)]
             assert found == list(flatten(task, task.stages(changed, 5), DATA)), (name, other)
             tried += changed != config
     assert tried > len(task.passed_on) / 2

@@ -145,6 +145,7 @@ def test_a_lock_that_was_removed_is_written_again(store, monkeypatch):
         must_hold(store, held.token)
 
 
+@pytest.mark.slow
 def test_whatever_writers_of_changing_length_do_readers_see_one_version(store):
     """The lock, what runs and the manifest: the files of a ledger that are replaced."""
     stop = threading.Event()

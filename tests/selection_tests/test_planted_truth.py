@@ -33,15 +33,11 @@ def prepared(data):
     return prepare(data, planted_config(**QUICK), SEEDS)
 
 
-# One of the six arms holds it in the fast part.
-FAST = {("gru", "reinforce")}
-ARMS = [
-    pytest.param(*arm, marks=() if arm in FAST else pytest.mark.slow)
-    for arm in itertools.product(CONTROLLERS, POLICY_GRADIENTS)
-]
-
-
-@pytest.mark.parametrize(("controller", "policy_gradient"), ARMS)
+# In the fast part test_planted_signal.py says whether a policy follows its reward.
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("controller", "policy_gradient"), list(itertools.product(CONTROLLERS, POLICY_GRADIENTS))
+)
 def test_keep_probability_finds_the_right_labels(data, prepared, controller, policy_gradient):
     mean = {}
     # The null is drawn once per controller: without a reward the two updates have nothing to tell.
