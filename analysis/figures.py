@@ -6,16 +6,16 @@ python analysis/figures.py results/controller_ablation
 import hashlib
 import io
 import json
-import os
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
+from sweeps.process import command_line, headless
+
 # Files only: no display is needed, and none is opened. Before the import, which fails where a
-# notebook's MPLBACKEND names a module that only the notebook has (see `sweeps.process.headless`).
-os.environ["MPLBACKEND"] = "Agg"
-os.environ["MATPLOTLIBRC"] = os.devnull
+# notebook's MPLBACKEND names a module that only the notebook has, or a matplotlibrc is no text.
+headless()
 
 import matplotlib as mpl
 
@@ -40,7 +40,6 @@ from analysis.searches import search_bytes
 from sweeps.ledger.declared import TASK_FACTORS
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import Ledger, read_artifacts, read_ledger
-from sweeps.process import command_line
 
 MOST_ARMS = 40
 MOST_METRICS = 4

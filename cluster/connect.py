@@ -9,6 +9,7 @@ import logging
 import os
 import shlex
 import socket
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -102,10 +103,19 @@ def need_home() -> None:
         ) from None
 
 
-def keep_docstrings() -> None:
-    """Ray's own processes append to docstrings, which PYTHONOPTIMIZE=2 takes away: 1 will do."""
-    if os.environ.get("PYTHONOPTIMIZE", "").isdecimal() and int(os.environ["PYTHONOPTIMIZE"]) > 1:
-        os.environ["PYTHONOPTIMIZE"] = "1"
+def need_docstrings() -> None:
+    """Ray's libraries append to their docstrings when they are imported, in every process.
+
+    The nodes of a cluster that we join have them: without, `ray start` does not.
+
+    Raises:
+        ClusterError: this interpreter has none (PYTHONOPTIMIZE=2, `python -OO`).
+    """
+    if sys.flags.optimize > 1:
+        raise ClusterError(
+            "Ray's libraries need docstrings, and PYTHONOPTIMIZE=2 or python -OO takes them away; "
+            "set PYTHONOPTIMIZE=1 (python -O), or compute without Ray (--inline)"
+        )
 
 
 def speak_as_asked(address: str) -> None:
@@ -181,6 +191,7 @@ def connect(address: str | None, *, runtime_env: Mapping[str, Any] | None) -> It
         ClusterLost: Ray did not start on this machine.
     """
     need_home()
+    need_docstrings()
     found, note = None, ""
     if address == "auto":
         found, note = find_cluster()
@@ -209,7 +220,6 @@ def connect(address: str | None, *, runtime_env: Mapping[str, Any] | None) -> It
                 ) from error
         else:
             speak_as_asked(found)
-        keep_docstrings()
         for name, value in PATIENT.items():
             os.environ.setdefault(name, value)
         import ray

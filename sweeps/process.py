@@ -32,17 +32,37 @@ def headless() -> None:
     """
     os.environ["MPLBACKEND"] = "Agg"
     os.environ["MATPLOTLIBRC"] = os.devnull
-    if "matplotlib" not in sys.modules and os.path.exists("matplotlibrc"):
-        # One in the working directory goes before any variable, and may not even be text.
-        here = os.open(".", os.O_RDONLY)
-        os.chdir(os.sep)
+    if "matplotlib" in sys.modules:
+        return
+    # What lies in the working directory goes before any variable, the user's styles are read by the
+    # first import of pyplot, and neither need be text.
+    if os.path.exists("matplotlibrc") or any(map(os.path.exists, _style_folders())):
+        _import_matplotlib_undisturbed()
+
+
+def _style_folders() -> list[str]:
+    """Where a user's styles may lie, as matplotlib looks for them."""
+    config = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    named = os.environ.get("MPLCONFIGDIR")
+    folders = [named] if named else [os.path.join(config, "matplotlib"), "~/.matplotlib"]
+    return [os.path.join(os.path.expanduser(folder), "stylelib") for folder in folders]
+
+
+def _import_matplotlib_undisturbed() -> None:
+    here = os.open(".", os.O_RDONLY)
+    os.chdir(os.sep)
+    try:
+        matplotlib = importlib.import_module("matplotlib")
+        found, matplotlib.get_configdir = matplotlib.get_configdir, lambda: os.devnull
         try:
-            importlib.import_module("matplotlib")
-        except ImportError:
-            pass  # whoever needs it says so
+            importlib.import_module("matplotlib.style")
         finally:
-            os.fchdir(here)
-            os.close(here)
+            matplotlib.get_configdir = found
+    except ImportError:
+        pass  # whoever needs it says so
+    finally:
+        os.fchdir(here)
+        os.close(here)
 
 
 def _plainly(error: UnicodeError) -> tuple[str, int]:

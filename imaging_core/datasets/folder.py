@@ -19,7 +19,7 @@ from imaging_core.datasets.options import (
     held_out_only,
 )
 from imaging_core.datasets.parts import PART_NAMES, carve, drop_shared_images
-from imaging_core.datasets.text import MISSING, one_form, read_csv
+from imaging_core.datasets.text import MISSING, Spellings, one_form, read_csv
 from imaging_core.fields import ConfigError, did_you_mean
 
 MANIFEST = "manifest.csv"
@@ -145,7 +145,7 @@ def read_manifest(root: Path) -> list[Row]:
         raise DataError(f"{path} must have at least one row under its header")
     rows, problems, bad = [], [], 0
     seen: set[str] = set()
-    spelled: dict[tuple[str, str], tuple[str, int]] = {}
+    spellings = {column: Spellings(column) for column in ("label", "group")}
     for number, record in records:
         row, broken = _row(record, "split" in record)
         file = unicodedata.normalize("NFC", posixpath.normpath(row.path))
@@ -153,12 +153,8 @@ def read_manifest(root: Path) -> list[Row]:
             broken.append(f'path "{row.path}" must come once')
         seen.add(file)
         for column, value in (("label", row.label), ("group", row.group)):
-            first, line = spelled.setdefault((column, one_form(value)), (value, number))
-            if first != value:
-                broken.append(
-                    f'{column} "{value}" must be spelled as in line {line} ("{first}"), or differ '
-                    "in more than case, spaces or Unicode form"
-                )
+            if problem := spellings[column].problem(value, number):
+                broken.append(problem)
         rows.append(row)
         problems += [f"line {number}: {rule}" for rule in broken]
         bad += bool(broken)

@@ -12,7 +12,7 @@ from imaging_core.datasets.base import DataError, ImageDataset, Split
 from imaging_core.datasets.images import refuse
 from imaging_core.datasets.options import Duplicates, existing, held_out_only
 from imaging_core.datasets.parts import drop_shared_images
-from imaging_core.datasets.text import read_csv
+from imaging_core.datasets.text import Spellings, read_csv
 from imaging_core.fields import ConfigError
 
 WORD_OF_PART = {"train": "train", "validation": "valid", "test": "test"}
@@ -181,11 +181,13 @@ def _slides(path: Path) -> list[str]:
     Raises:
         DataError: no UTF-8, no such column, or rows without a slide (all listed).
     """
-    slides, problems = [], []
+    slides, problems, spellings = [], [], Spellings("wsi")
     for line, record in read_csv(path, ("wsi",)):
         slide = (record["wsi"] or "").strip()
         if not slide:
             problems.append(f"line {line}: wsi (the slide) must not be empty")
+        elif problem := spellings.problem(slide, line):
+            problems.append(f"line {line}: {problem}")
         slides.append(slide)
     refuse(path, problems, len(slides), "rows")
     return slides

@@ -1,8 +1,10 @@
 """Reading the text files that come with data: UTF-8, with the numbers that an editor shows."""
 
 import csv
+import re
 import unicodedata
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 from imaging_core.datasets.base import DataError
@@ -36,6 +38,40 @@ def one_form(text: str) -> str:
     shown = "".join(c for c in text if unicodedata.category(c) != "Cf")
     folded = unicodedata.normalize("NFKC", shown).casefold()
     return " ".join(unicodedata.normalize("NFKC", folded).split())
+
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]\d{1,3})?")
+"""A number as spreadsheets and pandas write it; without a sign `1e3` is rather a name."""
+
+
+def number_in(text: str) -> Fraction | None:
+    """The number that a name is when a spreadsheet or pandas reads it; None for any other name."""
+    form = one_form(text)
+    return Fraction(form) if form.isascii() and _NUMBER.fullmatch(form) else None
+
+
+class Spellings:
+    """Refuses two spellings of one name: `Jose` and `jose `, `12`, `012` and `12.0`."""
+
+    def __init__(self, column: str) -> None:
+        """`column` is what the names are of, as a message calls it."""
+        self._column = column
+        self._first: dict[str | Fraction, tuple[str, int]] = {}
+
+    def problem(self, name: str, line: int) -> str | None:
+        """What is wrong with `name` in `line` of the file, None where nothing is."""
+        number = number_in(name)
+        key = one_form(name) if number is None else number
+        first, where = self._first.setdefault(key, (name, line))
+        if first == name:
+            return None
+        start = f'{self._column} "{name}" must be spelled as in line {where} ("{first}")'
+        if number is None or one_form(first) == one_form(name):
+            return f"{start}, or differ in more than case, spaces or Unicode form"
+        return (
+            f"{start}: both are the number {number}, as a spreadsheet changes numbers; write one "
+            f"form, or put a letter before numbers that are names (P{one_form(first)})"
+        )
 
 
 def read_text(path: Path) -> str:

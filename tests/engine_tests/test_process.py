@@ -8,7 +8,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pytest
-from studies import TOY, study_environment
+from studies import ROOT, TOY, study_environment
 
 from analysis import figures, plots
 from sweeps.engine import work
@@ -24,9 +24,11 @@ main(toy_study.STUDY, last_step.run, __doc__)
 """
 
 
-def start(*arguments: object, code: str = "", **options) -> subprocess.CompletedProcess:
-    """The toy study (or `code`) in a process of its own; `env` adds to the environment."""
-    what = ["-c", code] if code else [str(TOY)]
+def start(
+    *arguments: object, code: str = "", script: Path = TOY, **options
+) -> subprocess.CompletedProcess:
+    """The toy study (another script, `code`) in its own process; `env` adds to the environment."""
+    what = ["-c", code] if code else [str(script)]
     return subprocess.run(
         [sys.executable, *what, *map(str, arguments)],
         **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "timeout": 120}
@@ -63,12 +65,43 @@ def test_whatever_the_environment_says_a_worker_can_import_matplotlib(value, mon
     assert os.environ["MATPLOTLIBRC"] == os.devnull
 
 
+NO_TEXT = b"lines.linewidth: 6 # caf\xe9\n"
+
+
+def _leave(folder: Path, what: str) -> None:
+    """What a user's matplotlib may find in `folder`, its configuration and working directory."""
+    if what == "a folder":
+        (folder / "matplotlibrc").mkdir()
+    elif what == "a style that is no text":
+        (folder / "stylelib").mkdir()
+        (folder / "stylelib" / "mine.mplstyle").write_bytes(NO_TEXT)
+    else:
+        (folder / "matplotlibrc").write_bytes(NO_TEXT)
+    if what == "a file that cannot be read":
+        (folder / "matplotlibrc").chmod(0)
+
+
 @pytest.mark.slow
-def test_figures_can_be_imported_first(tmp_path):
-    code = "import analysis.figures, matplotlib; print(matplotlib.get_backend())"
-    (tmp_path / "matplotlibrc").write_bytes(b"lines.linewidth: 6 # caf\xe9\n")
-    answer = start(code=code, env={"MPLBACKEND": NOTEBOOK, "MPLCONFIGDIR": str(tmp_path)})
-    assert answer.stdout.split() == ["Agg"], answer.stderr
+@pytest.mark.parametrize("script", ["figures", "report"])
+@pytest.mark.parametrize(
+    "what", ["no text", "a folder", "a file that cannot be read", "a style that is no text"]
+)
+def test_a_script_run_alone_draws_whatever_a_user_left_for_matplotlib(tmp_path, what, script):
+    _leave(tmp_path, what)
+    answer = start(
+        "--help", script=ROOT / "analysis" / f"{script}.py",
+        env={"MPLBACKEND": NOTEBOOK, "MPLCONFIGDIR": str(tmp_path)}, cwd=tmp_path,
+    )  # fmt: skip
+    assert (answer.returncode, answer.stderr) == (0, "")
+
+
+def test_a_users_style_that_is_no_text_stops_no_worker(tmp_path):
+    """Whoever imports pyplot next, torchmetrics for one, would read it."""
+    _leave(tmp_path, "a style that is no text")
+    code = "from sweeps.process import headless; headless(); import matplotlib.pyplot as p; "
+    code += "import matplotlib; print('ggplot' in p.style.available, matplotlib.get_configdir())"
+    answer = start(code=code, env={"MPLCONFIGDIR": str(tmp_path)})
+    assert answer.stdout.split() == ["True", str(tmp_path)], answer.stderr
 
 
 def test_a_matplotlibrc_that_is_no_text_in_the_working_directory_stops_nothing(tmp_path):

@@ -36,6 +36,12 @@ NFD = unicodedata.normalize("NFD", "José")
         (["a.png,x,p 1", "b.png,x,P  1"], "path,label,group", 'spelled as in line 2 ("p 1")'),
         (["a.png,x,p", "b.png,X,q"], "path,label,group", 'label "X" must be spelled as in line 2'),
         (["a.png,x,p", "b.png,x\u200b,q"], "path,label,group", "line 3: label"),
+        (["a.png,x,12.0", "b.png,x,12"], "path,label,group", "both are the number 12, as a"),
+        (["a.png,x,12", "b.png,x,012"], "path,label,group", "line 3: group"),
+        (["a.png,x,12", "b.png,x,+12."], "path,label,group", "before numbers that are names (P12)"),
+        (["a.png,x,120000", "b.png,x,1.2E+05"], "path,label,group", "both are the number 120000"),
+        (["a.png,x,１２", "b.png,x,12"], "path,label,group", "more than case, spaces or Unicode"),
+        (["a.png,0,p", "b.png,0.0,q"], "path,label,group", 'label "0.0" must be spelled as in'),
         (["a.png,x,nan"], "path,label,group", 'group must be known, "nan" stands for a missing'),
         (["a.png,N/A,p"], "path,label,group", "line 2: label must be known"),
     ],
@@ -44,6 +50,12 @@ def test_rows_that_cannot_be_right_are_named(tmp_path, rows, head, rule):
     with pytest.raises(DataError) as refusal:
         read_manifest(manifest(tmp_path, rows, head))
     assert rule in str(refusal.value)
+
+
+def test_names_that_are_no_numbers_or_other_numbers_are_apart(tmp_path):
+    names = ["1e3", "1000", "00e5", "0e1", "12", "12a", "1.2", "1.20.3", "-12", "9" * 40, "9" * 39]
+    rows = [f"{i}.png,x,{name}" for i, name in enumerate(names)]
+    assert [row.group for row in read_manifest(manifest(tmp_path, rows))] == names
 
 
 def test_none_is_a_fair_label(tmp_path):
