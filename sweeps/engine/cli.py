@@ -20,6 +20,7 @@ from sweeps.engine.run import Summary, Where, run_inline, run_on_cluster
 from sweeps.engine.session import EXIT_CODES, OK, SOME_FAILED, Session, run_app
 from sweeps.engine.stages import stated_seconds
 from sweeps.engine.study import Request, Study, describe_factors, known_protocol
+from sweeps.engine.trackers import tracked
 from sweeps.engine.yaml_files import with_file
 from sweeps.ledger.commit import write_manifest
 from sweeps.ledger.compact import compact
@@ -96,6 +97,7 @@ def build_app(study: Study, last_step: LastStep, description: str | None) -> typ
         inline: options.Inline = False,
         quiet: options.Quiet = False,
         keep: options.Keep = None,
+        track: options.Track = None,
         config: options.Config = None,
         show_config: options.ShowConfig = False,
         as_yaml: options.AsYaml = False,
@@ -108,6 +110,7 @@ def build_app(study: Study, last_step: LastStep, description: str | None) -> typ
             seeds=seeds,
             settings=tuple(setting or ()),
             keep=tuple(keep or ()),
+            track=tuple(track or ()),
         )
         where = Where(
             address=address,
@@ -265,6 +268,9 @@ def _run_locked(
         if ledger.local:  # Ray's bookkeeping: a cache that nothing reads again
             shutil.rmtree(ledger.path("ray"), ignore_errors=True)
         compact(ledger)
+    else:
+        with tracked(plan, ledger, lambda text, always=False: Console().print(escape(text))):
+            pass
     summary.wall_s = time.monotonic() - began
     last_step(results, plan.study.name, Console(), quiet=quiet)
     if not repaired and suspected(ledger) & plan.keys:
@@ -312,7 +318,7 @@ def _carry_out(
         # In this process nothing ticks between two cells, so each one is told as it starts.
         tell_every_s=0.0 if where.inline else TELL_EVERY_S,
     )
-    with display:
+    with display, tracked(plan, ledger, say, display):
         if where.inline:
             summary = run_inline(plan, results=results, token=token, display=display)
         else:

@@ -119,6 +119,7 @@ class Display:
         self.note = "starting"
         self._began = time.monotonic()
         self._said = 0.0
+        self.on_commit: Callable[[list[str]], None] | None = None  # hears each cell's key
         self._quiet = quiet
         self._live = (
             Live(self._text(), console=console, refresh_per_second=4, transient=True)
@@ -217,6 +218,8 @@ class Display:
             self.done += 1
             self.finished += 1
             self.pace.note(CELL, seconds)
+            if self.on_commit is not None:
+                self.on_commit([item])
         else:
             self.failed += 1
         self._show()

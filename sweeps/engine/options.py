@@ -72,6 +72,14 @@ Keep = Annotated[
         "sweeps/apply.py; --plan says how many bytes. The cells are the same.",
     ),
 ]
+Track = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TRACKER[:PLACE]",
+        help="Write committed cells to tensorboard[:DIR], mlflow[:URI] or wandb[:PROJECT] as they "
+        "come (analysis/export.py does it afterwards); may be repeated.",
+    ),
+]
 Config = Annotated[
     str | None,
     typer.Option(

@@ -26,6 +26,7 @@ from sweeps.engine.study import (
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import committed_keys, failed_keys
 from sweeps.ledger.schema import Manifest, PlannedCell
+from sweeps.tracking.writers import split_spec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,6 +143,8 @@ def make_plan(study: Study, request: Request, *, results: str, retry_failed: boo
         study, request, seeds, arms, fingerprints, results=results, retry_failed=retry_failed
     )
     lines = [line for text, found in data.items() for line in described(text, found)]
+    for spec in request.track:
+        split_spec(spec, "--track")
     if request.keep:
         from sweeps.engine.kept import known_kinds, weights_line
 

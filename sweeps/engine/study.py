@@ -119,7 +119,7 @@ class Request:
     """What the command line asks of a study.
 
     `of_file` is what `--config` read: field or factor, and its values; `settings` come after it.
-    `keep` names what is stored beside the cells; it changes none of them.
+    `keep` names what is stored beside the cells, `track` who is told of them; they change none.
     """
 
     preset: str = "demo"
@@ -129,6 +129,7 @@ class Request:
     settings: tuple[str, ...] = ()
     of_file: tuple[tuple[str, tuple[Any, ...]], ...] = ()
     keep: tuple[str, ...] = ()
+    track: tuple[str, ...] = ()
 
 
 def known_protocol(request: Request) -> None:

@@ -92,7 +92,9 @@ def test_a_folder_of_pictures_is_read_again_pixel_for_pixel(tmp_path):
 SMALL = [
     "--inline", "--quiet", "--seeds", "1", "--set", "method=controller,centroid_distance",
     "--set", "controller=gru", "--set", "policy_gradient=ppo", "--set", "iterations=3",
-    "--set", "pool_per_class=16", "--set", "batches=2",
+    "--set", "pool_per_class=16", "--set", "batches=2", "--set", "classifier=tiny-resnet",
+    "--set", "classifier_steps=12", "--set", "classifier_epochs=3",
+    "--set", "reward_steps=12", "--set", "reward_epochs=3",
 ]  # fmt: skip
 OWN = ("started", "wall_s", "cpu_s", "versions")
 
