@@ -21,7 +21,7 @@ from apga_core.saliency import discretise, grad_cam
 from apga_core.trace import Trace
 from imaging_core.classifiers import Classifier
 from imaging_core.descent import Descent, FlatOptimiser
-from imaging_core.fitting import evaluation_batch
+from imaging_core.fitting import Images, evaluation_batch
 from imaging_core.precision import autocast
 
 EMPTY_AIDS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -250,10 +250,17 @@ class PolicyArm:
         return EMPTY_AIDS[self.config.empty_aid](keep)
 
     @torch.no_grad()
-    def importance(self, images: Tensor) -> Tensor:
+    def importance(self, images: Images) -> Tensor:
         """p on the policy's grid, (N, 1, h, w), in chunks that fit a small memory."""
         chunks = images.split(evaluation_batch(images))
         return torch.cat([torch.sigmoid(self._logits(chunk)) for chunk in chunks])
+
+    @torch.no_grad()
+    def mask_area(self, images: Images) -> float:
+        """The share of the grid that the policy keeps, over all images."""
+        chunks = images.split(evaluation_batch(images))  # a bit an action is enough to remember
+        kept = torch.cat([torch.sigmoid(self._logits(chunk)) >= 0.5 for chunk in chunks])
+        return float(kept.float().mean())
 
     @torch.no_grad()
     def aid_views(self, images: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from imaging_core.fitting import batches_of
+from imaging_core.fitting import Images, batches_of
 
 
 class SharedStatistics:
@@ -52,7 +52,7 @@ class SharedStatistics:
     def before_scoring(
         self,
         forward: Callable[[Tensor], Tensor],
-        images: Tensor,
+        images: Images,
         batch_size: int,
         generator: torch.Generator,
     ) -> None:
@@ -110,7 +110,7 @@ class ReestimatedStatistics(SharedStatistics):
     def before_scoring(
         self,
         forward: Callable[[Tensor], Tensor],
-        images: Tensor,
+        images: Images,
         batch_size: int,
         generator: torch.Generator,
     ) -> None:

@@ -17,7 +17,7 @@ from apga_core.saliency import grad_cam, occlusion
 from imaging_core.classifiers import Classifier
 from imaging_core.datasets import phantom_xray
 from imaging_core.datasets.base import ImageDataset
-from imaging_core.fitting import evaluation_batch
+from imaging_core.fitting import Images, evaluation_batch
 from imaging_core.precision import autocast
 from imaging_core.pretrained import weights_file
 from imaging_core.seeding import torch_generator
@@ -110,7 +110,7 @@ def measure_controls(
     inputs: Mapping[str, Any],
     classifier: Classifier,
     data: ImageDataset,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     black: Tensor,
 ) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from torch.nn import functional
 from apga_core.batch_norm import STATISTICS
 from imaging_core.classifiers import Classifier
 from imaging_core.descent import Descent, FlatOptimiser
-from imaging_core.fitting import predict
+from imaging_core.fitting import Images, predict
 from imaging_core.precision import Precision, autocast
 
 State = tuple[dict[str, Tensor], ...]
@@ -128,11 +128,11 @@ class Learner:
         self.classifier.eval()
         return functional.cross_entropy(self.logits(images), labels, reduction="none")
 
-    def predict(self, images: Tensor, *, second_view: bool = False) -> Tensor:
+    def predict(self, images: Images, *, second_view: bool = False) -> Tensor:
         """(N, classes) probabilities on the CPU, in eval mode."""
         with self.statistics.second_view() if second_view else nullcontext():
             return predict(self.classifier, images, precision=self.precision)
 
-    def before_scoring(self, images: Tensor, batch_size: int, generator: torch.Generator) -> None:
+    def before_scoring(self, images: Images, batch_size: int, generator: torch.Generator) -> None:
         """See `apga_core.batch_norm.SharedStatistics`; `images` are the original training ones."""
         self.statistics.before_scoring(self.logits, images, batch_size, generator)

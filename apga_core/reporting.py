@@ -12,7 +12,7 @@ from apga_core.networks import Policy
 from apga_core.saliency import grad_cam
 from imaging_core.classifiers import Classifier
 from imaging_core.datasets.base import Split
-from imaging_core.fitting import evaluation_batch
+from imaging_core.fitting import Images, evaluation_batch
 from imaging_core.seeding import torch_generator
 
 GALLERY = 8  # images kept for the mask gallery
@@ -22,7 +22,7 @@ def pretraining_rewards(
     config: APGAConfig,
     learner: Learner,
     pixels: Pixels,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     masks: np.ndarray,
     seed: int,
@@ -59,7 +59,7 @@ def pretraining_rewards(
 
 
 def two_view_accuracy(
-    arm: PolicyArm, validation: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]
+    arm: PolicyArm, validation: tuple[Images, Tensor], test: tuple[Images, Tensor]
 ) -> float:
     """Test accuracy of the two-view mean, if it beats the plain view on validation, else plain.
 
@@ -68,9 +68,10 @@ def two_view_accuracy(
     second one in training, and is shown to it as that.
     """
 
-    def accuracies(images: Tensor, labels: Tensor) -> tuple[float, float]:
+    def accuracies(images: Images, labels: Tensor) -> tuple[float, float]:
         plain = arm.learner.predict(images)
-        aided = arm.learner.predict(arm.aid_views(images), second_view=True)
+        chunks = images.split(evaluation_batch(images))
+        aided = torch.cat([arm.learner.predict(arm.aid_views(x), second_view=True) for x in chunks])
         right = [p.argmax(dim=1) == labels.cpu() for p in (plain, (plain + aided) / 2)]
         return tuple(int(of_view.sum()) / len(labels) for of_view in right)
 
@@ -78,7 +79,7 @@ def two_view_accuracy(
     return accuracies(*test)[1 if both > plain else 0]
 
 
-def gallery(policy: Policy, base: Classifier, part: Split, images: Tensor) -> dict[str, np.ndarray]:
+def gallery(policy: Policy, base: Classifier, part: Split, images: Images) -> dict[str, np.ndarray]:
     """The paper's Fig. 2 for the first images of the last class, and their lesion if known."""
     rows = np.flatnonzero(part.labels == part.labels.max())[:GALLERY]
     shown = images[torch.from_numpy(rows).to(images.device)]

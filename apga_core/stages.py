@@ -14,10 +14,11 @@ from apga_core.arms import Pixels
 from apga_core.controls import measure_controls
 from imaging_core.classifiers import Classifier, build_classifier
 from imaging_core.datasets.base import ImageDataset, Split
-from imaging_core.fitting import FitConfig, fit, standardise
+from imaging_core.fitting import FitConfig, fit
 from imaging_core.pretrained import imagenet_normalisation, load_pretrained, weights_file
 from imaging_core.seeding import torch_generator
 from imaging_core.splits import k_shot
+from imaging_core.standardised import Standardised, standardised
 from imaging_core.task import Arrays, Progress, no_progress
 
 Normalisation = tuple[np.ndarray, np.ndarray]
@@ -33,9 +34,9 @@ def normalisation(weights: str, weights_path: str, train: Split) -> Normalisatio
     return train.mean_std
 
 
-def tensors(part: Split, by: Normalisation, device: str) -> tuple[Tensor, Tensor]:
+def tensors(part: Split, by: Normalisation, device: str) -> tuple[Standardised, Tensor]:
     """Standardised images and labels of one part."""
-    return standardise(part.images, *by, device), torch.from_numpy(part.labels).to(device)
+    return standardised(part.images, *by, device), torch.from_numpy(part.labels).to(device)
 
 
 def class_weights(how: str, train: Split) -> Tensor | None:

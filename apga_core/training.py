@@ -18,7 +18,7 @@ from apga_core.reporting import gallery, pretraining_rewards, two_view_accuracy
 from apga_core.stages import class_weights, converged, normalisation, pixels_of, tensors
 from imaging_core.augment import AUGMENTATIONS
 from imaging_core.datasets.base import ImageDataset, Split
-from imaging_core.fitting import accuracy
+from imaging_core.fitting import Images, accuracy
 from imaging_core.keeping import offer
 from imaging_core.metrics import metrics_of
 from imaging_core.pretrained import weights_file
@@ -119,8 +119,8 @@ def train_cell(
 def _two_views(
     arm: PolicyArm,
     best_policy: State,
-    validation: tuple[Tensor, Tensor],
-    test: tuple[Tensor, Tensor],
+    validation: tuple[Images, Tensor],
+    test: tuple[Images, Tensor],
 ) -> float:
     """`two_view_accuracy` of the best epoch's classifier with the policy of the same epoch."""
     last = state_of([arm.policy])
@@ -149,9 +149,9 @@ def _new_policy(config: APGAConfig, data: ImageDataset, seed: int, device: str) 
 def _second_phase(
     config: APGAConfig,
     arm: Arm,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
-    validation: tuple[Tensor, Tensor],
+    validation: tuple[Images, Tensor],
     seed: int,
     progress: Progress,
 ) -> tuple[dict[str, tuple[float, ...]], State]:
@@ -205,7 +205,7 @@ def _second_phase(
 
 
 def _batches(
-    config: APGAConfig, images: Tensor, labels: Tensor
+    config: APGAConfig, images: Images, labels: Tensor
 ) -> Callable[[Tensor, Generator], tuple[Tensor, Tensor, Tensor | None]]:
     """Rows on the host → their images, labels and `rewarded_rows` on the device, no waiting."""
     augment, on_host = AUGMENTATIONS[config.augment], labels.cpu()
@@ -241,11 +241,11 @@ def _warm_up(
 def _policy_metrics(
     arm: PolicyArm,
     data: ImageDataset,
-    validation: tuple[Tensor, Tensor],
-    test: tuple[Tensor, Tensor],
+    validation: tuple[Images, Tensor],
+    test: tuple[Images, Tensor],
     controls: Arrays,
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    metrics = {"mask_area": float((arm.importance(validation[0]) >= 0.5).float().mean())}
+    metrics = {"mask_area": arm.mask_area(validation[0])}
     if arm.aided:
         metrics["empty_masks"] = arm.empty / arm.aided
     if not controls["masked"][0]:

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import pydantic.dataclasses
 import torch
 from pydantic import Field
@@ -15,9 +14,11 @@ from torch.nn import functional
 from imaging_core.augment import AUGMENTATIONS, Augmentation, Source
 from imaging_core.descent import Descent, FlatOptimiser, Kind
 from imaging_core.precision import Precision, autocast
+from imaging_core.standardised import Standardised
 from imaging_core.stream import Stream, by_key
 from imaging_core.task import Progress, no_progress
 
+Images = Tensor | Standardised
 EVALUATION_PIXELS = 512 * 64 * 64  # of one batch without gradients
 
 
@@ -76,23 +77,6 @@ class FitResult:
     epochs_run: int
 
 
-def standardise(
-    images: np.ndarray, mean: np.ndarray, std: np.ndarray, device: str | torch.device
-) -> Tensor:
-    """(x / 255 − mean) / std per channel, float32 on `device`.
-
-    Args:
-        images: (N, C, H, W) uint8.
-        mean, std: (C,), of images scaled to [0, 1] (`Split.mean_std` of the training part).
-    """
-    if images.dtype != np.uint8 or images.ndim != 4:
-        raise ValueError(f"images must be (N, C, H, W) uint8, got {images.shape} {images.dtype}")
-    x = torch.from_numpy(np.ascontiguousarray(images)).to(device).float()
-    shift = torch.as_tensor(np.asarray(mean), dtype=torch.float32, device=device) * 255
-    scale = torch.as_tensor(np.asarray(std), dtype=torch.float32, device=device) * 255
-    return (x - shift.view(1, -1, 1, 1)) / scale.view(1, -1, 1, 1)
-
-
 def learning_rate_at(step: int, total: int, schedule: str, peak: float) -> float:
     """The learning rate of `step` (0 … total − 1) under a schedule with this `peak`.
 
@@ -122,13 +106,13 @@ def batches_of(count: int, batch_size: int) -> list[slice]:
 
 def fit(
     model: nn.Module,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     *,
     config: FitConfig,
     generator: torch.Generator,
     stream: Stream | None = None,
-    validation: tuple[Tensor, Tensor] | None = None,
+    validation: tuple[Images, Tensor] | None = None,
     keep_best: bool,
     precision: Precision = "float32",
     class_weights: Tensor | None = None,
@@ -138,7 +122,7 @@ def fit(
 
     Args:
         model: gives (B, classes) logits; on the device of `images`.
-        images: (N, C, H, W) float, standardised.
+        images: (N, C, H, W), standardised, all at once or when a batch is taken.
         labels: (N,) int64, on the same device.
         generator: a CPU generator; batch order and augmentation are drawn from it.
         stream: the images are a choice from a list: its steps and its order take the place of
@@ -237,7 +221,7 @@ def _mean_loss(trace: Tensor, epoch: int) -> float:
     return float(trace.mean())
 
 
-def evaluation_batch(images: Tensor) -> int:
+def evaluation_batch(images: Images) -> int:
     """How many of `images` (N, C, H, W) a network is shown at once without gradients.
 
     512 up to 64 px, fewer of larger ones: a wide network would need many GiB. On a CPU 128: the
@@ -250,7 +234,7 @@ def evaluation_batch(images: Tensor) -> int:
 
 @torch.inference_mode()
 def _logits(
-    model: nn.Module, images: Tensor, batch_size: int | None, precision: Precision
+    model: nn.Module, images: Images, batch_size: int | None, precision: Precision
 ) -> Tensor:
     """(N, classes) float32 in eval mode, on the images' device; the model's mode is put back."""
     was_training = model.training
@@ -267,7 +251,7 @@ def _logits(
 
 def predict(
     model: nn.Module,
-    images: Tensor,
+    images: Images,
     batch_size: int | None = None,
     *,
     precision: Precision = "float32",
@@ -278,7 +262,7 @@ def predict(
 
 def accuracy(
     model: nn.Module,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     batch_size: int | None = None,
     *,

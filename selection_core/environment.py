@@ -24,6 +24,7 @@ from imaging_core.fitting import (
     predict,
 )
 from imaging_core.seeding import torch_generator
+from imaging_core.standardised import Standardised, joined_images
 from selection_core.streams import chosen_stream
 
 
@@ -68,9 +69,9 @@ class ClassifierReward:
         self,
         initial: Sequence[Classifier],
         *,
-        real: tuple[Tensor, Tensor],
-        pool: tuple[Tensor, Tensor],
-        validation: tuple[Tensor, Tensor],
+        real: tuple[Standardised, Tensor],
+        pool: tuple[Standardised, Tensor],
+        validation: tuple[Standardised, Tensor],
         fit_config: FitConfig,
         updates: int,
         statistic: str,
@@ -199,8 +200,8 @@ class SignedReward:
 
 
 def joined(
-    real: tuple[Tensor, Tensor], pool: tuple[Tensor, Tensor], keep: np.ndarray
-) -> tuple[Tensor, Tensor]:
+    real: tuple[Standardised, Tensor], pool: tuple[Standardised, Tensor], keep: np.ndarray
+) -> tuple[Standardised, Tensor]:
     """Real images, then the kept candidates in the order of the pool; the same for labels."""
     rows = torch.from_numpy(np.flatnonzero(keep)).to(pool[0].device)
-    return torch.cat([real[0], pool[0][rows]]), torch.cat([real[1], pool[1][rows]])
+    return joined_images(real[0], pool[0], rows), torch.cat([real[1], pool[1][rows]])

@@ -2,15 +2,19 @@
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from imaging_core.classifiers import Classifier
+from imaging_core.fitting import EVALUATION_PIXELS, Images
+
+AT_ONCE = 512  # images up to 64 px; of larger ones fewer, or a wide network would need many GiB
 
 
 @torch.inference_mode()
-def pooled_features(model: Classifier, images: Tensor, batch: int = 512) -> np.ndarray:
+def pooled_features(model: Classifier, images: Images) -> np.ndarray:
     """(N, F) float32: `model.features` of standardised images, in eval mode."""
     model.eval()
+    height, width = images.shape[2:]
+    batch = min(AT_ONCE, max(1, EVALUATION_PIXELS // (height * width)))
     chunks = [model.features(x) for x in images.split(batch)]
     return torch.cat(chunks).float().cpu().numpy()
 

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from imaging_core.classifiers import Classifier, build_classifier
 from imaging_core.datasets.base import ImageDataset, Split
-from imaging_core.fitting import FitConfig, fit, predict, standardise
+from imaging_core.fitting import FitConfig, Images, fit, predict
 from imaging_core.seeding import torch_generator
 from imaging_core.splits import k_shot
+from imaging_core.standardised import Standardised, standardised
 from imaging_core.task import Arrays, Progress
 from selection_core import features as feats
 from selection_core import pool as pools
@@ -67,18 +68,18 @@ def new_classifier(
     return model.to(device)
 
 
-def labelled(part: Split, reference: Split, device: str) -> tuple[Tensor, Tensor]:
+def labelled(part: Split, reference: Split, device: str) -> tuple[Standardised, Tensor]:
     """Images of `part`, standardised by the original training images, and labels, on `device`."""
     return (
-        standardise(part.images, *reference.mean_std, device),
+        standardised(part.images, *reference.mean_std, device),
         torch.from_numpy(part.labels).to(device),
     )
 
 
-def candidates(pool: Arrays, reference: Split, device: str) -> tuple[Tensor, Tensor]:
+def candidates(pool: Arrays, reference: Split, device: str) -> tuple[Standardised, Tensor]:
     """The pool's images, standardised as the training images are, and its claimed labels."""
     return (
-        standardise(pool["images"], *reference.mean_std, device),
+        standardised(pool["images"], *reference.mean_std, device),
         torch.from_numpy(np.array(pool["labels"])).to(device),
     )
 
@@ -158,7 +159,7 @@ def compute_pool(
 def _trained(
     inputs: Mapping[str, Any],
     data: ImageDataset,
-    examples: tuple[Tensor, Tensor],
+    examples: tuple[Images, Tensor],
     device: str,
     progress: Progress,
 ) -> Classifier:
@@ -188,7 +189,7 @@ def _base_model(
 
 def _features(model: Classifier, images: np.ndarray, reference: Split, device: str) -> np.ndarray:
     """(N, F): `model`'s view of images standardised by `reference`, the part it was trained on."""
-    return feats.pooled_features(model, standardise(images, *reference.mean_std, device))
+    return feats.pooled_features(model, standardised(images, *reference.mean_std, device))
 
 
 def _centroid_distances(

@@ -14,6 +14,7 @@ from imaging_core.keeping import offer
 from imaging_core.metrics import metrics_of
 from imaging_core.seeding import torch_generator
 from imaging_core.splits import k_shot
+from imaging_core.standardised import Standardised
 from imaging_core.state_arrays import arrays_of
 from imaging_core.task import Arrays, Outcome, Predictions, Progress, no_progress
 from selection_core.applying import WITH_OWN_CONTROLLER, offer_pool
@@ -42,7 +43,7 @@ def final_classifier(
     config: SelectionConfig,
     data: ImageDataset,
     seed: int,
-    pool: tuple[Tensor, Tensor] | None,
+    pool: tuple[Standardised, Tensor] | None,
     keep: np.ndarray | None,
     *,
     device: str,

@@ -6,14 +6,14 @@ from torch.nn import functional
 
 from imaging_core.augment import AUGMENTATIONS
 from imaging_core.classifiers import Classifier
-from imaging_core.fitting import FitConfig, learning_rate_at
+from imaging_core.fitting import FitConfig, Images, learning_rate_at
 from imaging_core.stream import Stream, by_key
 from imaging_core.task import Progress, no_progress
 
 
 def fit_embedding(
     model: Classifier,
-    images: Tensor,  # (N, C, H, W), standardised training images
+    images: Images,  # (N, C, H, W), standardised training images
     labels: Tensor,  # (N,) int64
     *,
     config: FitConfig,

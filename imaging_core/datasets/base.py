@@ -23,12 +23,17 @@ class Split:
     ids: np.ndarray  # (N,) str, unique
     masks: np.ndarray | None = None  # (N, H, W) bool: the true lesion, where it is known
     studies: np.ndarray | None = None  # (N,) str: images that are diagnosed together, if any are
+    hashes: np.ndarray | None = None  # (N, 32) uint8, SHA-256 of each image, where it is known
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, index: np.ndarray) -> "Split":
-        """The rows at `index` (integers or booleans), in that order."""
+        """The rows at `index` (integers or booleans), in that order.
+
+        Rows that follow one another are a view: nothing is copied.
+        """
+        index = _as_slice(np.asarray(index))
         return replace(
             self,
             **{
@@ -58,6 +63,25 @@ class Split:
         mean = share @ values
         variance = (share * (values - mean[:, None]) ** 2).sum(axis=1)
         return mean, np.maximum(np.sqrt(variance), 1e-6)
+
+
+def _as_slice(index: np.ndarray) -> np.ndarray | slice:
+    """The same rows as a slice where they follow one another, else `index`."""
+    rows = np.flatnonzero(index) if index.dtype == bool else index
+    if len(rows) and rows[0] >= 0 and (np.diff(rows) == 1).all():
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return index
+
+
+def image_hashes(part: Split) -> np.ndarray:
+    """(N, 32) uint8: SHA-256 of the pixels of each image."""
+    return hashes_of(part.images) if part.hashes is None else part.hashes
+
+
+def hashes_of(images: np.ndarray) -> np.ndarray:
+    """(N, 32) uint8: SHA-256 of the pixels of each of `images` (N, C, H, W)."""
+    digests = [hashlib.sha256(np.ascontiguousarray(x).data).digest() for x in images]
+    return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(len(digests), 32)
 
 
 def _by(part: Split) -> str:
@@ -92,7 +116,8 @@ class ImageDataset:
         for part in (self.train, self.validation, self.test):
             for f in fields(part):
                 value = getattr(part, f.name)
-                if value is None or f.name == "studies":  # the ids say it already
+                # The ids say the studies, the pixels their hashes.
+                if value is None or f.name in ("studies", "hashes"):
                     continue
                 digest.update(f"{f.name}{value.shape}".encode())
                 if value.dtype.kind in "UO":
@@ -142,9 +167,9 @@ class ImageDataset:
                 owner = owner_of_group.setdefault(group, name)
                 if not self._may_share(owner, name):
                     problems.append(f'group "{group}" is in {owner} and {name}')
-            rows = zip(part.images, part.ids, part.labels.tolist(), strict=False)
-            for image, identity, label in rows:
-                key = hashlib.sha256(np.ascontiguousarray(image).data).digest()
+            keys = (row.tobytes() for row in image_hashes(part))
+            rows = zip(keys, part.ids, part.labels.tolist(), strict=False)
+            for key, identity, label in rows:
                 owner = owner_of_image.setdefault(key, name)
                 if not self._may_share(owner, name):
                     problems.append(f"image {identity} of {name} is also in {owner}")

@@ -1,43 +1,23 @@
-"""Decoded pixels kept between commands: decoding 10,000 radiographs takes a minute each time."""
+"""Where decoded pixels are kept between commands, and under which name.
+
+The cache may be deleted at any moment; where its folder cannot be written, there is none.
+"""
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import os
-import uuid
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-
-import numpy as np
 
 VARIABLE = "MEDRL_IMAGE_CACHE"  # a folder; "off" or nothing: none
 DEFAULT_FOLDER = "~/.cache/medrl-sweeps/images"
 CACHE_FROM = 256  # images; fewer are decoded sooner than they are worth keeping
-LAYOUT = 3  # goes up when the same file gives other pixels; 2: turned upright; 3: TIFFs too
-
-
-def cached(
-    root: Path, names: Sequence[str], recipe: object, decode: Callable[[], np.ndarray]
-) -> np.ndarray:
-    """`decode()`, or what it gave before for the same files (by size and time) and recipe.
-
-    The cache may be deleted at any moment. Where its folder cannot be written, there is none.
-    """
-    folder = cache_folder()
-    if folder is None or len(names) < CACHE_FROM:
-        return decode()
-    key = _key(root, names, recipe)
-    if key is None:
-        return decode()  # a file is missing: decode() says which
-    file = folder / f"{key}.npy"
-    try:
-        if file.is_file():
-            return np.load(file, allow_pickle=False)
-    except (ValueError, OSError, EOFError):
-        with contextlib.suppress(OSError):  # a folder that we may not enter
-            file.unlink(missing_ok=True)  # torn by a full disk: decode again
-    pixels = decode()
-    _keep(file, pixels)
-    return pixels
+LAYOUT = 4  # goes up when the same file gives other pixels, or the cache's files another shape
+POLL_S = 0.2
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def cache_folder() -> Path | None:
@@ -54,25 +34,49 @@ def cache_folder() -> Path | None:
         return None
 
 
-def _key(root: Path, names: Sequence[str], recipe: object) -> str | None:
+def key_of(root: Path, names: Sequence[str], recipe: object) -> str | None:
+    """A name for what `recipe` makes of these files, by their sizes and times; None: one is gone.
+
+    Args:
+        root: the dataset's folder.
+        names: paths inside it, in the order in which they are read.
+    """
     digest = hashlib.sha256(repr((LAYOUT, str(root.resolve()), recipe)).encode())
     for name in names:
         try:
-            status = (root / name).stat()
+            status = os.stat(os.path.join(root, name))
         except OSError:
             return None
         digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
     return digest.hexdigest()
 
 
-def _keep(file: Path, pixels: np.ndarray) -> None:
-    temporary = file.with_name(f".{uuid.uuid4().hex}.tmp")
+@contextlib.contextmanager
+def alone(lock: Path, waiting: Callable[[], None]) -> Iterator[bool]:
+    """No other process of this node is in a block of the same `lock` meanwhile.
+
+    The kernel frees the lock of a process that dies, so none is ever stale.
+
+    Args:
+        waiting: called again and again while another process is in such a block.
+
+    Yields:
+        False where the file system knows no locks: then nobody is kept out.
+    """
+    handle = os.open(lock, os.O_CREAT | os.O_RDWR, 0o600)
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as stream:
-            np.save(stream, pixels, allow_pickle=False)
-        temporary.replace(file)
-    except OSError:
-        # A read-only home or a full disk costs time, not results.
-        if temporary.is_file():
-            temporary.unlink()
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                waiting()
+                time.sleep(POLL_S)
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+                yield False
+                return
+        yield True
+    finally:
+        os.close(handle)

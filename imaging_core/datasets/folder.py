@@ -10,7 +10,7 @@ import numpy as np
 import pydantic.dataclasses
 
 from imaging_core.datasets.base import DataError, ImageDataset, Split
-from imaging_core.datasets.images import FORMAT_OF_SUFFIX, read_images, refuse
+from imaging_core.datasets.images import FORMAT_OF_SUFFIX, decode_images, refuse
 from imaging_core.datasets.options import (
     CarveOptions,
     ImageOptions,
@@ -18,7 +18,7 @@ from imaging_core.datasets.options import (
     existing,
     held_out_only,
 )
-from imaging_core.datasets.parts import PART_NAMES, carve, drop_shared_images
+from imaging_core.datasets.parts import PART_NAMES, carve, drop_shared_images, in_part_order
 from imaging_core.datasets.text import MISSING, Spellings, one_form, read_csv
 from imaging_core.fields import ConfigError, did_you_mean
 
@@ -83,20 +83,21 @@ def load(
     root = existing("folder", path, "folder")
     rows = sorted(read_manifest(root), key=lambda row: row.path)
     classes = _classes(rows, options.classes)
-    labels = np.array([classes.index(row.label) for row in rows], dtype=np.int64)
-    groups = np.array([row.group for row in rows])
+    labels = [classes.index(row.label) for row in rows]
     if rows[0].part:
         parts = np.array([row.part for row in rows])
     else:
-        parts = carve(groups.tolist(), labels.tolist(), options.shares, options.split_seed)
+        parts = carve([row.group for row in rows], labels, options.shares, options.split_seed)
+    order = in_part_order(parts)
+    parts, rows = parts[order], [rows[i] for i in order]
     ids = [row.path for row in rows]
+    read = decode_images(root, ids, size=options.size, resize=options.resize, colour=options.colour)
     whole = Split(
-        images=read_images(
-            root, ids, size=options.size, resize=options.resize, colour=options.colour
-        ),
-        labels=labels,
-        groups=groups,
+        images=read.pixels,
+        labels=np.array(labels, dtype=np.int64)[order],
+        groups=np.array([row.group for row in rows]),
         ids=np.array(ids),
+        hashes=read.hashes,
     )
     splits = {part: whole.take(parts == part) for part in PART_NAMES}
     data = ImageDataset(name="folder", classes=classes, notes=_unused(root, ids), **splits)

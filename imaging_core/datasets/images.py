@@ -11,7 +11,7 @@ import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from imaging_core.datasets.base import DataError
-from imaging_core.datasets.cache import cached
+from imaging_core.datasets.decoding import Decoded, Jobs, decoded
 
 FORMAT_OF_SUFFIX = {
     ".bmp": "BMP",
@@ -45,6 +45,10 @@ FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
     "nearest": Image.Resampling.NEAREST,
 }
+
+
+# Of the process: threads cannot each have filters of their own.
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 
 class BadImage(ValueError):
@@ -112,9 +116,11 @@ def open_image(root: Path, name: str) -> Image.Image:
         raise BadImage(f'the name must end in one of {allowed}, got "{path.suffix}"')
     try:
         # A stream: Pillow maps a TIFF that it opens by name, and a turned one in the wrong shape.
-        with path.open("rb") as stream, warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with path.open("rb") as stream:
             image = Image.open(stream, formats=sorted(set(FORMAT_OF_SUFFIX.values())))
+            # Whoever put back other filters of warnings meanwhile, in whichever thread.
+            if image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                raise Image.DecompressionBombError
             if image.format != wanted:
                 raise BadImage(f"the content must be what the name says, it is {image.format}")
             if getattr(image, "n_frames", 1) > 1:
@@ -170,26 +176,31 @@ def to_array(
 def read_images(
     root: Path, names: Sequence[str], *, size: tuple[int, int], resize: str, colour: str
 ) -> np.ndarray:
-    """(N, C, H, W) uint8 of the files `names` in `root`.
+    """The pixels alone of `decode_images`."""
+    return decode_images(root, names, size=size, resize=resize, colour=colour).pixels
+
+
+def decode_images(
+    root: Path, names: Sequence[str], *, size: tuple[int, int], resize: str, colour: str
+) -> Decoded:
+    """(N, C, H, W) uint8 of the files `names` in `root`, and the hash of each image.
 
     Raises:
         DataError: at least one file breaks a rule; all of them are listed, each with its rule.
     """
 
-    def decode() -> np.ndarray:
-        channels = 1 if colour == "grey" else 3
-        out = np.empty((len(names), channels, *size), dtype=np.uint8)
-        problems = []
-        for row, name in enumerate(names):
-            try:
-                image = upright(open_image(root, name))
-                out[row] = to_array(image, size=size, resize=resize, colour=colour)
-            except BadImage as error:
-                problems.append(f"{name}: {error}")
-        refuse(root, problems, len(names), "images")
-        return out
+    def read(job: int) -> np.ndarray:
+        image = upright(open_image(root, names[job]))
+        return to_array(image, size=size, resize=resize, colour=colour)[None]
 
-    return cached(root, names, (size, resize, colour, PIL.__version__), decode)
+    def refused(problems: Sequence[tuple[int, Exception]]) -> None:
+        lines = [f"{names[job]}: {error}" for job, error in problems]
+        refuse(root, lines, len(names), "images")
+
+    jobs = Jobs(counts=[1] * len(names), read=read, refused=BadImage, refuse=refused)
+    shape = (1 if colour == "grey" else 3, *size)
+    recipe = (size, resize, colour, PIL.__version__)
+    return decoded(root, names, recipe, shape=shape, jobs=jobs)
 
 
 def refuse(

@@ -9,9 +9,9 @@ import pydantic.dataclasses
 from pydantic import Field
 
 from imaging_core.datasets.base import DataError, ImageDataset, Split
-from imaging_core.datasets.images import read_images, refuse
+from imaging_core.datasets.images import decode_images, refuse
 from imaging_core.datasets.options import ImageOptions, existing, split_query
-from imaging_core.datasets.parts import drop_shared_images, in_share
+from imaging_core.datasets.parts import PART_NAMES, drop_shared_images, in_part_order, in_share
 from imaging_core.datasets.text import read_rows_of
 from imaging_core.fields import ConfigError, did_you_mean
 
@@ -90,29 +90,36 @@ def load(
         raise ConfigError(f'protocol must be held-out or paper, got "{protocol}"')
     options = options or Options()
     root, part = _folder_and_part(path, options.part)
-    read = {name: _chosen(read_rows(root, name), part) for name in ("train", "valid")}
-    whole = {name: _split(root, rows, options) for name, rows in read.items()}
+    rows, parts = [], []
+    for name in ("train", "valid"):
+        for row in _chosen(read_rows(root, name), part):
+            rows.append(row)
+            parts.append(_part_of(row, name, protocol, options))
+    parts = np.array(parts)
+    whole = _split(root, [rows[i] for i in in_part_order(parts)], options)
+    parts = parts[in_part_order(parts)]
+    train, validation, test = (whole.take(parts == name) for name in PART_NAMES)
     if protocol == "paper":
-        train = whole["train"]
-        validation = whole["valid"]
-    else:
-        carved = np.array(
-            [
-                in_share(row.patient, options.validation_share, options.split_seed)
-                for row in read["train"]
-            ],
-            dtype=bool,
-        )
-        train, validation = whole["train"].take(~carved), whole["train"].take(carved)
+        validation = test
     data = ImageDataset(
         name="mura" if part == ALL_PARTS else f"mura-{part}",
         classes=CLASSES,
         train=train,
         validation=validation,
-        test=whole["valid"],
+        test=test,
         protocol=protocol,
     )
     return drop_shared_images(data) if options.duplicates == "drop" else data
+
+
+def _part_of(row: Row, name: str, protocol: str, options: Options) -> str:
+    """The part of an image of the list `name`; the `paper` protocol reads `valid` twice."""
+    if name == "valid":
+        return "test"
+    if protocol == "paper":
+        return "train"
+    carved = in_share(row.patient, options.validation_share, options.split_seed)
+    return "validation" if carved else "train"
 
 
 def body_part(word: str) -> str:
@@ -211,14 +218,16 @@ def _chosen(rows: list[Row], part: str) -> list[Row]:
 
 
 def _split(root: Path, rows: list[Row], options: Options) -> Split:
+    read = decode_images(
+        root,
+        [row.file for row in rows],
+        size=options.size,
+        resize=options.resize,
+        colour=options.colour,
+    )
     return Split(
-        images=read_images(
-            root,
-            [row.file for row in rows],
-            size=options.size,
-            resize=options.resize,
-            colour=options.colour,
-        ),
+        images=read.pixels,
+        hashes=read.hashes,
         labels=np.array([row.label for row in rows], dtype=np.int64),
         groups=np.array([row.patient for row in rows]),
         ids=np.array([row.file for row in rows]),

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from imaging_core.datasets.base import ImageDataset, Split
+from imaging_core.datasets.base import ImageDataset, Split, image_hashes
+from imaging_core.datasets.decoding import chosen
 
 PART_NAMES = ("train", "validation", "test")
 
@@ -53,36 +54,53 @@ def in_share(group: str, share: float, seed: int) -> bool:
     return int.from_bytes(_hash(seed, group)[:8], "big") < share * 2**64
 
 
-def _image_hashes(split: Split) -> list[bytes]:
-    return [hashlib.sha256(np.ascontiguousarray(x).data).digest() for x in split.images]
+def in_part_order(parts: np.ndarray) -> np.ndarray:
+    """(N,): rows so that those of train, validation and test follow one another; stable.
+
+    Args:
+        parts: (N,) of PART_NAMES, or anything else, which comes last.
+    """
+    place = np.full(len(parts), len(PART_NAMES))
+    for number, name in enumerate(PART_NAMES):
+        place[parts == name] = number
+    return np.argsort(place, kind="stable")
 
 
-def _without_contradictions(data: ImageDataset) -> ImageDataset:
-    """`data` without images whose pixels carry two labels, wherever they are: none can be right."""
-    hashes = {part: _image_hashes(getattr(data, part)) for part in PART_NAMES}
-    labels: dict[bytes, set[int]] = {}
-    for part, found in hashes.items():
-        for key, label in zip(found, getattr(data, part).labels.tolist(), strict=True):
-            labels.setdefault(key, set()).add(label)
-    parts = {}
-    for part, found in hashes.items():
-        split = getattr(data, part)
-        keep = np.array([len(labels[key]) == 1 for key in found], dtype=bool)
-        parts[part] = split if keep.all() else split.take(keep)
-    return replace(data, **parts)
+def _keys(split: Split) -> list[bytes]:
+    return [row.tobytes() for row in image_hashes(split)]
 
 
 def drop_shared_images(data: ImageDataset) -> ImageDataset:
     """`data` without training images that are pixel for pixel in validation or test, and without
     validation images that are in test (unless the protocol reports where it selects); then without
-    those whose pixels carry two labels.
+    those whose pixels carry two labels, wherever they are: none can be right.
     """
-    test = set(_image_hashes(data.test))
-    validation = data.validation
+    keys = {part: _keys(getattr(data, part)) for part in PART_NAMES}
+    keep = {part: np.ones(len(found), dtype=bool) for part, found in keys.items()}
+    held_out = set(keys["test"])
     if data.protocol != "paper":
-        keep = np.array([h not in test for h in _image_hashes(validation)], dtype=bool)
-        validation = validation.take(keep)
-    held_out = test | set(_image_hashes(validation))
-    keep = np.array([h not in held_out for h in _image_hashes(data.train)], dtype=bool)
-    left = replace(data, train=data.train.take(keep), validation=validation)
-    return _without_contradictions(left)
+        keep["validation"] = np.array([k not in held_out for k in keys["validation"]], dtype=bool)
+    held_out |= set(_left(keys["validation"], keep["validation"]))
+    keep["train"] = np.array([k not in held_out for k in keys["train"]], dtype=bool)
+    labels: dict[bytes, set[int]] = {}
+    for part, found in keys.items():
+        of_part = getattr(data, part).labels[keep[part]].tolist()
+        for key, label in zip(_left(found, keep[part]), of_part, strict=True):
+            labels.setdefault(key, set()).add(label)
+    two = {key for key, of_key in labels.items() if len(of_key) > 1}
+    for part, found in keys.items():
+        keep[part] &= np.array([key not in two for key in found], dtype=bool)
+    return replace(data, **{part: _kept(getattr(data, part), keep[part]) for part in PART_NAMES})
+
+
+def _left(keys: list[bytes], keep: np.ndarray) -> list[bytes]:
+    return [key for key, kept in zip(keys, keep.tolist(), strict=True) if kept]
+
+
+def _kept(split: Split, keep: np.ndarray) -> Split:
+    """The rows of `split` that `keep`; pixels that lie in a file are written to another one."""
+    if keep.all():
+        return split
+    images = chosen(split.images, image_hashes(split), keep)
+    others = replace(split, images=np.empty((len(keep), 0), dtype=np.uint8)).take(keep)
+    return replace(others, images=images)

@@ -1,6 +1,9 @@
 """`pcam`: PatchCamelyon (Veeling et al. 2018), the HDF5 files and their meta CSVs."""
 
 import hashlib
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import pydantic.dataclasses
 from pydantic import Field
 
 from imaging_core.datasets.base import DataError, ImageDataset, Split
+from imaging_core.datasets.decoding import Decoded, Jobs, decoded
 from imaging_core.datasets.images import refuse
 from imaging_core.datasets.options import Duplicates, existing, held_out_only
 from imaging_core.datasets.parts import drop_shared_images
@@ -18,6 +22,7 @@ from imaging_core.fields import ConfigError
 WORD_OF_PART = {"train": "train", "validation": "valid", "test": "test"}
 STEM = "camelyonpatch_level_2_split_{}"
 CLASSES = ("normal", "tumour")
+BLOCK = 1024  # images that are read at once
 SIDE = 96  # pixels; the label is about the central 32
 
 CARD = """\
@@ -85,9 +90,19 @@ def load(
         "validation": options.evaluate,
         "test": options.evaluate_test,
     }
-    splits = {
-        part: _split(h5py, root, word, share[part], options) for part, word in WORD_OF_PART.items()
-    }
+    found = [_part(h5py, root, word, share[part], options) for part, word in WORD_OF_PART.items()]
+    read = _decoded(h5py, root, found, options)
+    splits, first = {}, 0
+    for name, part in zip(WORD_OF_PART, found, strict=True):
+        rows = slice(first, first + len(part.rows))
+        first = rows.stop
+        splits[name] = Split(
+            images=read.pixels[rows],
+            hashes=read.hashes[rows],
+            labels=part.labels[part.rows],
+            groups=part.slides[part.rows],
+            ids=np.array([f"{part.word}-{row:06d}" for row in part.rows.tolist()]),
+        )
     data = ImageDataset(name="pcam", classes=CLASSES, **splits)
     return drop_shared_images(data) if options.duplicates == "drop" else data
 
@@ -108,6 +123,8 @@ def _check_files(root: Path) -> None:
 
 def stratified_rows(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
     """Ascending row numbers of a share of each class, drawn by a hash of the row: nested."""
+    if share == 1:
+        return np.arange(len(labels))
     chosen = []
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
@@ -120,11 +137,31 @@ def _hash(seed: int, row: int) -> bytes:
     return hashlib.sha256(f"{seed}/pcam/{row}".encode()).digest()
 
 
-def _split(h5py: Any, root: Path, word: str, share: float, options: Options) -> Split:
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What is read of train, valid or test.
+
+    Attributes:
+        rows: ascending, of the images that are read.
+        labels, slides: of every image in the files, (M,).
+    """
+
+    word: str
+    rows: np.ndarray
+    labels: np.ndarray
+    slides: np.ndarray
+
+    @property
+    def blocks(self) -> list[np.ndarray]:
+        """`rows`, as they lie in one block of the file: HDF5 is very slow at single rows."""
+        starts = range(0, len(self.labels), BLOCK)
+        cuts = np.searchsorted(self.rows, [*starts, len(self.labels)])
+        return [self.rows[a:b] for a, b in itertools.pairwise(cuts.tolist()) if b > a]
+
+
+def _part(h5py: Any, root: Path, word: str, share: float, options: Options) -> Part:
     stem = STEM.format(word)
     slides = _slides(root / f"{stem}_meta.csv")
-    margin = (SIDE - options.crop) // 2
-    window = slice(margin, margin + options.crop)
     try:
         with h5py.File(root / f"{stem}_y.h5") as file:
             y = _array(h5py, file, "y")
@@ -134,33 +171,56 @@ def _split(h5py: Any, root: Path, word: str, share: float, options: Options) -> 
         with h5py.File(root / f"{stem}_x.h5") as file:
             x = _array(h5py, file, "x")
             shape, kind = x.shape, x.dtype
-            if kind == np.uint8 and shape == (len(labels), SIDE, SIDE, 3) and len(slides) == len(x):
-                rows = stratified_rows(labels, share, options.subset_seed)
-                pixels = _read_rows(x, rows)[:, window, window]
-            else:
-                raise DataError(
-                    f"{stem}: x, y and the meta file must have a row per image and x must be "
-                    f"(N, {SIDE}, {SIDE}, 3) uint8, got x {shape} {kind}, {len(labels)} labels, "
-                    f"{len(slides)} meta rows"
-                )
     except (OSError, KeyError, RuntimeError) as error:
-        raise DataError(f"{root}: {stem}_*.h5 must hold the arrays x and y: {error}") from None
-    return Split(
-        images=np.ascontiguousarray(np.moveaxis(pixels, 3, 1)),
-        labels=labels[rows],
-        groups=np.array([slides[row] for row in rows]),
-        ids=np.array([f"{word}-{row:06d}" for row in rows]),
+        raise _unreadable(root, word, error) from None
+    if kind != np.uint8 or shape != (len(labels), SIDE, SIDE, 3) or len(slides) != len(labels):
+        raise DataError(
+            f"{stem}: x, y and the meta file must have a row per image and x must be "
+            f"(N, {SIDE}, {SIDE}, 3) uint8, got x {shape} {kind}, {len(labels)} labels, "
+            f"{len(slides)} meta rows"
+        )
+    rows = stratified_rows(labels, share, options.subset_seed)
+    return Part(word=word, rows=rows, labels=labels, slides=np.array(slides))
+
+
+def _unreadable(root: Path, word: str, error: Exception) -> DataError:
+    return DataError(f"{root}: {STEM.format(word)}_*.h5 must hold the arrays x and y: {error}")
+
+
+def _decoded(h5py: Any, root: Path, parts: list[Part], options: Options) -> Decoded:
+    """The central squares of the rows of all parts, (N, 3, crop, crop), and their hashes."""
+    margin = (SIDE - options.crop) // 2
+    window = slice(margin, margin + options.crop)
+    blocks = [(part.word, rows) for part in parts for rows in part.blocks]
+
+    def read(job: int) -> np.ndarray:
+        word, rows = blocks[job]
+        first = rows[0]
+        try:
+            with h5py.File(root / f"{STEM.format(word)}_x.h5") as file:
+                block = file["x"][first : rows[-1] + 1, window, window]
+        except (OSError, KeyError, RuntimeError) as error:
+            raise _unreadable(root, word, error) from None
+        return np.moveaxis(block[rows - first], 3, 1)
+
+    def refused(problems: Sequence[tuple[int, Exception]]) -> None:
+        for _, error in problems:
+            raise error
+
+    names = [f"{STEM.format(part.word)}{end}" for part in parts for end in ("_x.h5", "_y.h5")]
+    recipe = ("pcam", options.crop, [hashlib.sha256(p.rows.tobytes()).hexdigest() for p in parts])
+    return decoded(
+        root,
+        names,
+        recipe,
+        shape=(3, options.crop, options.crop),
+        jobs=Jobs(
+            counts=[len(rows) for _, rows in blocks],
+            read=read,
+            refused=DataError,
+            refuse=refused,
+        ),
     )
-
-
-def _read_rows(x: Any, rows: np.ndarray, block: int = 8192) -> np.ndarray:
-    """x[rows]: in blocks, because HDF5's fancy indexing of single rows is very slow."""
-    out = np.empty((len(rows), *x.shape[1:]), dtype=x.dtype)
-    for start in range(0, x.shape[0], block):
-        first, last = np.searchsorted(rows, (start, start + block))
-        if last > first:
-            out[first:last] = x[start : start + block][rows[first:last] - start]
-    return out
 
 
 def _array(h5py: Any, file: Any, name: str) -> Any:

@@ -6,12 +6,16 @@ writes them behind the path, `--data mura:MURA-v1.1?part=XR_ELBOW&size=64`.
 """
 
 import importlib
-from functools import lru_cache
+from collections import OrderedDict
+from typing import Any
 
 from imaging_core import places
 from imaging_core.datasets.base import ImageDataset
+from imaging_core.datasets.decoding import PROGRESS
+from imaging_core.datasets.kept import of_fingerprint, settled
 from imaging_core.datasets.options import split_query
 from imaging_core.fields import ConfigError, build, did_you_mean
+from imaging_core.task import Progress, no_progress
 
 LOADERS = {
     "ihc-colon": "imaging_core.datasets.ihc_colon",
@@ -54,28 +58,60 @@ def absolute(name: str, path: str | None) -> str | None:
     return f"{place}{mark}{options}"
 
 
-@lru_cache(maxsize=2)
-def load(name: str, path: str | None = None, protocol: str = "held-out") -> ImageDataset:
+IN_MEMORY = 2
+_loaded: OrderedDict[tuple[str, str | None, str], ImageDataset] = OrderedDict()
+
+
+def load(
+    name: str,
+    path: str | None = None,
+    protocol: str = "held-out",
+    *,
+    fingerprint: str | None = None,
+    progress: Progress = no_progress,
+) -> ImageDataset:
     """The dataset, checked; the last two stay in memory, so a warm worker loads none twice.
 
     Args:
         path: of the data, with the loader's options after a `?`: `/data/x?size=64&colour=rgb`.
+        fingerprint: of the content that is wanted, if it is known: where this machine has decoded
+            it before, nothing else is read. Another content may be returned: compare.
+        progress: hears how far the decoding is, where there is any.
 
     Raises:
         ConfigError: unknown name or option, or a path that is missing, needless or does not exist.
         DataError: what the files hold breaks a rule.
     """
+    key = (name, path, protocol)
+    if key in _loaded:
+        _loaded.move_to_end(key)
+        return _loaded[key]
     module = _module(name)
+    data = of_fingerprint(fingerprint)
+    if data is None:
+        token = PROGRESS.set(progress)
+        try:
+            data = settled(_read(module, name, path, protocol))
+        finally:
+            PROGRESS.reset(token)
+    _loaded[key] = data
+    while len(_loaded) > IN_MEMORY:
+        _loaded.popitem(last=False)
+    return data
+
+
+def _read(module: Any, name: str, path: str | None, protocol: str) -> ImageDataset:
+    """What the loader makes of the files."""
     where, values = split_query(path)
     if not hasattr(module, "Options"):
         if values:
             raise ConfigError(f'{name} takes no options, got "{next(iter(values))}"')
-        return module.load(where, protocol=protocol).check()
+        return module.load(where, protocol=protocol)
     try:
         options = build(module.Options, values)
     except ConfigError as error:
         raise ConfigError(f"options of {name}: {error}") from None
-    return module.load(where, protocol=protocol, options=options).check()
+    return module.load(where, protocol=protocol, options=options)
 
 
 def expand(text: str) -> tuple[str, ...]:

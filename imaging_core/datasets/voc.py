@@ -1,5 +1,6 @@
 """`voc`: images with Pascal VOC boxes, as image-level labels or as crops (BCCD is one such set)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +10,7 @@ import pydantic.dataclasses
 from pydantic import Field
 
 from imaging_core.datasets.base import DataError, ImageDataset, Split
-from imaging_core.datasets.cache import cached
+from imaging_core.datasets.decoding import Decoded, Jobs, decoded
 from imaging_core.datasets.images import (
     BadImage,
     open_image,
@@ -25,7 +26,7 @@ from imaging_core.datasets.options import (
     existing,
     held_out_only,
 )
-from imaging_core.datasets.parts import PART_NAMES, carve, drop_shared_images
+from imaging_core.datasets.parts import PART_NAMES, carve, drop_shared_images, in_part_order
 from imaging_core.datasets.text import read_text
 from imaging_core.datasets.voc_annotations import (
     Annotated,
@@ -91,19 +92,25 @@ def load(
         target = _target(options.object, names)
         labels = [int(any(box.name == target for box in image.boxes)) for image in images]
         part_of = _parts(root, images, labels, options)
-        whole = _image_split(root, images, labels, target, options)
+        whole = _image_split(root, _in_order(images, part_of), target, options)
         classes: tuple[str, ...] = (f"no {target}", target)
     else:
         if options.object:
             raise ConfigError("object belongs to task=image; task=crops reads every object")
         part_of = _parts(root, images, [0] * len(images), options)
-        whole = _crop_split(root, images, names, options)
+        whole = _crop_split(root, _in_order(images, part_of), names, options)
         classes = tuple(names)
     rows = np.array([part_of.get(str(group), "") for group in whole.groups])
     splits = {part: whole.take(rows == part) for part in PART_NAMES}
     notes = _unused(root, images, part_of)
     data = ImageDataset(name=f"voc-{options.task}", classes=classes, notes=notes, **splits)
     return drop_shared_images(data) if options.duplicates == "drop" else data
+
+
+def _in_order(images: list[Annotated], part_of: dict[str, str]) -> list[Annotated]:
+    """The images of train, then those of validation, of test, and of no part."""
+    parts = np.array([part_of.get(image.stem, "") for image in images])
+    return [images[i] for i in in_part_order(parts)]
 
 
 def _unused(root: Path, images: list[Annotated], part_of: dict[str, str]) -> tuple[str, ...]:
@@ -162,9 +169,7 @@ def _parts(
     return part_of
 
 
-def _image_split(
-    root: Path, images: list[Annotated], labels: list[int], target: str, options: Options
-) -> Split:
+def _image_split(root: Path, images: list[Annotated], target: str, options: Options) -> Split:
     """One row per image; the mask is the union of the target's boxes at the new size."""
     height, width = options.size
     masks = np.zeros((len(images), height, width), dtype=bool)
@@ -176,8 +181,11 @@ def _image_split(
                 left, right = _pixels(box.left * x, box.right * x, width)
                 mask[top:bottom, left:right] = True
     stems = np.array([image.stem for image in images])
+    labels = [int(any(box.name == target for box in image.boxes)) for image in images]
+    read = _read(root, images, options)
     return Split(
-        images=_read(root, images, options),
+        images=read.pixels,
+        hashes=read.hashes,
         labels=np.array(labels, dtype=np.int64),
         groups=stems,
         ids=stems,
@@ -212,8 +220,10 @@ def _crop_split(root: Path, images: list[Annotated], names: list[str], options: 
         for image, boxes in zip(images, chosen, strict=True)
         for number, box in boxes
     ]
+    read = _read(root, images, options, squares)
     return Split(
-        images=_read(root, images, options, squares),
+        images=read.pixels,
+        hashes=read.hashes,
         labels=np.array([names.index(box.name) for _, _, box in rows], dtype=np.int64),
         groups=np.array([stem for stem, _, _ in rows]),
         ids=np.array([f"{stem}#{number}" for stem, number, _ in rows]),
@@ -225,34 +235,42 @@ def _read(
     images: list[Annotated],
     options: Options,
     squares: list[list[Square]] | None = None,
-) -> np.ndarray:
+) -> Decoded:
     """(N, C, H, W): the images, or image by image their crops where `squares` are given."""
 
-    def decode() -> np.ndarray:
-        out, problems = [], []
-        for row, image in enumerate(images):
-            try:
-                opened = open_image(root, image.file)
-                if orientation(opened) != 1 and image.boxes:
-                    raise BadImage(
-                        "its EXIF orientation must be 1 where there are boxes (they could mean the "
-                        f"picture as stored or as shown), it is {orientation(opened)}; save it "
-                        "upright, without the tag"
-                    )
-                opened = upright(opened)
-                if opened.size != (image.width, image.height):
-                    raise BadImage(
-                        f"its size must be the annotation's ({image.width}×{image.height}), "
-                        f"it is {opened.width}×{opened.height}"
-                    )
-                for box in [None] if squares is None else squares[row]:
-                    out.append(to_array(opened, **look, box=box))
-            except BadImage as error:
-                problems.append(f"{image.file}: {error}")
-        refuse(root, problems, len(images), "images")
-        return np.stack(out)
+    def read(job: int) -> np.ndarray:
+        image = images[job]
+        opened = open_image(root, image.file)
+        if orientation(opened) != 1 and image.boxes:
+            raise BadImage(
+                "its EXIF orientation must be 1 where there are boxes (they could mean the "
+                f"picture as stored or as shown), it is {orientation(opened)}; save it "
+                "upright, without the tag"
+            )
+        opened = upright(opened)
+        if opened.size != (image.width, image.height):
+            raise BadImage(
+                f"its size must be the annotation's ({image.width}×{image.height}), "
+                f"it is {opened.width}×{opened.height}"
+            )
+        boxes = [None] if squares is None else squares[job]
+        return np.array([to_array(opened, **look, box=box) for box in boxes], dtype=np.uint8)
+
+    def refused(problems: Sequence[tuple[int, Exception]]) -> None:
+        lines = [f"{images[job].file}: {error}" for job, error in problems]
+        refuse(root, lines, len(images), "images")
 
     look = {"size": options.size, "resize": options.resize, "colour": options.colour}
     sizes = [(image.width, image.height) for image in images]
-    recipe = (look, sizes, squares, PIL.__version__)
-    return cached(root, [image.file for image in images], recipe, decode)
+    return decoded(
+        root,
+        [image.file for image in images],
+        (look, sizes, squares, PIL.__version__),
+        shape=(1 if options.colour == "grey" else 3, *options.size),
+        jobs=Jobs(
+            counts=[1] * len(images) if squares is None else [len(own) for own in squares],
+            read=read,
+            refused=BadImage,
+            refuse=refused,
+        ),
+    )

@@ -12,8 +12,8 @@ from apga_core.localisation import lesion_auroc, over_pixels
 from apga_core.networks import build_policy
 from imaging_core.datasets import phantom_xray, registry
 from imaging_core.fields import ConfigError
-from imaging_core.fitting import standardise
 from imaging_core.seeding import torch_generator
+from imaging_core.standardised import standardise
 
 IMAGES = 200  # test images with a lesion, as the card says
 

@@ -15,10 +15,10 @@ from imaging_core.fitting import (
     last_epochs_reward,
     learning_rate_at,
     predict,
-    standardise,
 )
 from imaging_core.seeding import torch_generator
 from imaging_core.splits import k_shot
+from imaging_core.standardised import standardise
 
 BASE = {
     "epochs": 3,

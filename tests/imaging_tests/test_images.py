@@ -120,7 +120,7 @@ def test_a_torn_or_unwritable_cache_does_no_harm(tmp_path, write_image, monkeypa
     expected = read_images(tmp_path / "data", names, **GREY)
     monkeypatch.setenv("MEDRL_IMAGE_CACHE", str(tmp_path / "cache"))
     read_images(tmp_path / "data", names, **GREY)
-    (kept,) = (tmp_path / "cache").iterdir()
+    (kept,) = (tmp_path / "cache").glob("*.u8")
     kept.write_bytes(kept.read_bytes()[:1000])
     assert np.array_equal(read_images(tmp_path / "data", names, **GREY), expected)
     (tmp_path / "file").write_text("")

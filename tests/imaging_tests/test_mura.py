@@ -129,7 +129,7 @@ def test_every_bad_image_is_listed(small):
     bad[1].write_bytes((root / "valid_image_paths.csv").read_bytes())
     with pytest.raises(DataError) as error:
         load("mura", f"{root}?size=8")
-    assert "2 of 56 images break a rule" in str(error.value)
+    assert "2 of 224 images break a rule" in str(error.value)
     assert "image1.png: the file must not be empty" in str(error.value)
     assert "image2.png: the content must be a PNG, JPEG, TIFF or BMP image" in str(error.value)
 
