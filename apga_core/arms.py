@@ -130,6 +130,20 @@ class PolicyArm:
         """How many of the `aided` aid masks kept nothing; reading it waits for the device."""
         return int(self._empty)
 
+    @empty.setter
+    def empty(self, count: int) -> None:
+        self._empty.fill_(count)
+
+    @property
+    def running(self) -> dict[str, Tensor]:
+        """The running means of the reward, as far as there are any."""
+        found = {"baseline": self._baseline, "mean_square": self._mean_square}
+        return {name: value for name, value in found.items() if value is not None}
+
+    @running.setter
+    def running(self, means: dict[str, Tensor]) -> None:
+        self._baseline, self._mean_square = means.get("baseline"), means.get("mean_square")
+
     def learn(
         self,
         images: Tensor,

@@ -3,15 +3,25 @@
 from collections.abc import Iterable
 from contextlib import nullcontext
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from apga_core.batch_norm import STATISTICS
+from imaging_core.checkpoint import (
+    load_modules,
+    load_optimiser,
+    prefixed,
+    state_of_modules,
+    state_of_optimiser,
+    under,
+)
 from imaging_core.classifiers import Classifier
 from imaging_core.descent import Descent, FlatOptimiser
 from imaging_core.fitting import Images, predict
 from imaging_core.precision import Precision, autocast
+from imaging_core.task import Arrays
 
 State = tuple[dict[str, Tensor], ...]
 
@@ -69,6 +79,29 @@ class Learner:
         self.precision = precision
         self.class_weights = None if class_weights is None else class_weights.to(self.device)
         self.steps = self.images_seen = 0
+
+    def state(self) -> Arrays:
+        """What the networks have learnt, the optimiser's moments, and the counts."""
+        moments = (
+            self.optimiser.state()
+            if isinstance(self.optimiser, FlatOptimiser)
+            else state_of_optimiser(self.optimiser)
+        )
+        return {
+            **prefixed("networks", state_of_modules(self.networks)),
+            **prefixed("optimiser", moments),
+            "counts": np.array([self.steps, self.images_seen]),
+        }
+
+    def load(self, state: Arrays) -> None:
+        """Put back what `state` said."""
+        load_modules(self.networks, under(state, "networks"))
+        moments = under(state, "optimiser")
+        if isinstance(self.optimiser, FlatOptimiser):
+            self.optimiser.load(moments)
+        else:
+            load_optimiser(self.optimiser, moments)
+        self.steps, self.images_seen = state["counts"].tolist()
 
     @property
     def own(self) -> nn.ModuleList:

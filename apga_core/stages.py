@@ -12,6 +12,7 @@ from torch import Tensor
 
 from apga_core.arms import Pixels
 from apga_core.controls import measure_controls
+from imaging_core.checkpoint import NO_CHECKPOINT, Checkpoint
 from imaging_core.classifiers import Classifier, build_classifier
 from imaging_core.datasets.base import ImageDataset, Split
 from imaging_core.fitting import FitConfig, fit
@@ -64,6 +65,7 @@ def train_base(
     *,
     device: str = "cpu",
     progress: Progress = no_progress,
+    checkpoint: Checkpoint = NO_CHECKPOINT,
 ) -> Arrays:
     """Alg. 1, line 2: the classifier at its best validation epoch.
 
@@ -100,6 +102,7 @@ def train_base(
         precision=inputs["precision"],
         class_weights=class_weights(inputs["class_weights"], train),
         progress=progress,
+        checkpoint=checkpoint,
     )
     state = {
         WEIGHT + name: np.ascontiguousarray(value.cpu().numpy())

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from imaging_core.checkpoint import array_of, tensors_of, under
+from imaging_core.task import Arrays
+
 
 @dataclass(kw_only=True)
 class Trace:
@@ -19,6 +22,21 @@ class Trace:
     def add(self, name: str, values: Tensor, labels: Tensor) -> None:
         """`values` (…, B) of images with `labels` (B,); the same … at every step."""
         self.noted.setdefault(name, []).append((values.reshape(-1, len(labels)), labels))
+
+    def state(self) -> Arrays:
+        """What is noted, as arrays."""
+        return {
+            f"{kind}/{name}": array_of(torch.cat([pair[place] for pair in noted], dim=-1))
+            for name, noted in self.noted.items()
+            for place, kind in enumerate(("values", "labels"))
+        }
+
+    def load(self, state: Arrays, device: torch.device) -> None:
+        """Put back what `state` said."""
+        values, labels = (tensors_of(under(state, kind)) for kind in ("values", "labels"))
+        self.noted = {
+            name: [(found.to(device), labels[name].to(device))] for name, found in values.items()
+        }
 
     def mean(self) -> dict[str, float]:
         """Name → mean since the last call; a class that was not seen has no entry."""

@@ -1,24 +1,24 @@
 """One cell of APGA: from the converged classifier through the arm's second phase to its outcome."""
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from apga_core.arms import Arm, PolicyArm, build_arm, rewarded_rows
+from apga_core.arms import PolicyArm, build_arm
 from apga_core.config import POLICY_METHODS, APGAConfig
 from apga_core.controls import bone_of_test, lesion_rows, measure
 from apga_core.initial_weights import weights_notes
-from apga_core.learner import Learner, State, load_state, state_of, to_device
+from apga_core.learner import Learner, State, load_state, state_of
 from apga_core.localisation import over_pixels
 from apga_core.networks import Policy, build_policy
 from apga_core.reporting import gallery, pretraining_rewards, two_view_accuracy
+from apga_core.second_phase import second_phase
 from apga_core.stages import class_weights, converged, normalisation, pixels_of, tensors
-from imaging_core.augment import AUGMENTATIONS
+from imaging_core.checkpoint import NO_CHECKPOINT, Checkpoint
 from imaging_core.datasets.base import ImageDataset, Split
-from imaging_core.fitting import Images, accuracy
+from imaging_core.fitting import Images
 from imaging_core.keeping import offer
 from imaging_core.metrics import metrics_of
 from imaging_core.pretrained import weights_file
@@ -36,6 +36,7 @@ def train_cell(
     *,
     device: str = "cpu",
     progress: Progress = no_progress,
+    checkpoint: Checkpoint = NO_CHECKPOINT,
 ) -> Outcome:
     """The second phase of one arm (Alg. 1, lines 3-18), selected on validation, tested once.
 
@@ -60,6 +61,7 @@ def train_cell(
         second_view_statistics=config.second_view_statistics,
         class_weights=class_weights(config.class_weights, train),
     )
+    generator = torch_generator(seed, "apga/arm")
     arm = build_arm(
         config,
         learner,
@@ -67,7 +69,7 @@ def train_cell(
         policy=policy,
         pixels=pixels,
         classes=len(data.classes),
-        generator=torch_generator(seed, "apga/arm"),
+        generator=generator,
     )
     metrics: dict[str, float] = {}
     if policy is not None and data.test.masks is not None:
@@ -77,7 +79,9 @@ def train_cell(
     curves: dict[str, tuple[float, ...]] = {}
     best_of, best_policy = [max(looks)], ()
     if config.method != "baseline":
-        curves, best_policy = _second_phase(config, arm, images, labels, validation, seed, progress)
+        curves, best_policy = second_phase(
+            config, arm, images, labels, validation, seed, generator, progress, checkpoint
+        )
         best_of = list(curves["validation_accuracy"])
         looks += best_of
 
@@ -144,98 +148,6 @@ def _new_policy(config: APGAConfig, data: ImageDataset, seed: int, device: str) 
         generator=torch_generator(seed, "apga/policy"),
     )
     return policy.to(device, memory_format=torch.channels_last)
-
-
-def _second_phase(
-    config: APGAConfig,
-    arm: Arm,
-    images: Images,
-    labels: Tensor,
-    validation: tuple[Images, Tensor],
-    seed: int,
-    progress: Progress,
-) -> tuple[dict[str, tuple[float, ...]], State]:
-    """Train in place; the classifier is left at its best epoch, the policy at its last.
-
-    The order of the batches depends on the seed alone, so that arms see the same ones.
-
-    Returns:
-        curves: per epoch.
-        policy: the policy's state at the classifier's best epoch; empty without a policy.
-    """
-    order = torch_generator(seed, "apga/order")
-    of_statistics = torch_generator(seed, "apga/statistics")
-    draw = _batches(config, images, labels)
-    batches = math.ceil(len(labels) / config.batch_size)
-    epochs = max(config.epochs, math.ceil(config.min_steps / batches))
-    learner = arm.learner
-    policies = [arm.policy] if isinstance(arm, PolicyArm) else []
-    _warm_up(config, arm, draw, len(labels), seed)
-
-    curves: dict[str, list[float]] = {"validation_accuracy": [], "loss": []}
-    best_epoch, best_state, best_policy = 0, (), ()
-    for epoch in range(epochs):
-        losses = []
-        for rows in torch.randperm(len(labels), generator=order).split(config.batch_size):
-            batch, of_batch, rewarded = draw(rows, order)
-            original = learner.update(batch, of_batch)
-            arm.second_step(batch, of_batch, original, rewarded)
-            losses.append(original.mean())
-        loss = float(torch.stack(losses).mean())
-        if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss must be finite, got {loss} in epoch {epoch + 1} of the second phase; "
-                "lower learning_rate"
-            )
-        curves["loss"].append(loss)
-        learner.before_scoring(images, config.batch_size, of_statistics)
-        score = accuracy(learner.classifier, *validation, precision=config.precision)
-        curves["validation_accuracy"].append(score)
-        if isinstance(arm, PolicyArm):
-            for name, value in arm.trace.mean().items():
-                curves.setdefault(name, []).append(value)
-        if not epoch or score > curves["validation_accuracy"][best_epoch]:
-            best_epoch = epoch
-            best_state, best_policy = state_of(learner.networks), state_of(policies)
-        progress((epoch + 1) / epochs, f"epoch {epoch + 1} of {epochs}")
-        if config.patience and epoch - best_epoch >= config.patience:
-            break
-    load_state(learner.networks, best_state)
-    return {name: tuple(values) for name, values in curves.items()}, best_policy
-
-
-def _batches(
-    config: APGAConfig, images: Images, labels: Tensor
-) -> Callable[[Tensor, Generator], tuple[Tensor, Tensor, Tensor | None]]:
-    """Rows on the host → their images, labels and `rewarded_rows` on the device, no waiting."""
-    augment, on_host = AUGMENTATIONS[config.augment], labels.cpu()
-
-    def draw(rows: Tensor, generator: Generator) -> tuple[Tensor, Tensor, Tensor | None]:
-        rewarded = rewarded_rows(config, on_host[rows])
-        if rewarded is not None:
-            rewarded = to_device(rewarded, images.device)
-        rows = to_device(rows, images.device)
-        return augment(images[rows], generator), labels[rows], rewarded
-
-    return draw
-
-
-def _warm_up(
-    config: APGAConfig,
-    arm: Arm,
-    draw: Callable[[Tensor, Generator], tuple[Tensor, Tensor, Tensor | None]],
-    count: int,
-    seed: int,
-) -> None:
-    """`policy_warmup_steps` batches on which the policy learns against the frozen classifier."""
-    if not isinstance(arm, PolicyArm):
-        return
-    generator = torch_generator(seed, "apga/warm-up")
-    for _ in range(config.policy_warmup_steps):
-        rows = torch.randperm(count, generator=generator)[: config.batch_size]
-        batch, of_batch, rewarded = draw(rows, generator)
-        arm.learn(batch, of_batch, rewarded=rewarded)
-    arm.trace.mean()
 
 
 def _policy_metrics(

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
+from imaging_core.checkpoint import array_of, tensors_of
+from imaging_core.task import Arrays
+
 Kind = Literal["sgd", "adam", "adamw"]
 MOMENTUM = 0.9  # of SGD
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # of Adam and AdamW: torch's defaults
@@ -90,6 +93,34 @@ class FlatOptimiser:
         self._momenta: list[Tensor | None] = [None] * len(self._tensors)
         self._averages = [[torch.zeros_like(t) for t in self._tensors] for _ in range(2)]
         self._steps = [torch.zeros((), device=t.device) for t in self._tensors]
+
+    def state(self) -> Arrays:
+        """The moments, without the parameters, which are the network's."""
+        kinds = {
+            "momentum": self._momenta,
+            "average": self._averages[0],
+            "square": self._averages[1],
+            "step": self._steps,
+        }
+        return {
+            f"{kind}/{place}": array_of(tensor)
+            for kind, tensors in kinds.items()
+            for place, tensor in enumerate(tensors)
+            if tensor is not None
+        }
+
+    def load(self, state: Arrays) -> None:
+        """Put back what `state` said."""
+        found = tensors_of(state)
+        for place, tensor in enumerate(self._tensors):
+            if (momentum := found.get(f"momentum/{place}")) is not None:
+                self._momenta[place] = momentum.view_as(tensor).to(tensor.device)
+            for kind, into in (
+                ("average", self._averages[0]),
+                ("square", self._averages[1]),
+                ("step", self._steps),
+            ):
+                into[place].copy_(found[f"{kind}/{place}"].view_as(into[place]))
 
     def zero_grad(self) -> None:
         """Every gradient to zero, in place."""

@@ -12,11 +12,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from imaging_core.augment import AUGMENTATIONS, Augmentation, Source
+from imaging_core.checkpoint import (
+    NO_CHECKPOINT,
+    Checkpoint,
+    host_copies,
+    load_generators,
+    prefixed,
+    state_of_generators,
+    tensors_of,
+    under,
+)
 from imaging_core.descent import Descent, FlatOptimiser, Kind
+from imaging_core.fit_past import Past
 from imaging_core.precision import Precision, autocast
 from imaging_core.standardised import Standardised
 from imaging_core.stream import Stream, by_key
-from imaging_core.task import Progress, no_progress
+from imaging_core.task import Arrays, Progress, no_progress
 
 Images = Tensor | Standardised
 EVALUATION_PIXELS = 512 * 64 * 64  # of one batch without gradients
@@ -117,6 +128,7 @@ def fit(
     precision: Precision = "float32",
     class_weights: Tensor | None = None,
     progress: Progress = no_progress,
+    checkpoint: Checkpoint = NO_CHECKPOINT,
 ) -> FitResult:
     """Train `model` in place by cross-entropy; the same generator gives the same bits.
 
@@ -131,6 +143,7 @@ def fit(
         keep_best: leave the model with the weights of `best_epoch`, not of the last epoch.
         precision: of the network, in its steps and in its scores.
         class_weights: (classes,) of the loss; None: all equal.
+        checkpoint: may be taken before every step; a resumed fit calls `progress` for what is left.
 
     Raises:
         ValueError: fewer than two images, or early stopping without validation images.
@@ -140,64 +153,120 @@ def fit(
         raise ValueError(f"fit needs at least 2 images (batch norm), got {len(images)}")
     if validation is None and (keep_best or config.patience):
         raise ValueError("keep_best and patience choose by validation accuracy: pass validation")
-    if stream is None:
-        epochs = planned_epochs(config, len(images))
-        total = epochs * len(batches_of(len(images), config.batch_size))
-        draws: Source = generator
-        planned = _passes(len(images), epochs, config.batch_size, generator)
-    else:
-        epochs, total = stream.parts, stream.steps
-        keys, draws = by_key(stream.groups, generator)
-        planned = stream.batches(config.batch_size, keys)
+    order = _Order(config, len(images), generator, stream)
     augment = AUGMENTATIONS[config.augment]
     class_weights = None if class_weights is None else class_weights.to(images.device)
     model.to(memory_format=torch.channels_last)
     optimiser = FlatOptimiser(model.parameters(), config.descent)
+    past = Past()
 
-    accuracies: list[float] = []
-    losses: list[float] = []
-    best_epoch, best_state, step = -1, None, 0
-    for epoch, batches in enumerate(planned):
-        model.train()
-        trace = torch.zeros(len(batches), device=images.device)
-        for index, batch in enumerate(batches):
-            if stream is not None:
-                draws.rows = stream.members[batch]
-            rows = batch.to(images.device)
-            x = augment(images[rows], draws).contiguous(memory_format=torch.channels_last)
-            optimiser.learning_rate = learning_rate_at(
-                step, total, config.schedule, config.learning_rate
-            )
-            optimiser.zero_grad()
-            with autocast(images.device, precision):
-                logits = model(x)
-            loss = functional.cross_entropy(logits.float(), labels[rows], class_weights)
-            loss.backward()
-            optimiser.step()
-            trace[index] = loss.detach()
-            step += 1
-        losses.append(_mean_loss(trace, epoch))
-        if validation is not None:
-            accuracies.append(accuracy(model, *validation, precision=precision))
-            if best_epoch < 0 or accuracies[-1] > accuracies[best_epoch]:
-                best_epoch = epoch
-                if keep_best:
-                    best_state = {k: v.clone() for k, v in model.state_dict().items()}
-        else:
-            best_epoch = epoch
-        progress((epoch + 1) / epochs, f"epoch {epoch + 1} of {epochs}")
-        waited = epoch - best_epoch
-        if config.patience and waited >= config.patience and step >= config.min_steps:
-            break
-    if best_state is not None:
-        model.load_state_dict(best_state)
+    def state() -> Arrays:
+        found = past.state() | prefixed("order", order.state())
+        found |= prefixed("model", host_copies(model.state_dict()))
+        return found | prefixed("optimiser", optimiser.state())
+
+    with checkpoint.section("fit", state) as left:
+        if left is not None:
+            model.load_state_dict(tensors_of(under(left, "model")))
+            optimiser.load(under(left, "optimiser"))
+            past.load(left, images.device)
+            order.load(under(left, "order"), past.epoch)
+        for epoch in range(past.epoch, order.epochs):
+            batches = order.batches()
+            model.train()
+            past.trace = past.trace if past.index else torch.zeros(len(batches)).to(images.device)
+            for index in range(past.index, len(batches)):
+                past.index = index
+                checkpoint.tick()
+                rows = order.rows(batches[index]).to(images.device)
+                x = augment(images[rows], order.draws)
+                x = x.contiguous(memory_format=torch.channels_last)
+                optimiser.learning_rate = learning_rate_at(
+                    past.step, order.total, config.schedule, config.learning_rate
+                )
+                optimiser.zero_grad()
+                with autocast(images.device, precision):
+                    logits = model(x)
+                loss = functional.cross_entropy(logits.float(), labels[rows], class_weights)
+                loss.backward()
+                optimiser.step()
+                past.trace[index] = loss.detach()
+                past.step += 1
+            past.losses.append(_mean_loss(past.trace, epoch))
+            past.epoch, past.index = epoch + 1, 0
+            if validation is not None:
+                past.accuracies.append(accuracy(model, *validation, precision=precision))
+                if past.is_best():
+                    past.best_epoch = epoch
+                    if keep_best:
+                        past.best_state = {k: v.clone() for k, v in model.state_dict().items()}
+            else:
+                past.best_epoch = epoch
+            progress((epoch + 1) / order.epochs, f"epoch {epoch + 1} of {order.epochs}")
+            waited = epoch - past.best_epoch
+            if config.patience and waited >= config.patience and past.step >= config.min_steps:
+                break
+    if past.best_state is not None:
+        model.load_state_dict(past.best_state)
     return FitResult(
-        validation_accuracy=tuple(accuracies),
-        training_loss=tuple(losses),
-        best_epoch=best_epoch,
-        steps=step,
-        epochs_run=len(losses),
+        validation_accuracy=tuple(past.accuracies),
+        training_loss=tuple(past.losses),
+        best_epoch=past.best_epoch,
+        steps=past.step,
+        epochs_run=len(past.losses),
     )
+
+
+class _Order:
+    """The batches of a fit, epoch after epoch, and the draws that augment them."""
+
+    def __init__(
+        self, config: FitConfig, count: int, generator: torch.Generator, stream: Stream | None
+    ) -> None:
+        self.stream, self._generator = stream, generator
+        if stream is None:
+            self.epochs = planned_epochs(config, count)
+            self.total = self.epochs * len(batches_of(count, config.batch_size))
+            self.draws: Source = generator
+            self._planned = _passes(count, self.epochs, config.batch_size, generator)
+        else:
+            self.epochs, self.total = stream.parts, stream.steps
+            keys, self.draws = by_key(stream.groups, generator)
+            self._planned = stream.batches(config.batch_size, keys)
+        self._left: Arrays = {}
+        self._begun: Arrays = {}
+
+    @property
+    def _generators(self) -> list[torch.Generator]:
+        return [self._generator] if self.stream is None else self.draws.own
+
+    def batches(self) -> list[Tensor]:
+        """Of the next epoch."""
+        self._begun = state_of_generators(self._generators)
+        batches = next(self._planned)
+        if self._left:  # a resumed epoch: its order is drawn anew, then its augmentation goes on
+            load_generators(self._generators, under(self._left, "now"))
+            self._left = {}
+        return batches
+
+    def rows(self, batch: Tensor) -> Tensor:
+        """The rows of a batch, whose augmentation is drawn next."""
+        if self.stream is not None:
+            self.draws.rows = self.stream.members[batch]
+        return batch
+
+    def state(self) -> Arrays:
+        """The generators when this epoch began, and now."""
+        now = state_of_generators(self._generators)
+        return prefixed("begun", self._begun) | prefixed("now", now)
+
+    def load(self, left: Arrays, epoch: int) -> None:
+        """To the beginning of `epoch`, as `left` knew it."""
+        if self.stream is not None:
+            for _ in range(epoch):  # batches come of keys of their own, that depend on nothing else
+                next(self._planned)
+        load_generators(self._generators, under(left, "begun"))
+        self._left = left
 
 
 def _passes(

@@ -41,6 +41,18 @@ def offer(group: str, arrays: Callable[[], Mapping[str, np.ndarray]]) -> None:
         found.update({f"{group}/{name}": value for name, value in arrays().items()})
 
 
+def offered() -> Arrays:
+    """What is kept so far; empty where nobody keeps."""
+    return dict(_kept.get() or {})
+
+
+def put_back(arrays: Mapping[str, np.ndarray]) -> None:
+    """What a killed attempt at the same work was offered, as `offered` gave it."""
+    found = _kept.get()
+    if found is not None:
+        found.update(arrays)
+
+
 def group_of(arrays: Mapping[str, np.ndarray], group: str) -> Arrays:
     """What was offered as `group`, by the names it had there; empty where nothing was."""
     head = f"{group}/"

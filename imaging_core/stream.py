@@ -57,7 +57,8 @@ class Draws:
     """Uniform numbers for every image of the whole list, from a generator for each of its parts.
 
     `rows` are the images of the present batch, as places in the whole list: `uniform(3)` then is
-    (batch, 3), and an image's numbers do not depend on what else is in the batch.
+    (batch, 3), and an image's numbers do not depend on what else is in the batch. `own` are the
+    generators that numbers are drawn from.
     """
 
     def __init__(self, groups: Sequence[int], generator: Generator):
@@ -65,14 +66,14 @@ class Draws:
         self.rows: Tensor | None = None
         # Drawn one by one, or the first seed would depend on how many there are.
         seeds = [int(torch.randint(2**62, (1,), generator=generator)) for _ in groups]
-        self._own = [Generator().manual_seed(seed) for seed in seeds]
+        self.own = [Generator().manual_seed(seed) for seed in seeds]
 
     def uniform(self, *shape: int) -> Tensor:
         """(images, *shape) in [0, 1): of the whole list, or of `rows`."""
         every = torch.cat(
             [
                 torch.rand(count, *shape, generator=own)
-                for count, own in zip(self.groups, self._own, strict=True)
+                for count, own in zip(self.groups, self.own, strict=True)
             ]
         )
         return every if self.rows is None else every[self.rows]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from imaging_core.checkpoint import NO_CHECKPOINT, Checkpoint
 from imaging_core.datasets.base import ImageDataset
 from imaging_core.fields import build
 from imaging_core.fitting import FitConfig
@@ -51,7 +52,8 @@ def build_environment(
     stages: Mapping[str, Arrays],
     *,
     device: str,
-) -> env.Environment:
+    checkpoint: Checkpoint = NO_CHECKPOINT,
+) -> env.Remembered:
     """The reward that `config` names; validation is all of it that an environment holds."""
     part = k_shot(data.train, config.k_shot, seed)
     rows = np.arange(len(data.validation))
@@ -94,12 +96,11 @@ def build_environment(
             metric=config.reward_metric,
             seed=seed,
             warm=config.classifier_reset == "warm",
+            checkpoint=checkpoint,
         )
-    return (
-        inner
-        if config.reward_sign == "normal"
-        else env.SignedReward(inner, config.reward_sign, seed)
-    )
+    if config.reward_sign != "normal":
+        inner = env.SignedReward(inner, config.reward_sign, seed)
+    return env.Remembered(inner, checkpoint)
 
 
 def select(
@@ -184,6 +185,7 @@ def compute_selection(
     *,
     device: str,
     progress: Progress,
+    checkpoint: Checkpoint = NO_CHECKPOINT,
 ) -> Arrays:
     """A controller trained on the pool.
 
@@ -197,10 +199,11 @@ def compute_selection(
     values = dict(inputs)
     seed = values.pop("seed")
     config = build(SelectionConfig, values)
-    environment = build_environment(config, data, seed, needs, device=device)
-    readings, curves, parameters = select(
-        config, data, seed, needs, environment, device=device, progress=progress
-    )
+    environment = build_environment(config, data, seed, needs, device=device, checkpoint=checkpoint)
+    with environment.remembering():
+        readings, curves, parameters = select(
+            config, data, seed, needs, environment, device=device, progress=progress
+        )
     return {
         **readings,
         "spent": np.array([environment.trainings, environment.steps, parameters]),

@@ -5,9 +5,10 @@ reads its images in the order of keys that each image has (`imaging_core.stream`
 numbers), so two rewards differ by their selections and not by their luck.
 """
 
+import contextlib
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +16,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from imaging_core.checkpoint import (
+    NO_CHECKPOINT,
+    Checkpoint,
+    load_generators,
+    load_modules,
+    numbers,
+    prefixed,
+    state_of_generators,
+    state_of_modules,
+    under,
+)
 from imaging_core.classifiers import Classifier
 from imaging_core.fitting import (
     FitConfig,
@@ -25,6 +37,7 @@ from imaging_core.fitting import (
 )
 from imaging_core.seeding import torch_generator
 from imaging_core.standardised import Standardised, joined_images
+from imaging_core.task import Arrays
 from selection_core.streams import chosen_stream
 
 
@@ -36,6 +49,14 @@ class Environment(Protocol):
 
     def reward(self, keep: np.ndarray) -> float:  # (N,) bool over the pool
         """The raw reward of keeping these candidates beside the real images."""
+        ...
+
+    def state(self) -> Arrays:
+        """What the next reward depends on, beside its selection, and the counts."""
+        ...
+
+    def load(self, state: Arrays) -> None:
+        """Put back what `state` said."""
         ...
 
 
@@ -78,6 +99,7 @@ class ClassifierReward:
         metric: str,
         seed: int,
         warm: bool = False,
+        checkpoint: Checkpoint = NO_CHECKPOINT,
     ):
         self.initial, self.warm, self.updates = tuple(initial), warm, updates
         self.real, self.pool, self.validation = real, pool, validation
@@ -87,11 +109,28 @@ class ClassifierReward:
             metric,
             seed,
         )
+        self.checkpoint = checkpoint
         self.trainings = 0
         self.steps = 0
 
+    def state(self) -> Arrays:
+        """What the next reward depends on, and what the ones so far cost."""
+        found = {"cost": np.array([self.trainings, self.steps])}
+        return found | (state_of_modules(self.initial) if self.warm else {})
+
+    def load(self, state: Arrays) -> None:
+        """Put back what `state` said."""
+        self.trainings, self.steps = state["cost"].tolist()
+        if self.warm:
+            load_modules(self.initial, state)
+
     def reward(self, keep: np.ndarray) -> float:
-        return float(np.mean([self.one(keep, repeat) for repeat in range(len(self.initial))]))
+        values: list[float] = []
+        with self.checkpoint.section("reward", lambda: {"values": numbers(values)}) as left:
+            values += [] if left is None else left["values"].tolist()
+            for repeat in range(len(values), len(self.initial)):
+                values.append(self.one(keep, repeat))
+        return float(np.mean(values))
 
     def one(self, keep: np.ndarray, repeat: int) -> float:
         """The reward of the `repeat`-th training alone."""
@@ -114,16 +153,19 @@ class ClassifierReward:
             else:
                 scores.append(score_of(predict(model, seen), truth, self.metric))
 
-        fitted = fit(
-            model,
-            images,
-            labels,
-            config=self.fit_config,
-            generator=torch_generator(self.seed, component("reward/fit", repeat)),
-            stream=stream,
-            keep_best=False,
-            progress=after_part,
-        )
+        with self.checkpoint.section("scores", lambda: {"scores": numbers(scores)}) as left:
+            scores += [] if left is None else left["scores"].tolist()
+            fitted = fit(
+                model,
+                images,
+                labels,
+                config=self.fit_config,
+                generator=torch_generator(self.seed, component("reward/fit", repeat)),
+                stream=stream,
+                keep_best=False,
+                progress=after_part,
+                checkpoint=self.checkpoint,
+            )
         self.trainings += 1
         self.steps += fitted.steps
         return last_epochs_reward(tuple(scores), self.statistic)
@@ -162,6 +204,13 @@ class LinearProbeReward:
         self.trainings = 0
         self.steps = 0
 
+    def state(self) -> Arrays:
+        """Nothing: a reward is a function of its selection."""
+        return {}
+
+    def load(self, state: Arrays) -> None:
+        """Nothing."""
+
     def reward(self, keep: np.ndarray) -> float:
         mask = torch.from_numpy(keep)
         x, y = self.pool_x[mask], self.pool_y[mask]
@@ -192,11 +241,66 @@ class SignedReward:
     def steps(self) -> int:
         return self.inner.steps
 
+    def state(self) -> Arrays:
+        """The environment's, and the stream of random rewards."""
+        found = prefixed("generator", state_of_generators([self.generator]))
+        return found | prefixed("inner", self.inner.state())
+
+    def load(self, state: Arrays) -> None:
+        """Put back what `state` said."""
+        load_generators([self.generator], under(state, "generator"))
+        self.inner.load(under(state, "inner"))
+
     def reward(self, keep: np.ndarray) -> float:
         if self.sign == "random":
             return float(torch.rand((), generator=self.generator))
         value = self.inner.reward(keep)
         return -value if self.sign == "flipped" else value
+
+
+class Remembered:
+    """An environment that remembers its rewards: a killed search for a selection goes on by being
+    given them again. What it makes of them is cheap beside them, and a function of them.
+    """
+
+    def __init__(self, inner: Environment, checkpoint: Checkpoint):
+        self.inner, self.checkpoint = inner, checkpoint
+        self._given: list[float] = []
+        self._again: list[float] = []
+
+    @property
+    def trainings(self) -> int:
+        return self.inner.trainings
+
+    @property
+    def steps(self) -> int:
+        return self.inner.steps
+
+    @contextlib.contextmanager
+    def remembering(self) -> Iterator[None]:
+        """In the block a checkpoint holds all rewards; those of a killed attempt come first."""
+        with self.checkpoint.section("rewards", self.state) as left:
+            if left is not None:
+                self.load(left)
+            yield
+
+    def state(self) -> Arrays:
+        """Every reward so far, and what the next one depends on."""
+        return {"given": numbers(self._given), **prefixed("inner", self.inner.state())}
+
+    def load(self, state: Arrays) -> None:
+        """Put back what `state` said: its rewards are given again before new ones."""
+        self._given = state["given"].tolist()
+        self._again = self._given[::-1]
+        self.inner.load(under(state, "inner"))
+
+    def reward(self, keep: np.ndarray) -> float:
+        if self._again:
+            return self._again.pop()
+        self.checkpoint.tick()
+        value = self.inner.reward(keep)
+        self._given.append(value)
+        return value
 
 
 def joined(

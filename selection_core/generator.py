@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from imaging_core.checkpoint import NO_CHECKPOINT, Checkpoint
 from imaging_core.seeding import torch_generator
 from imaging_core.task import Progress, no_progress
 from selection_core.gan import Discriminator, Generator, draw_network
@@ -132,7 +133,12 @@ class GanTraining:
         self.step = 0
         self.snapshots: list[dict[str, Tensor]] = []
 
-    def run(self, until: int, progress: Progress = no_progress) -> None:
+    def run(
+        self,
+        until: int,
+        progress: Progress = no_progress,
+        checkpoint: Checkpoint = NO_CHECKPOINT,
+    ) -> None:
         """Train up to step `until` of `config.steps`.
 
         Raises:
@@ -141,6 +147,7 @@ class GanTraining:
         config = self.config
         keep_at = {config.steps * (i + 1) // config.snapshots for i in range(config.snapshots)}
         while self.step < until:
+            checkpoint.tick()
             d_loss, g_loss = self._update()
             self.step += 1
             _average(self.averaged, self.network, min(config.ema, self.step / (self.step + 10)))

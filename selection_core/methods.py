@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from imaging_core.checkpoint import NO_CHECKPOINT, Checkpoint, numbers, prefixed, under
 from imaging_core.datasets.base import ImageDataset
 from imaging_core.fields import as_dict
 from imaging_core.seeding import numpy_generator, torch_generator
@@ -15,6 +16,7 @@ from selection_core import features as feats
 from selection_core import rivals
 from selection_core.config import SelectionConfig, planted_truth
 from selection_core.controller_selection import build_environment
+from selection_core.environment import Environment
 from selection_core.policy_reading import READOUTS, final_mask
 from selection_core.stages import (
     agreement_of_all,
@@ -45,6 +47,30 @@ class Selection:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
+def selection_arrays(selection: Selection) -> Arrays:
+    """A selection as arrays, for a checkpoint."""
+    return {
+        "masks": np.stack(selection.masks),
+        "probability": selection.probability,
+        "cost": np.array([selection.trainings, selection.steps]),
+        **prefixed("curves", {k: numbers(v) for k, v in selection.curves.items()}),
+        **prefixed("metrics", {k: np.array([v]) for k, v in selection.metrics.items()}),
+    }
+
+
+def read_selection(arrays: Arrays) -> Selection:
+    """The inverse of `selection_arrays`; curves and metrics come in the order of their names."""
+    trainings, steps = arrays["cost"].tolist()
+    return Selection(
+        masks=tuple(arrays["masks"]),
+        probability=arrays["probability"],
+        trainings=trainings,
+        steps=steps,
+        curves={k: tuple(v.tolist()) for k, v in sorted(under(arrays, "curves").items())},
+        metrics={k: v.item() for k, v in sorted(under(arrays, "metrics").items())},
+    )
+
+
 def _one(keep: np.ndarray, **more) -> Selection:
     return Selection(masks=(keep,), probability=keep.astype(np.float32), **more)
 
@@ -57,6 +83,7 @@ def choose(
     *,
     device: str = "cpu",
     progress: Progress = no_progress,
+    checkpoint: Checkpoint = NO_CHECKPOINT,
 ) -> Selection:
     """The candidates that `config.method` keeps, from its stages (`task.stages`).
 
@@ -81,7 +108,11 @@ def choose(
     if method in ("k_matched_random", "k_matched_centroid"):
         return _matched(config, seed, stages, classes)
     if method == "random_subset_search":
-        return _searched(config, data, seed, stages, device=device, progress=progress)
+        environment = build_environment(
+            config, data, seed, stages, device=device, checkpoint=checkpoint
+        )
+        with environment.remembering():
+            return _searched(config, seed, stages, environment, progress)
     if method == "metric_learning":
         return _by_triplets(config, data, seed, stages, share, device=device, progress=progress)
     if method == "true_half":
@@ -162,14 +193,11 @@ def rewards_of_controller(config: SelectionConfig) -> int:
 
 def _searched(
     config: SelectionConfig,
-    data: ImageDataset,
     seed: int,
     stages: Mapping[str, Arrays],
-    *,
-    device: str,
+    environment: Environment,
     progress: Progress,
 ) -> Selection:
-    environment = build_environment(config, data, seed, stages, device=device)
     draws = rewards_of_controller(config)
 
     def reward(keep: np.ndarray) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from imaging_core.checkpoint import NO_CHECKPOINT, Checkpoint
 from imaging_core.classifiers import Classifier, build_classifier
 from imaging_core.datasets.base import ImageDataset, Split
 from imaging_core.fitting import FitConfig, Images, fit, predict
@@ -91,6 +92,7 @@ def compute_generator(
     *,
     device: str,
     progress: Progress,
+    checkpoint: Checkpoint = NO_CHECKPOINT,
 ) -> Arrays:
     """The generator's training up to step `until`, from the checkpoint that it needs, if any.
 
@@ -107,9 +109,12 @@ def compute_generator(
         seed=inputs["generator_seed"],
         device=device,
     )
-    for checkpoint in needs.values():
-        training.load(checkpoint)
-    training.run(inputs["until"], progress)
+    for earlier in needs.values():
+        training.load(earlier)
+    with checkpoint.section("generator", training.state) as left:
+        if left is not None:
+            training.load(left)
+        training.run(inputs["until"], progress, checkpoint)
     if inputs["until"] < inputs["generator_steps"]:
         return training.state()
     return snapshot_arrays(training.snapshots)
@@ -162,6 +167,7 @@ def _trained(
     examples: tuple[Images, Tensor],
     device: str,
     progress: Progress,
+    checkpoint: Checkpoint,
 ) -> Classifier:
     """A classifier trained on `examples` for all of its epochs: no image but these is seen."""
     seed, count = inputs["seed"], len(examples[0])
@@ -175,6 +181,7 @@ def _trained(
         stream=chosen_stream(how, inputs["classifier_steps"], (count,), np.arange(count)),
         keep_best=False,
         progress=progress,
+        checkpoint=checkpoint,
     )
     return model
 
@@ -209,13 +216,14 @@ def compute_base(
     *,
     device: str,
     progress: Progress,
+    checkpoint: Checkpoint = NO_CHECKPOINT,
 ) -> Arrays:
     """The classifier trained on the original (k-shot) images: its state after the last epoch.
 
     It never sees validation, or the rivals that read its features would select by it.
     """
     part = k_shot(data.train, inputs["k_shot"], inputs["seed"])
-    model = _trained(inputs, data, labelled(part, part, device), device, progress)
+    model = _trained(inputs, data, labelled(part, part, device), device, progress, checkpoint)
     return {k: v.cpu().contiguous().numpy() for k, v in model.state_dict().items()}
 
 
@@ -271,6 +279,7 @@ def compute_quality(
     *,
     device: str,
     progress: Progress,
+    checkpoint: Checkpoint = NO_CHECKPOINT,
 ) -> Arrays:
     """fid, kid, reference_fid () of the pool against all training images; cas (classes,).
 
@@ -282,7 +291,8 @@ def compute_quality(
         _features(model, images, data.train, device)
         for images in (data.train.images, data.validation.images, needs["pool"]["images"])
     )
-    judge = _trained(inputs, data, candidates(needs["pool"], data.train, device), device, progress)
+    examples = candidates(needs["pool"], data.train, device)
+    judge = _trained(inputs, data, examples, device, progress, checkpoint)
     probability = predict(judge, labelled(data.validation, data.train, device)[0]).numpy()
     return {
         "fid": np.array(frechet_distance(train, made)),

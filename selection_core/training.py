@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from imaging_core.checkpoint import NO_CHECKPOINT, Checkpoint, prefixed, under
 from imaging_core.datasets.base import ImageDataset, Split
 from imaging_core.fields import as_dict, build
 from imaging_core.fitting import fit, predict
-from imaging_core.keeping import offer
+from imaging_core.keeping import offer, offered, put_back
 from imaging_core.metrics import metrics_of
 from imaging_core.seeding import torch_generator
 from imaging_core.splits import k_shot
@@ -20,12 +21,13 @@ from imaging_core.task import Arrays, Outcome, Predictions, Progress, no_progres
 from selection_core.applying import WITH_OWN_CONTROLLER, offer_pool
 from selection_core.config import PLANTED, SelectionConfig
 from selection_core.environment import joined
-from selection_core.methods import choose
+from selection_core.methods import Selection, choose, read_selection, selection_arrays
 from selection_core.pool import text_array
 from selection_core.stages import candidates, final_fit, labelled, new_classifier
 from selection_core.streams import chosen_stream
 
 THUMBNAILS = 8  # per class and kind
+BY_VALIDATION = ("val_best", "test_at_best_val")
 TESTED = ("accuracy", "auc", "sensitivity", "specificity", "study_accuracy", "kappa")
 
 
@@ -48,6 +50,7 @@ def final_classifier(
     *,
     device: str,
     progress: Progress = no_progress,
+    checkpoint: Checkpoint = NO_CHECKPOINT,
 ) -> FinalFit:
     """Train the classifier on the real images and those of `pool` that `keep` (N,) names.
 
@@ -78,6 +81,7 @@ def final_classifier(
         ),
         keep_best=True,
         progress=progress,
+        checkpoint=checkpoint,
     )
     offer("classifier", lambda: arrays_of(model))
     of_validation = predict(model, labelled(data.validation, part, device)[0]).numpy()
@@ -102,6 +106,7 @@ def compute_final(
     *,
     device: str,
     progress: Progress,
+    checkpoint: Checkpoint = NO_CHECKPOINT,
 ) -> Arrays:
     """The final classifier of a method without candidates: every pool of a study shares it.
 
@@ -111,13 +116,25 @@ def compute_final(
     values = dict(inputs)
     seed = values.pop("seed")
     config = build(SelectionConfig, values)
-    found = final_classifier(config, data, seed, None, None, device=device, progress=progress)
+    found = final_classifier(
+        config, data, seed, None, None, device=device, progress=progress, checkpoint=checkpoint
+    )
+    return _final_arrays(found)
+
+
+def _final_arrays(found: FinalFit) -> Arrays:
     return {
         **{f"metric/{name}": np.array(value) for name, value in found.metrics.items()},
         "steps": np.array(found.steps),
         "validation": found.validation,
         "test": found.test,
     }
+
+
+def _in_own_order(fitted: FinalFit) -> FinalFit:
+    """With the metrics in the order of `final_classifier`: storage has one of its own."""
+    names = [name for name in (*TESTED, *BY_VALIDATION) if name in fitted.metrics]
+    return dataclasses.replace(fitted, metrics={name: fitted.metrics[name] for name in names})
 
 
 def _read_final(stored: Arrays) -> FinalFit:
@@ -142,6 +159,7 @@ def train_cell(
     *,
     device: str = "cpu",
     progress: Progress = no_progress,
+    checkpoint: Checkpoint = NO_CHECKPOINT,
 ) -> Outcome:
     """Select by `config.method`, train the final classifier, read the test set once.
 
@@ -149,33 +167,52 @@ def train_cell(
     alone. Of a method with several draws the metrics are means over them, and the predictions
     hold every example once per draw.
     """
-    selection = choose(
-        config,
-        data,
-        seed,
-        stages,
-        device=device,
-        progress=lambda done, note="": progress(0.8 * done, note),
-    )
     part = k_shot(data.train, config.k_shot, seed)
-    offer("normalisation", lambda: dict(zip(("mean", "std"), part.mean_std, strict=True)))
-    if config.method in WITH_OWN_CONTROLLER:
-        offer_pool(stages, part.labels, len(data.classes))
-    fits = [_read_final(stages["final"])] if "final" in stages else []
-    if "pool" in stages:
-        offered = candidates(stages["pool"], part, device)
-        for keep in selection.masks:
-            fits.append(
-                final_classifier(
-                    config,
-                    data,
-                    seed,
-                    offered,
-                    keep,
-                    device=device,
-                    progress=lambda done, note="": progress(0.8 + 0.2 * done, note),
-                )
+    selection: Selection | None = None
+    fits: list[FinalFit] = []
+
+    def state() -> Arrays:
+        found = prefixed("selection", selection_arrays(selection)) if selection else {}
+        for place, fitted in enumerate(fits):
+            found |= prefixed(f"fit/{place}", _final_arrays(fitted))
+        return found | prefixed("offered", offered())
+
+    with checkpoint.section("cell", state) as left:
+        put_back(under(left or {}, "offered"))
+        if chosen := under(left or {}, "selection"):
+            selection = read_selection(chosen)
+            while arrays := under(left, f"fit/{len(fits)}"):
+                fits.append(_in_own_order(_read_final(arrays)))
+        else:
+            selection = choose(
+                config,
+                data,
+                seed,
+                stages,
+                device=device,
+                progress=lambda done, note="": progress(0.8 * done, note),
+                checkpoint=checkpoint,
             )
+        offer("normalisation", lambda: dict(zip(("mean", "std"), part.mean_std, strict=True)))
+        if config.method in WITH_OWN_CONTROLLER:
+            offer_pool(stages, part.labels, len(data.classes))
+        if "pool" in stages:
+            pool = candidates(stages["pool"], part, device)
+            for keep in selection.masks[len(fits) :]:
+                fits.append(
+                    final_classifier(
+                        config,
+                        data,
+                        seed,
+                        pool,
+                        keep,
+                        device=device,
+                        progress=lambda done, note="": progress(0.8 + 0.2 * done, note),
+                        checkpoint=checkpoint,
+                    )
+                )
+    if "final" in stages:
+        fits.insert(0, _read_final(stages["final"]))
     metrics = {
         **{name: float(np.mean([f.metrics[name] for f in fits])) for name in fits[0].metrics},
         "selected": float(np.mean([keep.sum() for keep in selection.masks])),

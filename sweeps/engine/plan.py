@@ -11,6 +11,7 @@ from typing import Any
 from imaging_core import datasets
 from imaging_core.datasets import ImageDataset
 from imaging_core.fields import ConfigError
+from sweeps.engine.decoding import DecodingLine
 from sweeps.engine.fitting import described, fit_arms, typed_fields, with_levels_of
 from sweeps.engine.keys import CellKeys, StageKeys, StageTemplate
 from sweeps.engine.stages import StageStore
@@ -128,7 +129,7 @@ def make_plan(study: Study, request: Request, *, results: str, retry_failed: boo
     data: dict[str, ImageDataset] = {}
     for text in dict.fromkeys(arm.data for arm in arms):
         name, path = split_data(text)
-        data[text] = datasets.load(name, path, request.protocol)
+        data[text] = datasets.load(name, path, request.protocol, progress=DecodingLine())
     fitted, notes = fit_arms(study.task, arms, data, typed_fields(request), study.bundles)
     if len(fitted) < len(arms):
         study = with_levels_of(study, fitted)

@@ -12,6 +12,7 @@ from imaging_core import datasets
 from imaging_core.datasets import ImageDataset
 from imaging_core.fields import ConfigError, as_dict, build, did_you_mean, field_names
 from imaging_core.task import Task
+from sweeps.engine.decoding import DecodingLine
 from sweeps.engine.fitting import fit_arms, typed_fields
 from sweeps.engine.study import (
     DATA,
@@ -162,7 +163,7 @@ def prepare(
     } or {"": {}}
     data = place_data(request.data or study.data)
     name, path = split_data(data)
-    dataset = datasets.load(name, path, request.protocol)
+    dataset = datasets.load(name, path, request.protocol, progress=DecodingLine())
     defaults = {}
     shared, notes = _fitted(study, shared, request, dataset, groups)
     for group, fields in groups.items():

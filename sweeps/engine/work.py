@@ -131,7 +131,7 @@ def execute(payload: Mapping[str, Any], *, device: str, node: str, attempt: int)
         "started": started,
     }
     try:
-        data = datasets.load(name, path, payload["protocol"])
+        data = datasets.load(name, path, payload["protocol"], fingerprint=payload["fingerprint"])
         if data.fingerprint != payload["fingerprint"]:
             raise ValueError(
                 f"the data at {payload['data']} on {row['host']} is not the controller's "

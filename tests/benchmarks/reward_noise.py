@@ -57,7 +57,7 @@ def main():
         config = build(SelectionConfig, settings)
         found = []
         for seed in SEEDS:
-            environment = build_environment(config, data, seed, stages[seed], device="cpu")
+            environment = build_environment(config, data, seed, stages[seed], device="cpu").inner
             halves = random_halves(HALVES, len(stages[seed]["pool"]["labels"]), seed)
             rewards = [[environment.one(keep, r) for r in range(REPEATS)] for keep in halves]
             found.append(f"{icc(np.array(rewards)):.2f}")

@@ -22,7 +22,7 @@ def small(monkeypatch):
 
     parts = {"train": part("a", 70, 1), "validation": part("b", 11, 2), "test": part("c", 9, 3)}
     data = ImageDataset(name="own", classes=("no", "yes"), notes=("not used: x",), **parts).check()
-    monkeypatch.setattr(datasets, "load", lambda *_: data)
+    monkeypatch.setattr(datasets, "load", lambda *_, **__: data)
     return data
 
 
