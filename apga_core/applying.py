@@ -9,9 +9,10 @@ from apga_core.config import POLICY_METHODS, APGAConfig
 from apga_core.localisation import over_pixels
 from apga_core.networks import Policy, build_policy, policy_shapes
 from imaging_core.classifiers import build_classifier, classifier_shapes
-from imaging_core.fitting import evaluation_batch, predict, standardise
+from imaging_core.fitting import evaluation_batch, predict
 from imaging_core.keeping import Applied, Kept, group_of
 from imaging_core.precision import autocast
+from imaging_core.standardised import standardise
 from imaging_core.state_arrays import load_arrays
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 
 from imaging_core.classifiers import Classifier, build_classifier, classifier_shapes
-from imaging_core.fitting import predict, standardise
+from imaging_core.fitting import predict
 from imaging_core.keeping import Applied, Kept, group_of, offer
 from imaging_core.seeding import numpy_generator
+from imaging_core.standardised import standardised
 from imaging_core.state_arrays import load_arrays
 from imaging_core.task import Arrays
 from selection_core import features as feats
@@ -98,7 +99,7 @@ def apply(
     about the length that it was trained with.
     """
     by = group_of(kept.arrays, "normalisation")
-    x = standardise(images, by["mean"], by["std"], device)
+    x = standardised(images, by["mean"], by["std"], device)
     classifier = _network(kept, "classifier", device).to(memory_format=torch.channels_last)
     probabilities = predict(classifier, x).numpy()  # as the fit left it
     if labels is None or not group_of(kept.arrays, "extractor"):
