@@ -22,18 +22,21 @@ from sweeps.engine.stages import stated_seconds
 from sweeps.engine.study import Request, Study, describe_factors, known_protocol
 from sweeps.engine.trackers import tracked
 from sweeps.engine.yaml_files import with_file
+from sweeps.ledger.background import Compacting
 from sweeps.ledger.commit import write_manifest
 from sweeps.ledger.compact import compact
 from sweeps.ledger.files import Store
 from sweeps.ledger.lock import Lock
 from sweeps.ledger.places import whole
-from sweeps.ledger.progress import say_running
+from sweeps.ledger.progress import say_running, spread
 from sweeps.ledger.quarantine import quarantine_damaged, suspected
 from sweeps.ledger.read import read_table
 from sweeps.ledger.schema import LedgerError
 from sweeps.process import command_line
 
 TELL_EVERY_S = 3.0
+SAMPLED_STAGES = 96
+"""Stored stages whose seconds are read for the estimate."""
 
 
 class LastStep(Protocol):
@@ -318,7 +321,7 @@ def _carry_out(
         # In this process nothing ticks between two cells, so each one is told as it starts.
         tell_every_s=0.0 if where.inline else TELL_EVERY_S,
     )
-    with display, tracked(plan, ledger, say, display):
+    with Compacting(ledger, token), display, tracked(plan, ledger, say, display):
         if where.inline:
             summary = run_inline(plan, results=results, token=token, display=display)
         else:
@@ -388,7 +391,9 @@ def _estimate(plan: Plan, results: str) -> str:
     if not seconds:
         return "time: unknown until the first cells are there"
     stages = stage_store(results).store
-    known = [s for name in stages.names("", ".json") if (s := stated_seconds(stages, name[:-5]))]
+    names = [name[:-5] for name in stages.names("", ".json")]
+    stated = stages.each(partial(stated_seconds, stages), spread(names, SAMPLED_STAGES))
+    known = [seconds for seconds in stated if seconds]
     total = len(plan.todo) * sum(seconds) / len(seconds)
     total += len(plan.stages) * (sum(known) / len(known) if known else 0.0)
     return f"time: about {duration(total)} of compute ÷ slots (from {len(seconds)} committed cells)"

@@ -23,11 +23,11 @@ from sweeps.engine.work import (
     recipe,
     stage_recipe,
 )
-from sweeps.ledger.cells import read_table
+from sweeps.ledger.cells import has_failure, read_table
 from sweeps.ledger.commit import commit_failure
 from sweeps.ledger.files import Store, StoreError
 from sweeps.ledger.lock import LateCommit, must_hold
-from sweeps.ledger.read import failed_keys, read_metric
+from sweeps.ledger.read import read_metric
 
 if TYPE_CHECKING:
     from cluster.drive import Capacity
@@ -321,7 +321,7 @@ def _serve_plan(
             seconds = float(report.get("wall_s", 0.0))
             summary.compute_s += seconds
             over(summary, display, key, is_stage=is_stage, ok=ok, seconds=seconds)
-            if not ok and not is_stage and key not in failed_keys(ledger):
+            if not ok and not is_stage and not has_failure(ledger, key):
                 must_hold(ledger, token)
                 commit_failure(ledger, lost_row(payloads[key], report, event.attempt))
 

@@ -20,6 +20,7 @@ from sweeps.engine.search_run import (
 )
 from sweeps.engine.search_work import TuningWork
 from sweeps.engine.session import OK, SOME_FAILED, Session
+from sweeps.ledger.background import Compacting
 from sweeps.ledger.files import Store
 from sweeps.ledger.lock import Lock
 from sweeps.ledger.progress import say_running
@@ -141,7 +142,7 @@ def _tune(work: TuningWork, where: Where, session: Session, *, quiet: bool) -> N
             if always or not quiet:
                 console.print(escape(text), soft_wrap=True, style="dim")
 
-        with display:
+        with Compacting(ledger, work.token), display:
             if where.inline:
                 search_inline(campaign, work, display)
                 return

@@ -23,10 +23,10 @@ from sweeps.engine.search import Tuning
 from sweeps.engine.search_work import TuningWork
 from sweeps.engine.session import Session
 from sweeps.engine.work import EXECUTE, end_of_run, execute, lost_row, prepare_process
+from sweeps.ledger.cells import has_failure
 from sweeps.ledger.commit import commit_failure
 from sweeps.ledger.files import Store, StoreError
 from sweeps.ledger.lock import LateCommit, must_hold
-from sweeps.ledger.read import failed_keys
 from sweeps.search.campaign import Campaign
 from sweeps.search.optuna_study import importances
 from sweeps.search.proposals import COMPLETE, Proposal, best_of
@@ -130,7 +130,7 @@ def _serve(
             seconds = float(event.report.get("wall_s", 0.0))
             summary.compute_s += seconds
             over(summary, display, event.item, is_stage=is_stage, ok=ok, seconds=seconds)
-            if not ok and not is_stage and event.item not in failed_keys(ledger):
+            if not ok and not is_stage and not has_failure(ledger, event.item):
                 must_hold(ledger, work.token)
                 payload = work.payload(event.item)
                 commit_failure(ledger, lost_row(payload, event.report, event.attempt))

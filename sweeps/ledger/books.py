@@ -90,12 +90,8 @@ class Book(Generic[Content]):
             Damaged: it is not what such a file holds, or a folder.
             StoreError: it cannot be read, which says nothing about it.
         """
-        try:
-            return self.parse(f"{name} in {store.root}", store.read(name))
-        except FileNotFoundError:
-            return None
-        except IsADirectoryError:
-            raise Damaged(f"{name} in {store.root} is damaged (it is a folder)") from None
+        content = content_of(store, name)
+        return None if content is None else self.parse(f"{name} in {store.root}", content)
 
     def read_or_none(self, store: Store, name: str) -> Content | None:
         """As `read`, of a cache: None where it is damaged too."""
@@ -103,6 +99,21 @@ class Book(Generic[Content]):
             return self.read(store, name)
         except Damaged:
             return None
+
+
+def content_of(store: Store, name: str) -> bytes | None:
+    """The bytes of the file `name`, to be parsed by more than one book; None where there is none.
+
+    Raises:
+        Damaged: a folder has its name.
+        StoreError: it cannot be read, which says nothing about it.
+    """
+    try:
+        return store.read(name)
+    except FileNotFoundError:
+        return None
+    except IsADirectoryError:
+        raise Damaged(f"{name} in {store.root} is damaged (it is a folder)") from None
 
 
 def _first(error: ValidationError) -> str:

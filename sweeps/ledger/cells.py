@@ -1,9 +1,9 @@
 """The files of cells: single ones, compacted ones, and what of them is whole."""
 
 import hashlib
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,8 @@ from sweeps.ledger.schema import (
     without_empty,
 )
 
+Answer = TypeVar("Answer")
+
 COMPACT = "_compact-"
 """Prefix of the files that hold many cells."""
 BLOCK = 256
@@ -27,25 +29,20 @@ BLOCK = 256
 UNREADABLE = (LedgerError, pa.ArrowException, OSError, ValueError, KeyError, MemoryError)
 """What a truncated, altered or foreign file raises when its bytes, read whole, are made sense of.
 Reading them is no part of it: that raises StoreError, and a StoreError is an OSError too."""
-REQUESTS = 16
-"""Files fetched from an object store at once."""
 
 
 def committed_keys(store: Store) -> set[str]:
     """Keys of the cells that are there: of single files from their names alone, of compacted
     files from their key column. A compacted file that cannot be read counts as not there.
     """
-    keys = {name.removesuffix(".parquet") for name in single_names(store, "cells")}
+    keys = single_keys(store, "cells")
     # After the single ones: whatever compaction removes meanwhile is in a compacted file by then.
     return keys | _compacted_keys(store, "cells")
 
 
 def _compacted_keys(store: Store, folder: str) -> set[str]:
-    keys: set[str] = set()
-    for name in compact_names(store, folder):
-        tables, _ = read_compact(store, name, ["key"], folder)
-        keys.update(key for table in tables for key in table["key"].to_pylist())
-    return keys
+    found = (tables for _, tables, _ in read_compacts(store, folder, ["key"]))
+    return {key for tables in found for table in tables for key in table["key"].to_pylist()}
 
 
 def failed_keys(store: Store, committed: set[str] | None = None) -> set[str]:
@@ -55,9 +52,20 @@ def failed_keys(store: Store, committed: set[str] | None = None) -> set[str]:
         store: the study's folder.
         committed: what `committed_keys` says, where it has been asked already.
     """
-    failed = {name.removesuffix(".parquet") for name in single_names(store, "failures")}
-    failed |= _compacted_keys(store, "failures")
+    failed = single_keys(store, "failures") | _compacted_keys(store, "failures")
     return failed - (committed_keys(store) if committed is None else committed)
+
+
+def has_failure(store: Store, key: str) -> bool:
+    """Whether a row says that the cell failed, which is not compacted yet: a question about one
+    cell that asks nothing about the others.
+    """
+    return store.exists(f"failures/{key}.parquet")
+
+
+def single_keys(store: Store, folder: str) -> set[str]:
+    """Keys of the cells that have a file of their own in `folder`."""
+    return {name.removesuffix(".parquet") for name in single_names(store, folder)}
 
 
 def single_names(store: Store, folder: str) -> list[str]:
@@ -121,27 +129,35 @@ def _read_single(content: bytes, name: str, columns: list[str], every: bool) -> 
     return table
 
 
-def read_compact(
-    store: Store, leaf: str, columns: list[str], folder: str = "cells", *, every: bool = False
-) -> tuple[list[pa.Table], list[tuple[str, str]]]:
-    """The rows of a compacted file that are what their keys say; of a damaged one, those of every
-    block that is still whole. And what is wrong with the others.
+def made_of(store: Store, name: str, make: Callable[[bytes], Answer | str]) -> Answer | str | None:
+    """What `make` says of the bytes of a file that stands for cells; a text: why it is damaged;
+    None: there is no such file.
 
-    Args:
-        every: as in `misfits`.
+    Such a file hardly ever changes, so it is read as one that does only where it makes no sense.
     """
-    name = f"{folder}/{leaf}"
-    columns = list(dict.fromkeys(["schema_version", "key", *columns]))
-    try:
-        content = store.read(name)
-    except FileNotFoundError:
-        return [], []  # compacted again, or quarantined, since the listing
-    except IsADirectoryError as error:
-        return [], [(name, reason(error))]
-    try:
-        file = _open(content)
-    except UNREADABLE as error:
-        return [], [(name, reason(error))]
+    why = ""
+    for changes in (True,) if store.local else (False, True):
+        try:
+            content = store.read(name, changes=changes)
+        except FileNotFoundError:
+            return None  # compacted, or quarantined, since the listing
+        except IsADirectoryError as error:
+            return reason(error)
+        try:
+            made = make(content)
+        except UNREADABLE as error:
+            made = reason(error)
+        if not isinstance(made, str):
+            return made
+        why = made
+    return why
+
+
+def _blocks(
+    content: bytes, name: str, columns: list[str], every: bool
+) -> tuple[list[pa.Table], list[tuple[str, str]]]:
+    """The rows of a compacted file that are what their keys say, and what is wrong with others."""
+    file = _open(content)
     tables, damaged = [], []
     blocks = file.num_row_groups
     for block in range(blocks):
@@ -153,12 +169,68 @@ def read_compact(
             where = f"block {block + 1} of {blocks}, {rows} cells"
             damaged.append((name, f"{where}: {reason(error)}"))
             continue
-        wrong = misfits(table, folder, every=every)
+        wrong = misfits(table, name.partition("/")[0], every=every)
         damaged += [(name, f"cell {table['key'][at]}: {why}") for at, why in wrong.items()]
         if wrong:
             table = table.take(np.setdiff1d(np.arange(len(table)), list(wrong)))
         tables.append(table)
     return tables, damaged
+
+
+def read_compact(
+    store: Store, leaf: str, columns: list[str], folder: str = "cells", *, every: bool = False
+) -> tuple[list[pa.Table], list[tuple[str, str]]] | None:
+    """The rows of a compacted file that are what their keys say; of a damaged one, those of every
+    block that is still whole. And what is wrong with the others. None: the file is not there.
+
+    Args:
+        every: as in `misfits`.
+    """
+    name = f"{folder}/{leaf}"
+    columns = list(dict.fromkeys(["schema_version", "key", *columns]))
+    found = made_of(store, name, lambda content: _blocks(content, name, columns, every))
+    return ([], [(name, found)]) if isinstance(found, str) else found
+
+
+def read_compacts(
+    store: Store, folder: str, columns: list[str], *, every: bool = False
+) -> Iterator[tuple[str, list[pa.Table], list[tuple[str, str]]]]:
+    """Every compacted file of `folder`: its leaf name, its whole rows, and what is wrong with it.
+
+    Compaction may put small ones into a large one meanwhile. The large one is there before they
+    go, so whoever misses one looks again; rows may then come twice.
+
+    Args:
+        every: as in `misfits`.
+    """
+    read: set[str] = set()
+    missed = True
+    while missed:
+        leaves = [leaf for leaf in compact_names(store, folder) if leaf not in read]
+        read.update(leaves)
+        missed = False
+        of = partial(read_compact, store, columns=columns, folder=folder, every=every)
+        for leaf, found in zip(leaves, store.each(of, leaves), strict=True):
+            if found is None:
+                missed = True
+            else:
+                yield leaf, *found
+
+
+def read_singles(
+    store: Store, folder: str, leaves: Sequence[str], columns: list[str], *, every: bool = False
+) -> Iterator[tuple[str, pa.Table | str | None]]:
+    """Leaf name → its row, why it is damaged, or None where there is no such file any more.
+
+    Args:
+        every: as in `misfits`.
+    """
+
+    def read(leaf: str) -> pa.Table | str | None:
+        name = f"{folder}/{leaf}"
+        return made_of(store, name, lambda content: _read_single(content, name, columns, every))
+
+    return zip(leaves, store.each(read, leaves), strict=True)
 
 
 def read_each(
@@ -172,30 +244,15 @@ def read_each(
     Raises:
         StoreError: a file cannot be read, which says nothing about it.
     """
-
-    def read(name: str) -> pa.Table | str | None:
-        try:
-            content = store.read(name)
-        except FileNotFoundError:
-            return None  # compacted since the listing, and found below
-        except IsADirectoryError as error:
-            return reason(error)
-        try:
-            return _read_single(content, name, columns, every)
-        except UNREADABLE as error:
-            return reason(error)
-
-    leaves = (x for x in single_names(store, folder) if x.removesuffix(".parquet") in keys)
-    names = [f"{folder}/{leaf}" for leaf in leaves]
-    # Local files are read faster one by one; an object store takes its time to answer each.
-    with ThreadPoolExecutor(REQUESTS) as pool:
-        for name, found in zip(names, (map if store.local else pool.map)(read, names), strict=True):
-            if isinstance(found, str):
-                yield name, [], [(name, found)]
-            elif found is not None:
-                yield name, [found], []
-    for leaf in compact_names(store, folder):
-        yield f"{folder}/{leaf}", *read_compact(store, leaf, columns, folder, every=every)
+    leaves = [x for x in single_names(store, folder) if x.removesuffix(".parquet") in keys]
+    for leaf, found in read_singles(store, folder, leaves, columns, every=every):
+        name = f"{folder}/{leaf}"
+        if isinstance(found, str):
+            yield name, [], [(name, found)]
+        elif found is not None:  # else compacted since the listing, and found below
+            yield name, [found], []
+    for leaf, tables, damaged in read_compacts(store, folder, columns, every=every):
+        yield f"{folder}/{leaf}", tables, damaged
 
 
 def read_table(

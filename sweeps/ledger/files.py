@@ -13,14 +13,17 @@ import os
 import stat
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
+
+from sweeps.ledger.parts import Parts, Torn
 
 PAUSES_S = (0.2, 0.6, 1.8)
 """Waits before a folder is asked again after an error: a stale handle is gone by then."""
@@ -32,10 +35,13 @@ LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """What does not pass while one waits."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """A disk, or a quota, that has no room left."""
+REQUESTS = 24
+"""What an object store is asked for at once: as many connections as its client keeps open."""
 NOT_THERE = (FileNotFoundError, IsADirectoryError)
 """What a file system answers that is no failure of its own: nothing, or a folder, has the name."""
 
 Answer = TypeVar("Answer")
+Item = TypeVar("Item")
 
 
 class StoreError(OSError):
@@ -73,10 +79,6 @@ def lack_of_room(error: BaseException) -> OSError | None:
         if not now.__suppress_context__:
             waiting.append(now.__context__)
     return None
-
-
-class _Torn(OSError):
-    """The file was replaced while it was read."""
 
 
 def parquet_bytes(table: pa.Table, *, row_group_size: int | None = None) -> bytes:
@@ -146,7 +148,7 @@ class Store:
             except NOT_THERE:
                 raise
             except OSError as error:
-                if isinstance(error, _Torn):
+                if isinstance(error, Torn):
                     torn += 1
                     pause = 0.005 * torn if torn < TORN_READS else None
                 else:
@@ -198,36 +200,56 @@ class Store:
         finally:
             os.close(handle)
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, *, changes: bool = True) -> bytes:
         """The bytes of `name`, whole: of one version of it, never of two.
+
+        Args:
+            changes: whether the file may be replaced while it is read. Of one that is not, an
+                object store is asked two things instead of three; should it have been, the bytes
+                make no sense, and have to be read again as of one that changes.
 
         Raises:
             FileNotFoundError: there is none.
             IsADirectoryError: a folder has its name.
             StoreError: it cannot be read; says nothing about the file.
         """
-        read = _read_near if self.local else self._read_far
+        read = _read_near if self.local else partial(self._read_far, changes=changes)
         return self.patiently("read", name, lambda: read(self.path(name)))
 
-    def _read_far(self, path: str) -> bytes:
+    def _read_far(self, path: str, *, changes: bool) -> bytes:
         """One object. The client asks for the length first and then for so many bytes, so one that
         grew in between comes cut, and one that shrank with zeros at its end; neither is an error.
         """
         with self.fs.open_input_file(path) as stream:
-            before = stream.size(), stream.metadata()  # of S3 with its ETag, a hash of the content
+            # Of S3 with its ETag, a hash of the content.
+            before = stream.size(), stream.metadata() if changes else None
             content: bytes = stream.read()
+        if not changes:
+            if len(content) != before[0]:
+                raise Torn("its length is not the one that the store states")
+            return content
         with self.fs.open_input_file(path) as stream:
             after = stream.size(), stream.metadata()
         if before != after or len(content) != after[0]:
-            raise _Torn("it changes each time that it is read")
+            raise Torn("it changes each time that it is read")
         return content
 
-    def open(self, name: str) -> "pa.PythonFile":
+    def each(self, call: Callable[[Item], Answer], items: Iterable[Item]) -> Iterator[Answer]:
+        """What `call` says of each of `items`, in their order; from an object store, which takes
+        its time to answer, many at once. Local files are faster one by one.
+        """
+        if self.local:
+            yield from map(call, items)
+            return
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            yield from pool.map(call, items)
+
+    def open(self, name: str) -> pa.PythonFile:
         """`name` for reading parts of it; for files that never change under their name.
 
         Each read of it raises as `read` does.
         """
-        return pa.PythonFile(_Parts(self, name), mode="r")
+        return pa.PythonFile(Parts(self, name), mode="r")
 
     def exists(self, name: str) -> bool:
         """Whether `name` is there (as a file).
@@ -281,8 +303,17 @@ class Store:
 
     def delete(self, name: str) -> None:
         """Remove `name` if it is there."""
-        if self.exists(name):
+        if not self.local or self.exists(name):
             self.patiently("removed", name, lambda: self._delete(self.path(name)))
+
+    def delete_all(self, names: Iterable[str]) -> None:
+        """Remove those of `names` that are there; their order is no promise.
+
+        One by one, side by side: pyarrow deletes whole folders in one request, but not a list, and
+        workers commit into the very folder meanwhile.
+        """
+        for _ in self.each(self.delete, names):
+            pass
 
     def _delete(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):  # somebody else was quicker
@@ -308,57 +339,5 @@ def _read_near(path: str) -> bytes:
     with open(path, "rb") as stream:
         content = stream.read()
         if len(content) != os.fstat(stream.fileno()).st_size:
-            raise _Torn("its length is not the one that the file system states")
+            raise Torn("its length is not the one that the file system states")
     return content
-
-
-class _Parts(io.RawIOBase):
-    """A file of a store that is read in parts, each of them as patiently as a whole one."""
-
-    def __init__(self, store: Store, name: str) -> None:
-        self._store, self._name = store, name
-        self._at = 0
-        self._file = store.patiently("read", name, self._opened)
-        self._size = self._file.seek(0, os.SEEK_END)
-
-    def _opened(self) -> io.IOBase | pa.NativeFile:
-        path = self._store.path(self._name)
-        return open(path, "rb") if self._store.local else self._store.fs.open_input_file(path)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        self._at = start + offset
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        rest = max(0, self._size - self._at)
-        count = rest if size is None or size < 0 else min(size, rest)
-        content = (
-            self._store.patiently("read", self._name, lambda: self._part(count)) if count else b""
-        )
-        self._at += len(content)
-        return content
-
-    def _part(self, count: int) -> bytes:
-        try:
-            self._file.seek(self._at)
-            content: bytes = self._file.read(count)
-        except OSError:
-            self._file = self._opened()  # a stale handle stays stale
-            raise
-        if len(content) != count:
-            raise _Torn("it is shorter than the file system states")
-        return content
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()

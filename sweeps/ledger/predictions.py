@@ -2,9 +2,8 @@
 
 import contextlib
 import hashlib
-import io
-import json
-from collections.abc import Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -13,26 +12,29 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sweeps.ledger.cells import (
-    COMPACT,
     UNREADABLE,
     compact_names,
+    made_of,
     read_table,
     reason,
-    single_names,
+    single_keys,
 )
 from sweeps.ledger.files import Store, StoreError
+from sweeps.ledger.keyed import (
+    FOLDER,
+    Listed,
+    block_of,
+    check_keys,
+    listed,
+    listed_rows,
+    of_cell,
+    opened,
+    write_keyed,
+)
 from sweeps.ledger.schema import PREDICTION_SCHEMA, LedgerError
 
-FOLDER = "predictions"
-KEYED_SCHEMA = pa.schema([pa.field("key", pa.string(), nullable=False), *PREDICTION_SCHEMA])
-"""A compacted file's columns: whose prediction it is, then those of a single file."""
-BLOCK_ROWS = 65_536
-"""Rows in a block of a compacted file, whole cells: what one damaged byte can cost."""
-FILE_ROWS = 1_000_000
-"""Rows in a compacted file, which bounds the memory that compaction takes."""
-LISTED = b"cells"
-"""In a compacted file's metadata: for each block the keys it holds, with their rows."""
-
+BLOCKS_KEPT = 16
+"""Blocks of compacted files that a reader keeps, of some 5 MB each."""
 
 SUSPECTS = "suspects"
 """Folder of notes, one a cell: somebody who only reads found its predictions damaged. The next run
@@ -71,9 +73,10 @@ def digest(table: pa.Table) -> str:
 
 
 class PredictionReader:
-    """The predictions of one study's cells; what is compacted is looked up once.
+    """The predictions of one study's cells; what there is is looked up once.
 
-    A cell that is there both singly and compacted is read from its own file.
+    A cell that is there both singly and compacted is read from its own file, unless that is not
+    what the cell's row states: then a worker that was thought dead has written it again.
 
     Args:
         store: the study's folder.
@@ -85,10 +88,13 @@ class PredictionReader:
         self.store = store
         self._stated = stated or {}
         self._quiet = False
+        self._singles: set[str] | None = None
+        self._fetched: dict[str, pa.Table | str | None] = {}
+        self._files: dict[str, tuple[pq.ParquetFile | None, Listed]] = {}
         self._places: dict[str, tuple[str, int]] = {}
         self._indexed: list[str] | None = None
         self._damaged: list[tuple[str, str]] = []
-        self._last: tuple[tuple[str, int], pa.Table] | None = None
+        self._blocks: OrderedDict[tuple[str, int], pa.Table] = OrderedDict()
 
     def read(self, key: str) -> pd.DataFrame:
         """Of one cell: split, id, group, label, probabilities (list).
@@ -116,84 +122,137 @@ class PredictionReader:
         except OSError:  # a ledger that may only be read
             self._quiet = True
 
+    def fetch(self, keys: Iterable[str]) -> None:
+        """Read those of `keys` that have a file of their own side by side, for whoever asks for
+        all of them next. A local folder is read as fast one by one, and left alone.
+        """
+        if not self.store.local:
+            wanted = [k for k in keys if k in self._own_files() and self._stated.get(k) != ""]
+            read = self.store.each(lambda key: read_one(self.store, key), wanted)
+            self._fetched.update(zip(wanted, read, strict=True))
+
     def checked(self, key: str) -> pa.Table:
         """As `table`, leaving no note of what is damaged."""
         stated = self._stated.get(key)
-        if stated == "":
-            raise FileNotFoundError(f"{FOLDER}/{key}.parquet")
         name = f"{FOLDER}/{key}.parquet"
-        try:
-            table = read_single(self.store, name)
-        except FileNotFoundError:
+        if stated == "":
+            raise FileNotFoundError(name)
+        wrong: DamagedPredictions | None = None
+        for find in (self._own, self.compacted, self._come_since):
             try:
-                table = self.compacted(key)
+                table = find(key)
             except FileNotFoundError:
-                if stated is None:
-                    raise
-                raise _damaged(self.store, name, "missing") from None
-        if stated is not None and digest(table) != stated:
-            raise _damaged(self.store, name, "not what the cell's row states")
-        return table
+                continue
+            except DamagedPredictions as error:
+                wrong = wrong or error
+                continue
+            if stated in (None, digest(table)):
+                return table
+            wrong = wrong or _damaged(self.store, name, "not what the cell's row states")
+        if wrong is None and stated is None:
+            raise FileNotFoundError(name)
+        raise wrong or _damaged(self.store, name, "missing")
+
+    def _own_files(self) -> set[str]:
+        if self._singles is None:
+            self._singles = single_keys(self.store, FOLDER)
+        return self._singles
+
+    def _own(self, key: str) -> pa.Table:
+        """Of the cell's own file, where there was one when this reader first looked."""
+        name = f"{FOLDER}/{key}.parquet"
+        if key not in self._own_files():
+            raise FileNotFoundError(name)
+        found = self._fetched.pop(key) if key in self._fetched else read_one(self.store, key)
+        return _there(self.store, name, found)
+
+    def _come_since(self, key: str) -> pa.Table:
+        """Of the cell's own file, where it has come since this reader first looked."""
+        name = f"{FOLDER}/{key}.parquet"
+        if key in self._own_files():
+            raise FileNotFoundError(name)
+        return read_single(self.store, name)
 
     def compacted(self, key: str) -> pa.Table:
         """As `table`, of what is compacted alone."""
-        if key not in self._places and key not in self.places():
-            if self._damaged:  # the cell's predictions may be in what cannot be read
-                where, why = self._damaged[0]
-                raise _damaged(self.store, where, why)
-            raise FileNotFoundError(f"{FOLDER}/{key}.parquet")
-        place = self._places[key]
-        if self._last is None or self._last[0] != place:
-            leaf, block = place
+        while True:
+            if key not in self._places and key not in self.places():
+                if self._damaged:  # the cell's predictions may be in what cannot be read
+                    where, why = self._damaged[0]
+                    raise _damaged(self.store, where, why)
+                raise FileNotFoundError(f"{FOLDER}/{key}.parquet")
+            leaf, block = self._places[key]
             try:
-                self._last = place, _open(self.store, leaf).read_row_group(block, use_threads=False)
+                return of_cell(self._block(leaf, block), key)
+            except FileNotFoundError:  # it is part of a larger file now
+                self._places, self._indexed = {}, None
+                self._files.pop(leaf, None)
             except StoreError:
                 raise
             except UNREADABLE as error:
                 raise _damaged(self.store, f"{FOLDER}/{leaf}", reason(error)) from None
-        rows = self._last[1].filter(pc.equal(self._last[1]["key"], key))
-        return rows.drop_columns("key").cast(PREDICTION_SCHEMA).combine_chunks()
+
+    def _block(self, leaf: str, block: int) -> pa.Table:
+        found = self._blocks.pop((leaf, block), None)
+        if found is None:
+            file, cells = self._files[leaf]
+            found = block_of(file or opened(self.store, leaf), block, cells[block])
+        self._blocks[leaf, block] = found
+        if len(self._blocks) > BLOCKS_KEPT:
+            self._blocks.popitem(last=False)
+        return found
 
     def places(self) -> Mapping[str, tuple[str, int]]:
-        """Key → (file, block) of all that is compacted and can be read."""
+        """Key → (file, block) of all that is compacted and lists what it holds."""
         # Compaction may have taken a single file away since the last look.
         leaves = compact_names(self.store, FOLDER)
-        if leaves != self._indexed:
-            self._damaged = []
-            self._places = dict(self._index(leaves))
+        while leaves != self._indexed:
+            self._places, self._damaged = {}, []
+            for leaf, found in zip(leaves, self.store.each(self._looked_at, leaves), strict=True):
+                if isinstance(found, str):
+                    self._damaged.append((f"{FOLDER}/{leaf}", found))
+                elif found is not None:
+                    self._files[leaf] = found
+                    of = ((key, at) for at, block in enumerate(found[1]) for key, _ in block)
+                    self._places.update((key, (leaf, at)) for key, at in of)
             self._indexed = leaves
+            leaves = compact_names(self.store, FOLDER)
         return self._places
 
-    def broken(self) -> set[str]:
-        """Leaf names of the compacted files of which something cannot be read."""
-        self.places()
-        return {name.rpartition("/")[2] for name, _ in self._damaged}
+    def _looked_at(self, leaf: str) -> tuple[pq.ParquetFile | None, Listed] | str | None:
+        """A compacted file and what it lists; why it does not; None where it has gone."""
+        if leaf in self._files:
+            return self._files[leaf]
+        try:
+            file = opened(self.store, leaf)
+            # Of an object store what is known of the file saves asking; a local one stays closed.
+            return None if self.store.local else file, listed(file, leaf)
+        except StoreError:
+            raise
+        except FileNotFoundError:
+            return None
+        except (*UNREADABLE, TypeError) as error:
+            return reason(error)
 
-    def _index(self, leaves: list[str]) -> Iterator[tuple[str, tuple[str, int]]]:
-        """(key, (file, block)) of all that is compacted, from the key columns themselves."""
-        for leaf in leaves:
-            try:
-                file = _open(self.store, leaf)
-                listed = json.loads(file.schema_arrow.metadata[LISTED])
-            except StoreError:
-                raise
-            except (*UNREADABLE, TypeError) as error:
-                self._damaged.append((f"{FOLDER}/{leaf}", reason(error)))
-                continue
-            for block in range(max(file.num_row_groups, len(listed))):
-                try:
-                    keys = file.read_row_group(block, columns=["key"], use_threads=False)["key"]
-                    counted = pc.value_counts(keys.combine_chunks().dictionary_decode())
-                    # A page's header has no checksum: what it says is held against the list.
-                    if [list(pair.values()) for pair in counted.to_pylist()] != listed[block]:
-                        raise LedgerError(f"block {block + 1} does not hold the cells it lists")
-                except StoreError:
-                    raise
-                except (*UNREADABLE, IndexError) as error:
-                    self._damaged.append((f"{FOLDER}/{leaf}", reason(error)))
-                    continue
-                for key, _ in listed[block]:
-                    yield key, (leaf, block)
+    def broken(self) -> set[str]:
+        """Leaf names of the compacted files of which something is not what it should be."""
+        self.places()
+        found = {name.rpartition("/")[2] for name, _ in self._damaged}
+        leaves = [leaf for leaf in self._indexed or () if leaf not in found]
+        return found.union(*self.store.each(self._wrong_keys, leaves))
+
+    def _wrong_keys(self, leaf: str) -> set[str]:
+        """`leaf`, where a block of it does not hold the cells it lists."""
+        file, blocks = self._files[leaf]
+        try:
+            file = file or opened(self.store, leaf)
+            for number in range(max(file.num_row_groups, len(blocks))):
+                check_keys(file, number, blocks[number])
+        except StoreError:
+            raise
+        except (*UNREADABLE, IndexError):
+            return {leaf}
+        return set()
 
 
 def read_predictions(store: Store, key: str) -> pd.DataFrame:
@@ -212,20 +271,14 @@ def predicted_keys(store: Store) -> set[str]:
     """Keys of the cells that have predictions: of single files from their names, of compacted ones
     from what they list. Whether they can be read is another question.
     """
-    keys = {name.removesuffix(".parquet") for name in single_names(store, FOLDER)}
+    keys = single_keys(store, FOLDER)
     # After the single ones: whatever compaction removes meanwhile is in a compacted file by then.
-    return keys.union(*(listed_keys(store, leaf) for leaf in compact_names(store, FOLDER)))
+    return keys.union(PredictionReader(store).places())
 
 
 def listed_keys(store: Store, leaf: str) -> set[str]:
     """The cells that a compacted file lists; none where that cannot be read."""
-    try:
-        listed = json.loads(_open(store, leaf).schema_arrow.metadata[LISTED])
-        return {key for block in listed for key, _ in block}
-    except StoreError:
-        raise
-    except (*UNREADABLE, TypeError):
-        return set()
+    return set(listed_rows(store, leaf))
 
 
 def read_single(store: Store, name: str) -> pa.Table:
@@ -236,18 +289,33 @@ def read_single(store: Store, name: str) -> pa.Table:
         DamagedPredictions: damaged, or another file.
         StoreError: it cannot be read, which says nothing about it.
     """
-    try:
-        content = store.read(name)
-    except IsADirectoryError as error:
-        raise _damaged(store, name, reason(error)) from None
-    try:
+    return _there(store, name, _made(store, name))
+
+
+def read_one(store: Store, key: str) -> pa.Table | str | None:
+    """What the cell's own file holds, why it is damaged, or None where there is none."""
+    return _made(store, f"{FOLDER}/{key}.parquet")
+
+
+def _made(store: Store, name: str) -> pa.Table | str | None:
+    """The predictions in a single file, why it is damaged, or None where it is not there."""
+
+    def make(content: bytes) -> pa.Table:
         file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
         table = file.read(use_threads=False)
         if table.schema.names != PREDICTION_SCHEMA.names:
             raise LedgerError(f"columns {', '.join(table.schema.names)}")
         return table.cast(PREDICTION_SCHEMA)
-    except UNREADABLE as error:
-        raise _damaged(store, name, reason(error)) from None
+
+    return made_of(store, name, make)
+
+
+def _there(store: Store, name: str, found: pa.Table | str | None) -> pa.Table:
+    if found is None:
+        raise FileNotFoundError(name)
+    if isinstance(found, str):
+        raise _damaged(store, name, found)
+    return found
 
 
 def _damaged(store: Store, name: str, why: str) -> DamagedPredictions:
@@ -255,15 +323,6 @@ def _damaged(store: Store, name: str, why: str) -> DamagedPredictions:
         f"{name} in {store.root} is damaged ({why}); run the study's script again, which computes "
         "the cell anew"
     )
-
-
-def _open(store: Store, leaf: str) -> pq.ParquetFile:
-    """A compacted file; only what is asked for is fetched."""
-    source = store.open(f"{FOLDER}/{leaf}")
-    file = pq.ParquetFile(source, page_checksum_verification=True, read_dictionary=["key"])
-    if file.schema_arrow.names != KEYED_SCHEMA.names:
-        raise LedgerError(f"columns {', '.join(file.schema_arrow.names)}")
-    return file
 
 
 def drop_compacted(store: Store, leaf: str, keys: set[str]) -> None:
@@ -277,82 +336,4 @@ def drop_compacted(store: Store, leaf: str, keys: set[str]) -> None:
             with contextlib.suppress(DamagedPredictions):
                 cells[key] = reader.compacted(key)
     if cells:
-        _write(store, cells)
-
-
-def compact_predictions(store: Store) -> int:
-    """Put the single files of predictions into compacted ones; damaged ones stay where they are.
-
-    Call it while holding the ledger's lock.
-
-    Returns:
-        how many single files went.
-
-    Raises:
-        LedgerError: a compacted file does not hold what was written; no single file is gone then.
-    """
-    gone = 0
-    for cells in _batches(store):
-        leaf = _write(store, cells)
-        reader = PredictionReader(store)
-        for key, table in cells.items():
-            if not reader.compacted(key).equals(table):
-                raise LedgerError(
-                    f"{FOLDER}/{leaf} does not read back as written; the single files are still "
-                    "there. Check the disk, remove that file and run again"
-                )
-        for key in cells:
-            store.delete(f"{FOLDER}/{key}.parquet")
-            gone += 1
-    return gone
-
-
-def _batches(store: Store) -> Iterator[dict[str, pa.Table]]:
-    """Cells in the order of their keys, FILE_ROWS rows at a time."""
-    cells: dict[str, pa.Table] = {}
-    rows = 0
-    for leaf in single_names(store, FOLDER):
-        try:
-            table = read_single(store, f"{FOLDER}/{leaf}")
-        except (LedgerError, FileNotFoundError):
-            continue  # `check` names it
-        if not table.num_rows:
-            continue
-        cells[leaf.removesuffix(".parquet")] = table.combine_chunks()
-        rows += table.num_rows
-        if rows >= FILE_ROWS:
-            yield cells
-            cells, rows = {}, 0
-    if cells:
-        yield cells
-
-
-def _write(store: Store, cells: dict[str, pa.Table]) -> str:
-    """One compacted file, its blocks holding whole cells; returns its leaf name."""
-    blocks: list[dict[str, pa.Table]] = []
-    rows = BLOCK_ROWS
-    for key, table in cells.items():
-        if rows >= BLOCK_ROWS:
-            blocks.append({})
-            rows = 0
-        blocks[-1][key] = table
-        rows += table.num_rows
-    listed = [[[key, table.num_rows] for key, table in block.items()] for block in blocks]
-    schema = KEYED_SCHEMA.with_metadata({LISTED: json.dumps(listed).encode()})
-    sink = io.BytesIO()
-    with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
-        for block in blocks:
-            keyed = [
-                table.add_column(
-                    0, KEYED_SCHEMA.field("key"), pa.array([key] * table.num_rows, pa.string())
-                )
-                for key, table in block.items()
-            ]
-            writer.write_table(
-                pa.concat_tables(keyed).replace_schema_metadata(schema.metadata),
-                row_group_size=2**30,
-            )
-    name = hashlib.sha256("\n".join(cells).encode()).hexdigest()[:32]
-    leaf = f"{COMPACT}{name}.parquet"
-    store.write(f"{FOLDER}/{leaf}", sink.getvalue())
-    return leaf
+        write_keyed(store, cells)

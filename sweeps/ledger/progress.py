@@ -166,8 +166,9 @@ def progress_of(store: Store) -> Progress:
     """
     manifest = read_manifest(store)
     planned = {cell.key: cell for cell in manifest.cells}
-    done = committed_keys(store) & set(planned)
-    failed = failed_keys(store) & set(planned)
+    committed = committed_keys(store)
+    done = committed & set(planned)
+    failed = failed_keys(store, committed) & set(planned)
     sample = set(spread([key for key in planned if key in done], SAMPLED_CELLS))
     timed, _ = read_table(store, "cells", sample, ["arm", "wall_s"])
     times = list(zip(timed["arm"].to_pylist(), timed["wall_s"].to_pylist(), strict=True))

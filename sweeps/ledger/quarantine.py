@@ -60,7 +60,8 @@ def quarantine_damaged(store: Store, keys: set[str]) -> list[tuple[str, str]]:
     for name in dict.fromkeys(name for name, _ in damaged):
         folder, _, leaf = name.rpartition("/")
         if leaf.startswith(COMPACT):
-            whole, _ = read_compact(store, leaf, CELL_SCHEMA.names, folder, every=True)
+            found = read_compact(store, leaf, CELL_SCHEMA.names, folder, every=True)
+            whole, _ = found or ([], [])
             _write_without(store, folder, whole, lost)
         _set_aside(store, name, leaf)
     # After the rows: whatever happens in between, the cells are missing and computed again.

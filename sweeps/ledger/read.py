@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from sweeps.ledger.books import MANIFEST_BOOK, VERSION_BOOK, Damaged
+from sweeps.ledger.books import MANIFEST_BOOK, VERSION_BOOK, Damaged, content_of
 from sweeps.ledger.cells import (
     committed_keys,
     failed_keys,
@@ -77,24 +77,23 @@ def read_manifest(store: Store) -> Manifest:
     Raises:
         LedgerError: there is none, it is damaged, or a version this code does not know.
     """
+    what = f"{MANIFEST} in {store.root}"
     try:
-        version = VERSION_BOOK.read(store, MANIFEST)
-        if version is None:
+        content = content_of(store, MANIFEST)
+        if content is None:
             raise LedgerError(
                 f"no study.json in {store.root}: not a study's results; name a folder that a "
                 "script of sweeps/ has written"
             )
+        version = VERSION_BOOK.parse(what, content)
         if version.schema_version != SCHEMA_VERSION:
             raise LedgerError(
                 f"study.json in {store.root} has schema version {version.schema_version}, this "
                 f"code reads {SCHEMA_VERSION}; use the code that wrote it"
             )
-        manifest = MANIFEST_BOOK.read(store, MANIFEST)
+        return MANIFEST_BOOK.parse(what, content)
     except Damaged as error:
         raise LedgerError(f"{error}; run the study's script again, which writes it anew") from None
-    if manifest is None:
-        raise LedgerError(f"study.json in {store.root} has just gone; ask again")
-    return manifest
 
 
 def _metric_columns(table: pa.Table, rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from toy_ledgers import Part, row_of
 
-from sweeps.ledger import predictions
+from sweeps.ledger import keyed, shelves
 from sweeps.ledger.cells import compact_names, failed_keys, read_rows, single_names
 from sweeps.ledger.commit import commit_cell, commit_failure
 from sweeps.ledger.compact import compact
@@ -46,8 +46,8 @@ def row() -> dict:
 @pytest.fixture
 def store(tmp_path: Path, row: dict, monkeypatch: pytest.MonkeyPatch) -> Store:
     """Twelve cells, the first without predictions; files of about four cells, blocks of two."""
-    monkeypatch.setattr(predictions, "FILE_ROWS", 70)
-    monkeypatch.setattr(predictions, "BLOCK_ROWS", 30)
+    monkeypatch.setattr(shelves, "FILE_ROWS", 70)
+    monkeypatch.setattr(keyed, "BLOCK_ROWS", 30)
     made = Store(tmp_path / "study")
     for key in KEYS:
         commit(made, row, key)
@@ -96,13 +96,17 @@ def test_a_crash_before_the_single_files_go_changes_nothing(
 ) -> None:
     before = everything(store)
 
+    delete = Store.delete
+
     def crash(self: Store, name: str) -> None:
-        raise KeyboardInterrupt
+        if name.startswith("predictions/"):
+            raise KeyboardInterrupt
+        delete(self, name)
 
     with monkeypatch.context() as patch:
         patch.setattr(Store, "delete", crash)
         with pytest.raises(KeyboardInterrupt):
-            predictions.compact_predictions(store)
+            compact(store, minimum=1)
     assert len(single_names(store, "predictions")) == 11
     assert len(compact_names(store, "predictions")) == 1
     same(everything(store), before)

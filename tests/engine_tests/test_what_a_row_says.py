@@ -12,7 +12,7 @@ import toy_study
 from studies import here
 
 from analysis import check, tables
-from sweeps.ledger import predictions
+from sweeps.ledger import predictions, shelves
 from sweeps.ledger.compact import compact
 from sweeps.ledger.files import Store
 from sweeps.ledger.quarantine import quarantine_damaged
@@ -183,7 +183,7 @@ def test_a_failure_that_is_none_is_set_aside_and_its_cell_computed(results):
 
 @pytest.fixture
 def compacted(results, monkeypatch) -> Store:
-    monkeypatch.setattr(predictions, "FILE_ROWS", 1)  # a file a cell
+    monkeypatch.setattr(shelves, "FILE_ROWS", 1)  # a file a cell
     store = Store(results / "toy")
     compact(store, minimum=1)
     return store

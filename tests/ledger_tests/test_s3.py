@@ -367,7 +367,7 @@ def test_cells_are_fetched_side_by_side(store, monkeypatch):
         commit_cell(store, row(seed))
     read, lock, under_way, most = Store.read, threading.Lock(), 0, 0
 
-    def far_away(self, name):
+    def far_away(self, name, **options):
         nonlocal under_way, most
         with lock:
             under_way += 1
@@ -375,7 +375,7 @@ def test_cells_are_fetched_side_by_side(store, monkeypatch):
         time.sleep(0.1)
         with lock:
             under_way -= 1
-        return read(self, name)
+        return read(self, name, **options)
 
     monkeypatch.setattr(Store, "read", far_away)
     assert read_ledger(store.root).cells["status"].tolist() == ["ok"] * 32

@@ -12,7 +12,7 @@ import pytest
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from sweeps.ledger import files
+from sweeps.ledger import files, parts
 
 VARIABLES = {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -66,7 +66,8 @@ def faulty_disk(monkeypatch: pytest.MonkeyPatch) -> Fault:
 
         return struck
 
-    monkeypatch.setattr(files, "open", wrapped(open), raising=False)
+    for module in (files, parts):
+        monkeypatch.setattr(module, "open", wrapped(open), raising=False)
     for name in ("listdir", "stat"):
         monkeypatch.setattr(os, name, wrapped(getattr(os, name)))
     return fault
