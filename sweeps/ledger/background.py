@@ -34,8 +34,9 @@ class Compacting:
         self._compactor = Compactor(store, must_hold=partial(must_hold, store, token))
         self._thread = threading.Thread(target=self._run, name="compacting", daemon=True)
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> threading.Thread:
         self._thread.start()
+        return self._thread
 
     def _run(self) -> None:
         try:

@@ -33,11 +33,13 @@ class Fault:
         times: how often; below 0: always.
         hits: how often it has happened.
         written: how often each object was put.
+        asked: how many requests there were, of every kind.
     """
 
     def __init__(self) -> None:
         self.name, self.what, self.times, self.hits = "", 0, -1, 0
         self.written: Counter[str] = Counter()
+        self.asked = 0
 
     def set(self, name: str, what: int | str, times: int = -1) -> None:
         self.name, self.what, self.times, self.hits = name, what, times, 0
@@ -82,6 +84,7 @@ def faulty_server() -> Iterator[tuple[str, Fault]]:
         path, asked = environ["PATH_INFO"], environ["QUERY_STRING"]
         if "prefix=" in asked:  # a listing names its folder in the query
             path = asked.partition("prefix=")[2].partition("&")[0].replace("%2F", "/")
+        fault.asked += 1
         fault.written[path] += environ["REQUEST_METHOD"] == "PUT"
         if environ["REQUEST_METHOD"] in ("GET", "HEAD") and fault.strikes(path):
             if fault.what == "reset":
