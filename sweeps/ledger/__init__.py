@@ -9,7 +9,8 @@
       quarantine/                 what was damaged, or not what its key says; kept, never read
       suspects/<key>              a note: a reader found this cell's predictions damaged, and the
                                   next run looks at them
-      */_compact-<hash>.parquet   many cells, predictions or failures in one file
+      */_compact-<hash>.parquet   many cells, predictions or failures in one file; made while the
+                                  study runs, so that few files are single ones at any moment
       lock, lock.json             held by the controller that is running, and its name
       running.json                what it computes now
 

@@ -32,7 +32,7 @@ def wide(arms: int) -> Study:
         "policy_gradient": ("reinforce", "ppo"),
         "learning_rate": tuple(1e-5 * (1 + i / 1000) for i in range(arms // 4)),
     }
-    return replace(STUDY, factors=factors, baseline={})
+    return replace(STUDY, factors=factors, baseline={}, only=())
 
 
 def plan(arms: int, results: str) -> Plan:
