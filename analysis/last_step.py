@@ -85,6 +85,12 @@ def run(results: str, study: str, console: Console, *, quiet: bool = False) -> N
             if not quiet or not found.complete:
                 console.print(escape("\n".join(lines(found))), soft_wrap=True)
 
+    def answer() -> None:
+        from analysis.tables import print_answer
+
+        if not quiet:
+            print_answer(root, console)
+
     attempt("tables on the terminal", "tables", root, show)
     attempt("tables", "tables", root, tables)
     attempt("figures", "figures", root, figures)
@@ -92,3 +98,4 @@ def run(results: str, study: str, console: Console, *, quiet: bool = False) -> N
     if written and not quiet:
         console.print(escape(", ".join(written)), soft_wrap=True, style="dim")
     attempt("account of the cells", "check", root, check)
+    attempt("answer", "tables", root, answer)

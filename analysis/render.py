@@ -18,7 +18,7 @@ _MARKDOWN_MARKS = frozenset("\\`*_[]|~$")
 _MARKDOWN_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
-def _markdown_text(text: str) -> str:
+def markdown_text(text: str) -> str:
     """`text` with everything that Markdown, or HTML in it, would read as a command written out.
 
     A bare address would become a link too (GFM, 6.9): its colon and its "www." are written out.
@@ -49,26 +49,26 @@ def csv_text(value: object) -> object:
 
 
 def _markdown_lines(first: str, under: tuple[str, ...]) -> str:
-    return "<br>".join([first, *(f"<sub>{_markdown_text(line)}</sub>" for line in under)])
+    return "<br>".join([first, *(f"<sub>{markdown_text(line)}</sub>" for line in under)])
 
 
 def _markdown_entry(entry: Entry) -> str:
-    text = _markdown_text(entry.text)
+    text = markdown_text(entry.text)
     shown = f"**{text}**" if entry.best else text
     return _markdown_lines(shown, entry.under)
 
 
 def to_markdown(table: Table) -> str:
     """A pipe table under a heading, notes as a list."""
-    lines = [f"### {_markdown_text(table.title)}", ""]
-    lines.append("| " + " | ".join(map(_markdown_text, (table.stub, *table.columns))) + " |")
+    lines = [f"### {markdown_text(table.title)}", ""]
+    lines.append("| " + " | ".join(map(markdown_text, (table.stub, *table.columns))) + " |")
     sides = "".join(":--|" if c in table.prose else "--:|" for c in table.columns)
     lines.append("|:--|" + sides)
     for row in table.rows:
-        stub = _markdown_lines(_markdown_text(row.label), row.under)
+        stub = _markdown_lines(markdown_text(row.label), row.under)
         entries = [stub, *map(_markdown_entry, row.entries)]
         lines.append("| " + " | ".join(entries) + " |")
-    lines += ["", *(f"- {_markdown_text(note)}" for note in table.notes)]
+    lines += ["", *(f"- {markdown_text(note)}" for note in table.notes)]
     return "\n".join(lines).rstrip() + "\n"
 
 

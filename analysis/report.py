@@ -20,6 +20,7 @@ import typer
 from markupsafe import Markup
 
 from analysis import figures
+from analysis.answer import answer_sentences
 from analysis.command import run_command
 from analysis.discover import studies_in
 from analysis.model import Table
@@ -220,9 +221,11 @@ def _shown(ledger: Ledger, root: str) -> dict[str, Any]:
         "design": _design(ledger),
         "data_card": ledger.manifest.data_card,
         "metrics": ledger.manifest.metrics,
+        "answer": answer_sentences(ledger),
         "tables": [Markup(html_fragment(table, places)) for table in tables],
         "figures": [
-            (name.rpartition("/")[2], base64.b64encode(store.read(name)).decode()) for name in names
+            (name.rpartition("/")[2], base64.b64encode(store.read(name)).decode())
+            for name in _main_first(names)
         ],
         "no_figures": no_figures,
         "budget": _budget(ledger),
@@ -230,6 +233,11 @@ def _shown(ledger: Ledger, root: str) -> dict[str, Any]:
         "environment": _environment(ledger),
         "cells_json": Markup(cells_json(ledger, wanted)),
     }
+
+
+def _main_first(names: list[str]) -> list[str]:
+    """The picture of the decisions before all others."""
+    return sorted(names, key=lambda name: not name.startswith("figures/paired_"))
 
 
 def _filled(name: str, **values: Any) -> str:

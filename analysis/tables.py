@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
+from analysis.answer import answer_markdown, answer_sentences
 from analysis.claims import claims_table, verdict_table
 from analysis.command import run_command
 from analysis.comparisons import arms_table
@@ -28,6 +30,7 @@ from sweeps.ledger.schema import LedgerError
 from sweeps.process import command_line
 
 INDEX = "tables/index.json"
+ANSWER = "tables/answer.md"
 
 
 def named_tables(ledger: Ledger) -> list[PublishedTable]:
@@ -91,6 +94,8 @@ def rebuild(root: str) -> list[str]:
             store.write(names[-1], write(table).encode())
     for name in set(_written_before(store)) - set(names):
         store.delete(name)  # a table of an earlier plan must not stay among these
+    names.append(ANSWER)
+    store.write(ANSWER, answer_markdown(ledger).encode())
     store.write(INDEX, json.dumps(names, indent=1).encode())
     return [f"{store.root.rstrip('/')}/{name}" for name in names]
 
@@ -113,6 +118,16 @@ def print_tables(root: str, console: Console) -> None:
         print_table(table, console)
 
 
+def print_answer(root: str, console: Console) -> None:
+    """The answer of the study in `root`, on the terminal.
+
+    Raises:
+        LedgerError: `root` is no study's results.
+    """
+    for sentence in answer_sentences(read_ledger(root, details=False)):
+        console.print(Text(sentence, style="bold"))
+
+
 def main(
     results: Annotated[str, typer.Argument(help="a study's folder or URI: results/<study>")],
 ) -> None:
@@ -121,6 +136,7 @@ def main(
     def command() -> None:
         paths = rebuild(results)
         print_tables(results, Console())
+        print_answer(results, Console())
         print(f"{len(paths)} files in {Store(results).root.rstrip('/')}/tables")
 
     run_command(command)

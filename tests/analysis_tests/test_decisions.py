@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from toy_ledgers import make_ledger
 
+from analysis.answer import NO_CELLS, NOTHING, answer_markdown, answer_sentences
 from analysis.decisions import decisions, seeds_to_equivalence
 from analysis.paired import paired_tables
+from analysis.tables import rebuild
 from sweeps.ledger.declared import BEFORE, DECLARED, Declared
 from sweeps.ledger.read import read_ledger
 from sweeps.search.paired import equivalence_p
@@ -118,3 +120,62 @@ def test_the_price_of_equivalence_buys_80_percent_power(
     assert np.mean(equivalence_p(draws, 0.01) <= error) == pytest.approx(0.8, abs=0.06)
     assert seeds_to_equivalence(0.01, std, 0.01, error) is None
     assert seeds_to_equivalence(0.0099, std, 0.01, error) is None  # more than a thousand
+
+
+def test_the_answer_is_said_in_sentences(tmp_path: Path) -> None:
+    first, second, third = answer_sentences(study(tmp_path))
+    found = decisions(study(tmp_path / "again"))
+    price = next(one.price for one in found.every if one.answer == "undecided")
+    assert first == (
+        "Against none on ihc-colon, AUC is better with good (+.050, 12 seeds); worse with bad "
+        "(−.049, 12 seeds); and no different by as much as .010 with same."
+    )
+    assert second == f"Open: open ({price})."
+    assert third == (
+        "The chance that any of the 4 answers is wrong is at most 5%, for training anew with other "
+        "seeds, as declared before the run."
+    )
+
+
+def test_the_answer_of_five_seeds_says_what_is_missing(tmp_path: Path) -> None:
+    first, second, third = answer_sentences(study(tmp_path, seeds=5, extra={}))
+    assert first == "Against none on ihc-colon, no arm is decided by Accuracy."
+    # Four comparisons: the exact test needs eight pairs, equivalence seven.
+    assert "good (about 3 more seeds)" in second
+    assert "same (about 2 more seeds)" in second
+    assert third.endswith("; nothing was declared before the run.")
+
+
+def test_the_answer_where_there_is_nothing_to_say(tmp_path: Path) -> None:
+    alone = make_ledger(tmp_path / "a", factors={"method": ("none",)}, tables=())
+    assert answer_sentences(read_ledger(str(alone))) == (NOTHING,)
+    apart = study(tmp_path, seeds=1, extra={}, missing=(0,))
+    assert answer_sentences(apart) == (NO_CELLS,)
+
+
+def test_everything_decided_is_said_and_a_change_is_too(tmp_path: Path) -> None:
+    now = declared(after_cells=9, comparisons=3)
+    extra = {DECLARED: asdict(now), BEFORE: [asdict(declared())]}
+    first, last = answer_sentences(study(tmp_path, extra=extra, keep=(0, 1, 2, 3)))
+    assert "Open" not in first
+    assert last == (
+        "Nothing is open; the chance that any of the 3 answers is wrong is at most 5%, for "
+        "training anew with other seeds, had the declaration not been changed after cells were "
+        "there."
+    )
+
+
+def test_many_arms_are_counted_and_hostile_names_stay_text(tmp_path: Path) -> None:
+    names = ("none", *(f"m{i}|*x*" for i in range(7)))
+    root = make_ledger(
+        tmp_path / "many",
+        factors={"method": names},
+        seeds=tuple(range(12)),
+        tables=(),
+        value=lambda levels, seed, _: 0.5 + 0.1 * (levels["method"] != "none") + seed % 3 / 1000,
+    )
+    ledger = read_ledger(str(root))
+    assert "and 3 more" in answer_sentences(ledger)[0]
+    assert "m0\\|\\*x\\*" in answer_markdown(ledger)
+    assert "tables/answer.md" in [path[-16:] for path in rebuild(str(root))]
+    assert (root / "tables" / "answer.md").read_text() == answer_markdown(ledger)

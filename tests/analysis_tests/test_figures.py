@@ -73,16 +73,15 @@ def test_forest_marks_zero_and_only_what_is_decided() -> None:
     frame = pd.DataFrame(
         {
             "arm": ["a", "b"], "n": [5, 10], "mean": [0.1, -0.2], "low": [-0.1, -0.3],
-            "high": [0.3, -0.1], "decided": [False, True],
+            "high": [0.3, -0.1], "answer": ["undecided", "worse"],
         }
     )  # fmt: skip
-    ax = plots.forest(frame, label="Accuracy", baseline="gru", family="Holm over 2")
-    faces = [to_rgb(c.lines[0].get_markerfacecolor()) for c in ax.containers]
-    assert faces[0] == (1, 1, 1)
-    assert faces[1] != (1, 1, 1)
+    ax = plots.forest(frame, label="Accuracy", baseline="gru", margin=0.01)
+    marks = [(c.lines[0].get_marker(), c.lines[0].get_fillstyle()) for c in ax.containers]
+    assert marks == [("o", "none"), ("v", "full")]
     assert any(set(line.get_xdata()) == {0} for line in ax.get_lines())
     assert "arm minus gru" in ax.get_xlabel()
-    assert "Holm over 2" in ax.get_xlabel()
+    assert [patch.get_extents().width > 0 for patch in ax.patches] == [True]  # the margin
 
 
 def test_heat_map_prints_interval_and_n_in_each_field() -> None:

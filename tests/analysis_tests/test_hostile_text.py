@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from analysis.render import _markdown_text, csv_text
+from analysis.render import csv_text, markdown_text
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from analysis.render import _markdown_text, csv_text
     ],
 )
 def test_markdown_reads_no_command_in_a_name(text, shown):
-    assert _markdown_text(text) == shown
+    assert markdown_text(text) == shown
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+cmd", "-2+3", "@SUM(A1)", "\t=1", " =1", "\r=1"])

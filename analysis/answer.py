@@ -1,0 +1,109 @@
+"""The answer first: what a study decided, by how much, on what, with what error, what is open.
+
+One to three sentences by rule from `analysis.decisions`; `tables/answer.md`, the terminal's last
+lines and the top of a study in the report are these.
+"""
+
+from collections.abc import Callable, Sequence
+
+from analysis.aggregate import data_names
+from analysis.comparisons import baseline_name
+from analysis.decisions import Decision, Decisions, decisions
+from analysis.model import number
+from analysis.render import markdown_text
+from sweeps.ledger.read import Ledger
+
+MOST_NAMED = 4
+NOTHING = "There is nothing to decide: no arm has a baseline and a metric with a better way."
+NO_CELLS = "Nothing is decided yet: no arm and its baseline have a finished seed in common."
+
+
+def answer_sentences(ledger: Ledger) -> tuple[str, ...]:
+    """The study's answer, one to three plain sentences.
+
+    Raises:
+        LedgerError: what the study declared is damaged.
+    """
+    found = decisions(ledger)
+    if found is None:
+        return (NOTHING,)
+    if not any(decision.pair.n for decision in found.every):
+        return (NO_CELLS,)
+    there = f"Against {baseline_name(ledger)} on {', '.join(data_names(ledger.manifest))}"
+    said = [f"{there}, {_decided(found)}."]
+    left = [decision for decision in found.every if decision.answer == "undecided"]
+    if left:
+        said.append(f"Open: {_named(found, left, _price)}.")
+    said.append(_error(found, everything=not left))
+    return tuple(said)
+
+
+def _decided(found: Decisions) -> str:
+    """`"accuracy is better with a (+.050, 12 seeds) and worse with b (−.041, 12 seeds)"`."""
+    of = {
+        answer: [decision for decision in found.every if decision.answer == answer]
+        for answer in ("better", "worse", "equivalent")
+    }
+    parts = [
+        f"{word} with {_named(found, of[word], _size)}" for word in ("better", "worse") if of[word]
+    ]
+    if of["equivalent"]:
+        margin = number(found.rule.margin, 3)
+        parts.append(f"no different by as much as {margin} with {_named(found, of['equivalent'])}")
+    if not parts:
+        return f"no arm is decided by {found.metric.label}"
+    return f"{found.metric.label} is {_joined(parts)}"
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{'; '.join(parts[:-1])}; and {parts[-1]}"
+
+
+def _named(
+    found: Decisions,
+    of: Sequence[Decision],
+    more: Callable[[Decisions, Decision], str] | None = None,
+) -> str:
+    """The arms with the largest differences first, each with what `more` says of it."""
+    first = sorted(of, key=lambda decision: -abs(decision.pair.mean))[:MOST_NAMED]
+    names = [
+        found.arms.labels[one.row] + (f" ({more(found, one)})" if more else "") for one in first
+    ]
+    rest = len(of) - len(first)
+    return ", ".join(names) + (f" and {rest} more" if rest else "")
+
+
+def _size(found: Decisions, decision: Decision) -> str:
+    sign = "+" if decision.pair.mean > 0 else ""
+    mean = number(decision.pair.mean, found.metric.digits)
+    small = decision.text.partition(", ")[2]
+    return f"{sign}{mean}, {decision.pair.n} seeds" + (f", {small}" if small else "")
+
+
+def _price(found: Decisions, decision: Decision) -> str:
+    return decision.price
+
+
+def _error(found: Decisions, *, everything: bool) -> str:
+    """With what error, for which source of variance, and declared when."""
+    count = len(found.every)
+    these = f"any of the {count} answers" if count > 1 else "the answer"
+    the = "Nothing is open; the" if everything else "The"
+    text = (
+        f"{the} chance that {these} is wrong is at most {found.rule.error:.0%}, for training anew "
+        "with other seeds"
+    )
+    if found.declared is None:
+        return f"{text}; nothing was declared before the run."
+    if found.before:
+        return f"{text}, had the declaration not been changed after cells were there."
+    if found.declared.after_cells:
+        return f"{text}; declared when {found.declared.after_cells} cells were there."
+    return f"{text}, as declared before the run."
+
+
+def answer_markdown(ledger: Ledger) -> str:
+    """`tables/answer.md`: the study's question and its answer."""
+    manifest = ledger.manifest
+    said = "\n\n".join(markdown_text(sentence) for sentence in answer_sentences(ledger))
+    return f"### {markdown_text(manifest.study)}: {markdown_text(manifest.question)}\n\n{said}\n"
