@@ -49,7 +49,8 @@ def _decided(found: Decisions) -> str:
     ]
     if of["equivalent"]:
         margin = number(found.rule.margin, 3)
-        parts.append(f"no different by as much as {margin} with {_named(found, of['equivalent'])}")
+        same = _named(found, of["equivalent"], _where)
+        parts.append(f"no different by as much as {margin} with {same}")
     if not parts:
         return f"no arm is decided by {found.metric.label}"
     return f"{found.metric.label} is {_joined(parts)}"
@@ -62,12 +63,13 @@ def _joined(parts: Sequence[str]) -> str:
 def _named(
     found: Decisions,
     of: Sequence[Decision],
-    more: Callable[[Decisions, Decision], str] | None = None,
+    more: Callable[[Decisions, Decision], str],
 ) -> str:
     """The arms with the largest differences first, each with what `more` says of it."""
     first = sorted(of, key=lambda decision: -abs(decision.pair.mean))[:MOST_NAMED]
     names = [
-        found.arms.labels[one.row] + (f" ({more(found, one)})" if more else "") for one in first
+        found.arms.labels[one.row] + (f" ({said})" if (said := more(found, one)) else "")
+        for one in first
     ]
     rest = len(of) - len(first)
     return ", ".join(names) + (f" and {rest} more" if rest else "")
@@ -77,7 +79,12 @@ def _size(found: Decisions, decision: Decision) -> str:
     sign = "+" if decision.pair.mean > 0 else ""
     mean = number(decision.pair.mean, found.metric.digits)
     small = decision.text.partition(", ")[2]
-    return f"{sign}{mean}, {decision.pair.n} seeds" + (f", {small}" if small else "")
+    more = f",{decision.scope}" * bool(decision.scope) + f", {small}" * bool(small)
+    return f"{sign}{mean}, {decision.pair.n} seeds{more}"
+
+
+def _where(found: Decisions, decision: Decision) -> str:
+    return decision.scope.strip()
 
 
 def _price(found: Decisions, decision: Decision) -> str:
@@ -90,8 +97,7 @@ def _error(found: Decisions, *, everything: bool) -> str:
     these = f"any of the {count} answers" if count > 1 else "the answer"
     the = "Nothing is open; the" if everything else "The"
     text = (
-        f"{the} chance that {these} is wrong is at most {found.rule.error:.0%}, for training anew "
-        "with other seeds"
+        f"{the} chance that {these} is wrong is at most {found.rule.error:.0%}, {_sources(found)}"
     )
     if found.declared is None:
         return f"{text}; nothing was declared before the run."
@@ -100,6 +106,16 @@ def _error(found: Decisions, *, everything: bool) -> str:
     if found.declared.after_cells:
         return f"{text}; declared when {found.declared.after_cells} cells were there."
     return f"{text}, as declared before the run."
+
+
+def _sources(found: Decisions) -> str:
+    """Which sources of variance the error is about."""
+    known = [one.for_others for one in found.every if one.answer != "undecided"]
+    if not known or None in known:
+        return "for training anew and the same test patients"
+    if all(known):
+        return "for training anew and other test patients"
+    return "for training anew and, where not said otherwise, other test patients"
 
 
 def answer_markdown(ledger: Ledger) -> str:

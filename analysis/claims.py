@@ -159,13 +159,14 @@ def verdict_table(ledger: Ledger, published: PublishedTable) -> Table:
     rows = []
     for claim, tested in zip(claims, found, strict=True):
         asked, pair, answer, price = decided_claim(claim, decided), tested, None, ""
+        scope = ""
         if asked is not None:
             decision, forward = asked
             lower = metrics[claim.metric].higher_is_better is False
             pair = decision.pair if forward != lower else _turned(decision.pair)
             given = decision.decided.answer
             answer = given if forward else TURNED.get(given, given)
-            price = decision.price
+            price, scope = decision.price, decision.scope
         scale, digits = (0.01, 2) if published.percent else (1, 3)
         printed = (claim.better.mean - claim.worse.mean) * scale
         difference, bounds = Entry(text=MISSING), Entry(text=MISSING)
@@ -181,7 +182,7 @@ def verdict_table(ledger: Ledger, published: PublishedTable) -> Table:
                 keys=claim.keys,
             )
         p = welch_p(claim, published.runs)
-        said = verdict(pair, answer, claim.unlike, printed=printed, price=price)
+        said = verdict(pair, answer, claim.unlike, printed=printed, price=price, scope=scope)
         rows.append(
             Row(
                 label=claim.text,

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from analysis.aggregate import Metric
 from analysis.comparisons import Arms, arms_of, present_metrics, values_of
 from analysis.inference import MOST_SEEDS, POWER, Paired, paired_family, seeds_needed
 from analysis.model import number
+from analysis.patients import Crossed, accuracy_differences, crossed, right_by_patient
 from sweeps.ledger.declared import Declared, declared_in, reference_rows
+from sweeps.ledger.predictions import DamagedPredictions
 from sweeps.ledger.read import Ledger
 from sweeps.ledger.schema import arm_label
 from sweeps.search.decide import Decided, Rule, decide
@@ -23,6 +26,8 @@ from sweeps.search.decide import Decided, Rule, decide
 MARGIN = 0.01  # of a study that declared none: one point of a fraction
 ERROR = 0.05
 ALLOWANCE = 1.15
+MOST_PREDICTIONS = 2000
+"""Cells whose predictions are read."""
 UNDECLARED = (
     "Nothing was declared before this study ran: its answers follow the default metric, margin and "
     "error."
@@ -37,7 +42,8 @@ class Decision:
         row, reference: places of both among the study's arms.
         pair: the difference over the common seeds of the look that decided (of all seeds so far
             where none has).
-        decided: the answer.
+        decided: the answer, for training anew on these test patients.
+        both: the same difference over seeds and test patients; None where no predictions say it.
         margin: as declared.
         share: the comparison's part of the error.
     """
@@ -46,8 +52,24 @@ class Decision:
     reference: int
     pair: Paired
     decided: Decided
+    both: Crossed | None
     margin: float
     share: float
+
+    @property
+    def for_others(self) -> bool | None:
+        """Whether the answer holds for other test patients too; None where nobody can say."""
+        if self.both is None or self.answer == "undecided":
+            return None
+        if self.answer == "equivalent":
+            return self.both.p_equivalent <= self.decided.level_equivalent
+        same_way = (self.both.mean > 0) == (self.pair.mean > 0)
+        return same_way and self.both.p <= self.decided.level
+
+    @property
+    def scope(self) -> str:
+        """ " on these test patients" where the answer is known to hold for no others."""
+        return " on these test patients" if self.for_others is False else ""
 
     @property
     def answer(self) -> str:
@@ -61,8 +83,8 @@ class Decision:
             return f"undecided; {self.price}"
         small = self.decided.p_equivalent <= self.decided.level_equivalent
         if self.answer != "equivalent" and small:
-            return f"{self.answer}, by less than {number(self.margin, 3)}"
-        return self.answer
+            return f"{self.answer}{self.scope}, by less than {number(self.margin, 3)}"
+        return f"{self.answer}{self.scope}"
 
     @property
     def price(self) -> str:
@@ -239,6 +261,7 @@ def _decisions(same: _Same) -> Decisions | None:
     settled = _settled(ledger, arms, rows, reference) if declared else None
     found = decide(differences, rule, settled=settled)
     used = _at_their_look(differences, found)
+    both = _with_patients(ledger, arms, metric, rows, reference, used, rule.margin)
     return Decisions(
         arms=arms,
         metric=metric,
@@ -249,10 +272,13 @@ def _decisions(same: _Same) -> Decisions | None:
                 reference=int(reference[row]),
                 pair=pair,
                 decided=one,
+                both=crossed_with,
                 margin=rule.margin,
                 share=rule.share,
             )
-            for row, pair, one in zip(rows, paired_family(used), found, strict=True)
+            for row, pair, one, crossed_with in zip(
+                rows, paired_family(used), found, both, strict=True
+            )
         ),
         declared=declared,
         before=before,
@@ -272,6 +298,47 @@ def _settled(ledger: Ledger, arms: Arms, rows: Sequence[int], reference: np.ndar
     over = np.zeros((len(arms.labels), len(arms.seeds)), dtype=bool)
     over[arms.row, arms.column] = (ledger.cells["status"] != "missing").to_numpy()
     return over[rows] & over[reference[rows]]
+
+
+def _with_patients(
+    ledger: Ledger,
+    arms: Arms,
+    metric: Metric,
+    rows: Sequence[int],
+    reference: np.ndarray,
+    used: np.ndarray,
+    margin: float,
+) -> list[Crossed | None]:
+    """Each comparison over seeds and patients; None without predictions, or for another metric.
+
+    Args:
+        used: (comparisons, seeds) the differences that count, NaN where one does not.
+    """
+    nothing: list[Crossed | None] = [None] * len(rows)
+    if metric.name != "accuracy" or len(ledger.cells) > MOST_PREDICTIONS:
+        return nothing
+    keys = np.full((len(arms.labels), len(arms.seeds)), "", dtype=object)
+    keys[arms.row, arms.column] = ledger.cells["key"].to_numpy()
+    reader, read = ledger.predictions(), {}
+
+    def patients(row: int, seeds: np.ndarray) -> list[pd.DataFrame]:
+        for key in keys[row, seeds]:
+            if key not in read:
+                read[key] = right_by_patient(reader.read(key))
+        return [read[key] for key in keys[row, seeds]]
+
+    found = nothing
+    for place, row in enumerate(rows):
+        seeds = np.flatnonzero(~np.isnan(used[place]))
+        if len(seeds) < 2:
+            continue
+        try:
+            lines = accuracy_differences(patients(row, seeds), patients(reference[row], seeds))
+        except (FileNotFoundError, DamagedPredictions, ValueError):
+            continue  # none, or the table of variances names what is damaged
+        if lines.shape[1] > 1:
+            found[place] = crossed(lines, margin)
+    return found
 
 
 def _at_their_look(differences: np.ndarray, found: Sequence[Decided]) -> np.ndarray:

@@ -13,7 +13,7 @@ from analysis.comparisons import (
     probability,
     values_of,
 )
-from analysis.decisions import Decisions, decisions
+from analysis.decisions import Decision, Decisions, decisions
 from analysis.inference import EXACT_LIMIT, Paired, exact_limit_sentence, paired_family
 from analysis.model import MISSING, Entry, Row, Table, interval, number
 from sweeps.ledger.declared import TASK_FACTORS, reference_rows
@@ -24,7 +24,7 @@ NO_COMMON_SEEDS = (
     "--seeds."
 )
 COMMON = ("n", "difference", "95 % interval", "d_z", "p")
-PRIMARY = (*COMMON, "p (equivalent)", "detectable", "answer")
+PRIMARY = (*COMMON, "p (equivalent)", "detectable", "with patients", "answer")
 EXPLORATORY = (*COMMON, "p (Holm)", "detectable")
 
 
@@ -57,6 +57,16 @@ def _detectable(found: Paired, metric: Metric, keys: tuple[str, ...]) -> Entry:
         text=number(found.detectable, metric.digits) if 0 < found.detectable < np.inf else MISSING,
         values={"value": found.detectable} if np.isfinite(found.detectable) else {},
         keys=keys,
+    )
+
+
+def _patients(one: Decision, metric: Metric, keys: tuple[str, ...]) -> Entry:
+    """The 95 % interval over seeds and test patients."""
+    if one.both is None:
+        return Entry(text=MISSING)
+    low, high = one.both.low, one.both.high
+    return Entry(
+        text=interval(low, high, metric.digits), values={"low": low, "high": high}, keys=keys
     )
 
 
@@ -105,6 +115,9 @@ def _decision_notes(ledger: Ledger, found: Decisions) -> tuple[str, ...]:
         + (", spent over the looks." if len(found.rule.looks) > 1 else "."),
         "detectable: the smallest true difference that this test finds with 80 % power at this n "
         f"and the spread seen ({MISSING}: it can find none).",
+        "with patients: 95 % interval of the same difference over seeds and test patients "
+        f"together, from the stored predictions ({MISSING}: there are none for it). Answers "
+        "are for training anew; one that does not hold for other test patients says so.",
         *found.cautions,
         *((limit,) if limit else ()),
     )
@@ -162,6 +175,7 @@ def paired_tables(ledger: Ledger) -> list[Table]:
                     *_common(one.pair, metric, one.decided.p, behind),
                     _p(one.decided.p_equivalent),
                     _detectable(one.pair, metric, behind),
+                    _patients(one, metric, behind),
                     Entry(text=one.text, best=one.answer == "better"),
                 ]
             else:

@@ -85,7 +85,7 @@ def right_by_patient(predictions: pd.DataFrame, *, split: str = "test") -> pd.Da
 
 
 def accuracy_differences(arm: list[pd.DataFrame], baseline: list[pd.DataFrame]) -> np.ndarray:
-    """(seeds, patients) contributions to the difference in accuracy, whose mean over patients is it.
+    """(seeds, patients) contributions to the difference in accuracy: their mean is that difference.
 
     A patient with many images weighs as much in accuracy as they do; accuracy being a ratio, each
     contribution is the linear one: the patient's difference less his share of the seed's.

@@ -34,8 +34,10 @@ class Verdict:
     ours: str = ""
 
 
-def _on_our_cells(found: Paired, answer: Answer | None, printed: float, price: str) -> Verdict:
-    count = f"n = {found.n}"
+def _on_our_cells(
+    found: Paired, answer: Answer | None, printed: float, price: str, scope: str
+) -> Verdict:
+    count = f"n = {found.n}{scope}"
     if answer is None:
         return Verdict(label="exploratory", text=f"exploratory ({count})")
     if answer == "better" and found.high < printed:
@@ -52,7 +54,13 @@ def _on_our_cells(found: Paired, answer: Answer | None, printed: float, price: s
 
 
 def verdict(
-    found: Paired, answer: Answer | None, unlike: Unlike, *, printed: float, price: str = ""
+    found: Paired,
+    answer: Answer | None,
+    unlike: Unlike,
+    *,
+    printed: float,
+    price: str = "",
+    scope: str = "",
 ) -> Verdict:
     """The verdict on "A beats B", `found` being A minus B over common seeds.
 
@@ -74,8 +82,9 @@ def verdict(
         unlike: what keeps the cells of A and B from being the paper's experiment
             (`analysis.likeness.unlike`).
         price: of an open comparison, in words.
+        scope: where the answer holds, if not for other test patients too.
     """
-    ours = _on_our_cells(found, answer, printed, price)
+    ours = _on_our_cells(found, answer, printed, price, scope)
     if not unlike:
         return ours
     label: Label = "different data" if unlike.data else "different setting"

@@ -132,8 +132,8 @@ def test_the_answer_is_said_in_sentences(tmp_path: Path) -> None:
     )
     assert second == f"Open: open ({price})."
     assert third == (
-        "The chance that any of the 4 answers is wrong is at most 5%, for training anew with other "
-        "seeds, as declared before the run."
+        "The chance that any of the 4 answers is wrong is at most 5%, for training anew and the "
+        "same test patients, as declared before the run."
     )
 
 
@@ -160,8 +160,8 @@ def test_everything_decided_is_said_and_a_change_is_too(tmp_path: Path) -> None:
     assert "Open" not in first
     assert last == (
         "Nothing is open; the chance that any of the 3 answers is wrong is at most 5%, for "
-        "training anew with other seeds, had the declaration not been changed after cells were "
-        "there."
+        "training anew and the same test patients, had the declaration not been changed after "
+        "cells were there."
     )
 
 
