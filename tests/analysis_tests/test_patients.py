@@ -32,8 +32,9 @@ def test_contributions_have_the_difference_in_accuracy_as_their_mean() -> None:
     found = accuracy_differences(arm, baseline)
     assert found.shape == (3, 4)
     np.testing.assert_allclose(found.mean(axis=1), ours.mean(axis=1) - theirs.mean(axis=1))
+    others = right_by_patient(predictions(ours[0], np.char.add(groups, "2")))
     with pytest.raises(ValueError, match="tested on different patients"):
-        accuracy_differences(arm, [right_by_patient(predictions(ours[0], groups[::-1]))] * 3)
+        accuracy_differences(arm, [others] * 3)
 
 
 def test_the_standard_error_is_that_of_a_two_way_analysis_of_variance() -> None:
