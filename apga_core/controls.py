@@ -15,7 +15,6 @@ from apga_core.masking import fill_images, gaussian_blur
 from apga_core.networks import build_policy
 from apga_core.saliency import grad_cam, occlusion
 from imaging_core.classifiers import Classifier
-from imaging_core.datasets import phantom_xray
 from imaging_core.datasets.base import ImageDataset
 from imaging_core.fitting import Images, evaluation_batch
 from imaging_core.precision import autocast
@@ -37,12 +36,6 @@ def lesion_rows(data: ImageDataset) -> np.ndarray:
     if data.test.masks is None:
         return np.zeros(0, dtype=np.int64)
     return np.flatnonzero(data.test.masks.any(axis=(1, 2)))[:IMAGES]
-
-
-def bone_of_test(data: ImageDataset) -> np.ndarray | None:
-    """(N, H, W) bool where the dataset is a phantom whose bones are known, else None."""
-    name, _, variant = data.name.partition(":")
-    return phantom_xray.bone_masks(variant)["test"] if name == "phantom-xray" else None
 
 
 def measure(scores: np.ndarray, truth: np.ndarray, bone: np.ndarray | None) -> np.ndarray:
@@ -118,7 +111,7 @@ def measure_controls(
     rows = lesion_rows(data)
     if not len(rows):
         return {}
-    bone = bone_of_test(data)
+    bone = data.test.anatomy
     bone = None if bone is None else bone[rows]
     parts: list[dict[str, np.ndarray]] = []
     at_once = evaluation_batch(images)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from apga_core.arms import PolicyArm, build_arm
 from apga_core.config import POLICY_METHODS, APGAConfig
-from apga_core.controls import bone_of_test, lesion_rows, measure
+from apga_core.controls import lesion_rows, measure
 from apga_core.initial_weights import weights_notes
 from apga_core.learner import Learner, State, load_state, state_of
 from apga_core.localisation import over_pixels
@@ -163,12 +163,13 @@ def _policy_metrics(
     if not controls["masked"][0]:
         return metrics, {}
     shown = lesion_rows(data)
-    bone = bone_of_test(data)
+    bone = data.test.anatomy
     scores = over_pixels(
         arm.importance(test[0][torch.from_numpy(shown).to(test[0].device)]), data.size
     )
     found = measure(scores, data.test.masks[shown], None if bone is None else bone[shown])
-    rows = {name: values for name, values in controls.items() if name != "masked"}
+    # Sorted: what a stage's store gives back has no order of its own.
+    rows = {name: controls[name] for name in sorted(controls) if name != "masked"}
     best = np.max(np.stack(list(rows.values())), axis=0)
     metrics |= {
         "lesion_auroc": float(found[0]),

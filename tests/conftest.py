@@ -2,6 +2,8 @@
 
 import pytest
 
+pytest.register_assert_rewrite("conformance")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:

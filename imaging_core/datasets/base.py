@@ -6,6 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
+SAID_ALREADY = ("studies", "hashes", "anatomy")
+"""No part of the fingerprint: ids say studies, pixels their hashes; anatomy is drawn with them."""
 COUNT_AT_ONCE = 256  # images; bincount widens its input to 8 bytes a pixel
 
 
@@ -24,6 +26,7 @@ class Split:
     masks: np.ndarray | None = None  # (N, H, W) bool: the true lesion, where it is known
     studies: np.ndarray | None = None  # (N,) str: images that are diagnosed together, if any are
     hashes: np.ndarray | None = None  # (N, 32) uint8, SHA-256 of each image, where it is known
+    anatomy: np.ndarray | None = None  # (N, H, W) bool: where a lesion can lie, where it is known
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -116,8 +119,7 @@ class ImageDataset:
         for part in (self.train, self.validation, self.test):
             for f in fields(part):
                 value = getattr(part, f.name)
-                # The ids say the studies, the pixels their hashes.
-                if value is None or f.name in ("studies", "hashes"):
+                if value is None or f.name in SAID_ALREADY:
                     continue
                 digest.update(f"{f.name}{value.shape}".encode())
                 if value.dtype.kind in "UO":

@@ -114,31 +114,24 @@ def load(path: str | None = None, *, protocol: str = "held-out") -> ImageDataset
             f'phantom-xray has no variant "{name}"{did_you_mean(name, VARIANTS)} '
             f"(known: {', '.join(VARIANTS)})"
         )
-    return _cached(name)[0]
-
-
-def bone_masks(path: str | None = None) -> dict[str, np.ndarray]:
-    """Part → (N, S, S) bool: where the bone is, in the row order of `load(path)`."""
-    return _cached(path or "fracture")[1]
+    return _cached(name)
 
 
 @lru_cache(maxsize=2)
-def _cached(name: str) -> tuple[ImageDataset, dict[str, np.ndarray]]:
+def _cached(name: str) -> ImageDataset:
     return generate(VARIANTS[name], name=f"phantom-xray:{name}", seed=SEED)
 
 
-def generate(
-    variant: Variant, *, name: str, seed: int
-) -> tuple[ImageDataset, dict[str, np.ndarray]]:
-    """The dataset of a variant and its bone masks: patients are dealt to classes and parts."""
+def generate(variant: Variant, *, name: str, seed: int) -> ImageDataset:
+    """The dataset of a variant, its bones as `anatomy`: patients are dealt to classes and parts."""
     rng = np.random.default_rng(seed)
     classes = len(variant.classes)
     labels = rng.permutation(np.arange(variant.patients) % classes)
-    parts, bones = {}, {}
+    parts = {}
     for part, rows in _deal(labels, rng).items():
         views = rng.integers(VIEWS[0], VIEWS[1] + 1, size=len(rows))
         patient = np.repeat(np.arange(len(rows)), views)
-        images, masks, bones[part] = _render(labels[rows], patient, variant, rng)
+        images, masks, bones = _render(labels[rows], patient, variant, rng)
         number = np.concatenate([np.arange(v) for v in views])
         parts[part] = Split(
             images=images,
@@ -146,8 +139,9 @@ def generate(
             groups=np.array([f"p{rows[p]:04d}" for p in patient]),
             ids=np.array([f"p{rows[p]:04d}-v{n}" for p, n in zip(patient, number, strict=True)]),
             masks=masks,
+            anatomy=bones,
         )
-    return ImageDataset(name=name, classes=variant.classes, **parts), bones
+    return ImageDataset(name=name, classes=variant.classes, **parts)
 
 
 def _deal(labels: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -41,7 +41,7 @@ TINY = {
 @pytest.fixture(scope="module")
 def data():
     variant = dataclasses.replace(phantom_xray.VARIANTS["fracture"], patients=48)
-    return phantom_xray.generate(variant, name="tiny", seed=1)[0].check()
+    return phantom_xray.generate(variant, name="tiny", seed=1).check()
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,16 @@ import pytest
 import toy_study
 from studies import ROOT, elsewhere, here, study_environment
 
+from imaging_core.fields import levels_of
+from selection_core.config import SelectionConfig
 from sweeps import ablation_controller, apga_methods
 from sweeps.engine.session import Session
 
+CONTROLLERS = levels_of(SelectionConfig, "controller")
 CASES = {
     "unknown controller": (
         ["--set", "controller=transfomer"],
-        'controller must be one of gru, gru_attention, transformer, logistic, got "transfomer"; '
+        f'controller must be one of {", ".join(CONTROLLERS)}, got "transfomer"; '
         'did you mean "transformer"?',
     ),
     "unknown factor": (

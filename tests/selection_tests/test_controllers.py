@@ -8,6 +8,7 @@ from imaging_core.seeding import torch_generator
 from selection_core import objectives as obj
 from selection_core.config import SelectionConfig
 from selection_core.controllers import (
+    CONTROLLERS,
     build_controller,
     candidate_inputs,
     parameter_count,
@@ -33,7 +34,7 @@ def _stirred(name, **fields):
     return controller
 
 
-@pytest.mark.parametrize("name", [*SEQUENCE, "logistic"])
+@pytest.mark.parametrize("name", CONTROLLERS)
 def test_every_candidate_starts_at_one_half_and_value_at_zero(name):
     x = torch.randn(3, 10, 12, generator=torch_generator(0, "x"))
     logits, value = _controller(name)(x)
@@ -94,7 +95,7 @@ def test_candidate_inputs_literals():
     assert many[1].tolist() == [5, 7, 0, 0, 5, 0, 0, 7, 0, 0, 1]
 
 
-@pytest.mark.parametrize("name", [*SEQUENCE, "logistic"])
+@pytest.mark.parametrize("name", CONTROLLERS)
 def test_ratio_is_exactly_one_before_the_first_update(name):
     """The stored log-probability and the first epoch's are the same bits."""
     controller = _stirred(name)

@@ -13,6 +13,7 @@ from selection_cells import TINY, as_bytes, digest, make_data, make_part, run_ce
 from imaging_core.fields import ConfigError, build
 from imaging_core.splits import k_shot_index
 from selection_core.config import SelectionConfig
+from selection_core.controllers import CONTROLLERS
 from selection_core.task import TASK
 
 
@@ -31,7 +32,7 @@ def default(data, memory):
     return run_cell(data, memory=memory)
 
 
-@pytest.mark.parametrize("controller", ["gru", "gru_attention", "transformer", "logistic"])
+@pytest.mark.parametrize("controller", CONTROLLERS)
 @pytest.mark.parametrize("policy_gradient", ["reinforce", "ppo"])
 def test_every_arm_gives_the_same_bytes_twice(data, memory, controller, policy_gradient):
     """What arms share is there already; the selection and the cell are computed both times."""
