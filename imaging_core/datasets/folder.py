@@ -3,14 +3,26 @@
 import os
 import posixpath
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
+import pydantic
 import pydantic.dataclasses
+from PIL import Image
+from pydantic import BeforeValidator
 
 from imaging_core.datasets.base import DataError, ImageDataset, Split
-from imaging_core.datasets.images import FORMAT_OF_SUFFIX, decode_images, refuse
+from imaging_core.datasets.deep import Scale, hashed, is_dicom, open_deep, range_of
+from imaging_core.datasets.images import (
+    FORMAT_OF_SUFFIX,
+    decode_images,
+    open_image,
+    refuse,
+    upright,
+)
 from imaging_core.datasets.options import (
     CarveOptions,
     ImageOptions,
@@ -33,6 +45,8 @@ PART_OF_WORD = {
     "test": "test",
 }
 
+Range = Annotated[tuple[float, float], BeforeValidator(range_of)]
+
 CARD = """\
 # folder
 **What it is.** Your own images: a folder with `manifest.csv` (UTF-8, with a header) whose columns
@@ -40,7 +54,9 @@ are `path` (relative, `/` between folders), `label` (a word), `group` (the patie
 slide) and, if you have it, `split` (train, validation or test; for all rows or none). Without
 `split` the groups are dealt out 7:1:2, stratified by class, by a hash: the order of rows does not
 matter. PNG, JPEG, TIFF and BMP with 8 bits per channel are read, and turned upright where EXIF says
-how they were taken.
+how they were taken. Grey PNG and TIFF of 16 bits are read where `window=LOW:HIGH` or
+`percentile=LOW:HIGH` says what becomes black and white; DICOM (needs pydicom) by these, or by its
+own window. With either, groups are kept as hashes: rows hold no patient's identifier.
 
     --data folder:PATH?size=256x128&colour=rgb&classes=normal,fracture&shares=7:1:2&split_seed=0
 
@@ -56,9 +72,37 @@ check refuses a group or an identical image in two parts, and can see no more th
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True)
 class Options(ImageOptions, CarveOptions):
-    """Options of `folder`; `classes` orders the labels (empty: sorted)."""
+    """Options of `folder`.
+
+    Attributes:
+        classes: orders the labels (empty: sorted).
+        window, percentile: what becomes black and white of images of more than 8 bits.
+    """
 
     classes: Names = ()
+    window: Range | None = None
+    percentile: Range | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _one_scale(self) -> "Options":
+        if self.window and self.percentile:
+            raise ValueError("give window or percentile, not both")
+        if self.percentile and not 0 <= self.percentile[0] < self.percentile[1] <= 100:
+            raise ValueError(f"percentile must lie within 0:100, got {self.percentile}")
+        return self
+
+    def reading(self, names: Sequence[str]) -> dict[str, Any]:
+        """How `decode_images` opens `names`, where it is not as ever: deep images, or DICOM."""
+        scale = Scale(window=self.window, percentile=self.percentile)
+        if not scale and not any(map(is_dicom, names)):
+            return {}
+
+        def opened(root: Path, name: str) -> Image.Image:
+            if scale or is_dicom(name):
+                return open_deep(root, name, scale)
+            return upright(open_image(root, name))
+
+        return {"opened": opened, "how": ("deep", scale.window, scale.percentile)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,11 +135,14 @@ def load(
     order = in_part_order(parts)
     parts, rows = parts[order], [rows[i] for i in order]
     ids = [row.path for row in rows]
-    read = decode_images(root, ids, size=options.size, resize=options.resize, colour=options.colour)
+    how = options.reading(ids)
+    read = decode_images(
+        root, ids, size=options.size, resize=options.resize, colour=options.colour, **how
+    )
     whole = Split(
         images=read.pixels,
         labels=np.array(labels, dtype=np.int64)[order],
-        groups=np.array([row.group for row in rows]),
+        groups=np.array([hashed(row.group) if how else row.group for row in rows]),
         ids=np.array(ids),
         hashes=read.hashes,
     )

@@ -3,7 +3,7 @@
 import struct
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,10 @@ FORMAT_OF_SUFFIX = {
     ".tiff": "TIFF",
 }
 # Pillow would turn 16-bit and float images into 8 bits by clipping at 255, without a word.
+DEEP = (
+    "scale it to 8 bits yourself, or (dataset folder, grey) say how: ?window=LOW:HIGH or "
+    "?percentile=LOW:HIGH"
+)
 EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 BITS_PER_SAMPLE, ORIENTATION, SAMPLE_FORMAT = 258, 274, 339  # tags of TIFF 6.0 and EXIF
 PNG_DEPTH_AT = 24  # the byte of the file: signature, IHDR's length and name, width, height
@@ -126,16 +130,14 @@ def open_image(root: Path, name: str) -> Image.Image:
             if getattr(image, "n_frames", 1) > 1:
                 raise BadImage(f"it must hold one picture, it holds {image.n_frames}")
             if image.mode not in EIGHT_BIT_MODES:
-                raise BadImage(f"it must have 8 bits per channel, its mode is {image.mode}")
+                raise BadImage(f"it must have 8 bits per channel, its mode is {image.mode}; {DEEP}")
             if image.format == "TIFF" and set(image.tag_v2.get(SAMPLE_FORMAT, (1,))) - {1, 4}:
                 raise BadImage("its samples must be unsigned integers, they are signed or floats")
             position = image.fp.tell()
             bits = bits_per_channel(image)
             image.fp.seek(position)
             if bits > 8:
-                raise BadImage(
-                    f"it must have 8 bits per channel, it has {bits}; scale it to 8 bits yourself"
-                )
+                raise BadImage(f"it must have 8 bits per channel, it has {bits}; {DEEP}")
             turned = image.tag_v2.get(ORIENTATION) if image.format == "TIFF" else None
             image.load()
             if turned is not None:
@@ -181,16 +183,28 @@ def read_images(
 
 
 def decode_images(
-    root: Path, names: Sequence[str], *, size: tuple[int, int], resize: str, colour: str
+    root: Path,
+    names: Sequence[str],
+    *,
+    size: tuple[int, int],
+    resize: str,
+    colour: str,
+    opened: Callable[[Path, str], Image.Image] | None = None,
+    how: tuple[object, ...] = (),
 ) -> Decoded:
     """(N, C, H, W) uint8 of the files `names` in `root`, and the hash of each image.
+
+    Args:
+        opened: `opened(root, name)` opens one upright in 8 bits; by default `open_image` does.
+        how: what else that depends on.
 
     Raises:
         DataError: at least one file breaks a rule; all of them are listed, each with its rule.
     """
 
     def read(job: int) -> np.ndarray:
-        image = upright(open_image(root, names[job]))
+        name = names[job]
+        image = opened(root, name) if opened else upright(open_image(root, name))
         return to_array(image, size=size, resize=resize, colour=colour)[None]
 
     def refused(problems: Sequence[tuple[int, Exception]]) -> None:
@@ -199,7 +213,7 @@ def decode_images(
 
     jobs = Jobs(counts=[1] * len(names), read=read, refused=BadImage, refuse=refused)
     shape = (1 if colour == "grey" else 3, *size)
-    recipe = (size, resize, colour, PIL.__version__)
+    recipe = (size, resize, colour, PIL.__version__, *how)
     return decoded(root, names, recipe, shape=shape, jobs=jobs)
 
 

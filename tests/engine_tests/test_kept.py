@@ -112,6 +112,7 @@ def kept(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_cell_does_not_depend_on_what_is_kept(kept, tmp_path):
     """Though the controller's stage was there first, without its networks."""
     plain = here(ablation_controller, *SMALL, "--results", tmp_path)
@@ -138,6 +139,7 @@ def run(script, *arguments):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_applied_to_its_own_test_set_a_cell_says_the_same(kept, tmp_path):
     store = Store(f"{kept}/controller_ablation")
     for row in cells_of(kept).itertuples():
@@ -152,6 +154,7 @@ def test_applied_to_its_own_test_set_a_cell_says_the_same(kept, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_applied_to_its_own_pool_a_controller_keeps_the_same(kept, tmp_path):
     store = Store(f"{kept}/controller_ablation")
     row = next(r for r in cells_of(kept).itertuples() if "method=controller" in r.arm)
@@ -168,6 +171,7 @@ def test_applied_to_its_own_pool_a_controller_keeps_the_same(kept, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_chosen_images_are_the_input_of_the_next_study(kept, tmp_path):
     store = Store(f"{kept}/controller_ablation")
     for row in cells_of(kept).itertuples():
