@@ -1,7 +1,6 @@
 """The study's broker: one small Ray actor that owns the queue and wakes whoever waits on it."""
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,16 +13,11 @@ from cluster.queue import NOTE, Event, WorkItem, WorkQueue
 LONG_POLL_S = 5.0
 
 
-def point_key(point: Mapping[str, Any]) -> str:
-    """One text per combination of levels, whatever the order of the factors."""
-    return json.dumps({k: str(v) for k, v in point.items()}, sort_keys=True)
-
-
 class Broker:
     """Leases work to the fleet's workers and hands each arm its results in order of arrival.
 
-    A study's items are queued at once, a search's as its trials ask for them; no slot waits for
-    Tune.
+    What the driver adds is queued at once, so that no slot waits for Tune. An arm that a search
+    holds is queued step by step, as its trial asks.
 
     Async, so that many workers and trials can wait in it at once; every method runs to its next
     await without interruption, which is the only locking the queue needs.
@@ -31,9 +25,10 @@ class Broker:
 
     def __init__(self, *, max_attempts: int) -> None:
         self.queue = WorkQueue(max_attempts=max_attempts)
-        self.arms: dict[str, tuple[WorkItem, ...]] = {}
-        self.steps: dict[str, list[list[WorkItem]]] = {}
         self.closed = False
+        self._cells: dict[str, list[str]] = {}  # arm → its cells, as far as they are known
+        self._held: dict[str, list[list[WorkItem]]] = {}  # arm → its steps, queued when asked for
+        self._more = False  # whether the driver may add cells to an arm
         self._slots = 0
         self._arms_left = 0
         self._arms_of: dict[str, list[str]] = {}  # item → the arms that hold it
@@ -62,42 +57,50 @@ class Broker:
             except TimeoutError:
                 return
 
-    def _know(self, key: str, items: Sequence[WorkItem]) -> None:
-        self.arms[key] = tuple(items)
+    def _know(self, arm: str, cells: Sequence[str]) -> None:
+        """These cells are the arm's, after those that it has."""
+        self._cells.setdefault(arm, []).extend(cells)
+        results = self._results.setdefault(arm, [])
+        for cell in cells:
+            holders = self._arms_of.setdefault(cell, [])
+            if arm not in holders:  # a search holds an arm again after a node's loss
+                holders.append(arm)
+            if cell in self._over:
+                results.append(self._over[cell])
+
+    async def add(self, items: Sequence[WorkItem], *, more: bool) -> None:
+        """Queue the items; `more`: another call may add cells to any arm."""
+        self._more = more
+        fresh: dict[str, list[str]] = {}
         for item in items:
-            holders = self._arms_of.setdefault(item.id, [])
-            if key not in holders:  # a search registers an arm again after a node's loss
-                holders.append(key)
-        self._results[key] = [self._over[item.id] for item in items if item.id in self._over]
-
-    async def register(self, shared: list[WorkItem], arms: dict[str, list[WorkItem]]) -> None:
-        """Queue everything there is to compute: no slot waits for an arm's trial to start."""
-        for key, items in arms.items():
-            self._know(key, items)
-        self.queue.add([*shared, *(item for items in arms.values() for item in items)])
+            if item.arm is not None:
+                fresh.setdefault(item.arm, []).append(item.id)
+        for arm, cells in fresh.items():
+            self._know(arm, cells)
+        self.queue.add(items)
         await self._notify()
 
-    async def start_arm(self, key: str) -> int:
-        """The arm's trial has started; returns how many results it will have."""
-        self._trials_started += 1
-        return len(self.arms[key])
+    async def hold(self, arm: str, steps: list[list[WorkItem]]) -> None:
+        """An arm that is computed seed by seed: each step has its stages, and its cell last."""
+        self._held[arm], self._cells[arm], self._results[arm] = steps, [], []
+        self._know(arm, [step[-1].id for step in steps])
 
-    async def register_steps(self, key: str, steps: list[list[WorkItem]]) -> None:
-        """An arm that is computed seed by seed: each step holds its stages, and its cell last."""
-        self.steps[key] = steps
-        self._know(key, [step[-1] for step in steps])
+    async def result_of_arm(self, arm: str, position: int) -> dict[str, Any] | None:
+        """The arm's result that came in at `position`, which is waited for; None: it has no more.
 
-    async def start_step(self, key: str, position: int) -> None:
-        """Queue one step of the arm."""
-        self.queue.add(self.steps[key][position])
-        await self._notify()
-
-    async def result_of_arm(self, key: str, position: int) -> dict[str, Any]:
-        """The result that came in at `position` among the arm's items; waits for it."""
-        results = self._results[key]
-        while len(results) <= position:
+        Its entry "last" says whether the arm surely has no other after it.
+        """
+        self._trials_started += not position
+        held = self._held.get(arm, ())
+        if position < len(held):
+            self.queue.add(held[position])
+            await self._notify()
+        while len(self._results.get(arm, ())) <= position:
+            if position >= len(self._cells.get(arm, ())) and not self._more:
+                return None
             await self._wait(LONG_POLL_S)
-        return results[position]
+        last = position + 1 >= len(self._cells[arm]) and not self._more
+        return {**self._results[arm][position], "last": last}
 
     async def take(self, worker: str, incarnation: str) -> tuple[WorkItem, int] | str:
         """The next item and its attempt, or "wait" (nothing is ready yet), or "stop"."""

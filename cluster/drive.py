@@ -1,4 +1,4 @@
-"""Drive a whole study on a cluster that `connect` has joined: broker, fleet and arms together.
+"""Drive a run on a cluster that `connect` has joined: broker, fleet and Tune together.
 
 Ray Tune, Ray Train and torch take seconds to import each, so the driver imports none of them: the
 processes that need them do, side by side.
@@ -8,53 +8,55 @@ import importlib
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import ray
 
-from cluster.broker import on_this_node, point_key, start_broker
+from cluster.broker import on_this_node, start_broker
 from cluster.census import Census
 from cluster.errors import ClusterLost
 from cluster.fleet import Fleet
 from cluster.queue import NOTE, Event, WorkItem
 from cluster.versions import check_versions
-from sweeps.search.space import Problem
-
-if TYPE_CHECKING:
-    from sweeps.search.campaign import Work
 
 TIDY_TIMEOUT_S = 20.0
 POLL_S = 0.5
-TRIALS_AT_ONCE = 1  # no slot waits for one (see the broker), and each is a process
 NODES_WAIT_S = 1_200.0  # a spot node that installs the packages takes 8 minutes
 
 
+class Feed(Protocol):
+    """Who knows what is wanted, where the driver leads, and hears what came of it."""
+
+    def wanted(self) -> list[WorkItem]:
+        """What is wanted now and was not handed over before."""
+
+    @property
+    def more(self) -> bool:
+        """Whether more may be wanted once results are there."""
+
+    def hear(self, event: Event) -> None:
+        """An item has started, finished, failed, or was lost and waits again."""
+
+    def has_slots(self, slots: int) -> None:
+        """How many workers there are: at the start, and when nodes come or go."""
+
+    def tick(self) -> None:
+        """About twice a second."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Load:
-    """Everything there is to compute.
+class Experiment:
+    """The Tune experiment beside the fleet, in a process of its own.
 
     Attributes:
-        study: its name, for Optuna.
-        execute: import path of the function that carries out a payload.
-        levels: factor → all its levels.
-        shared: the stages, which several arms wait for.
-        arms: (levels of the arm, its missing cells), in the order to run them.
-        finished: (levels, objective) of the arms that miss nothing.
-        scratch: a folder or URI that every node can reach, for Ray's own bookkeeping.
-        database: where the database for optuna-dashboard goes; None keeps it in memory.
-        search: proposes arms as results come, instead of `arms`.
+        run: import path of what runs it; "cluster.tune:follow" or "cluster.tune:search".
+        arguments: of that function, beside the broker's name and a folder for Tune.
+        leads: it says what is computed, and the run ends with it; else the driver's feed does.
     """
 
-    study: str
-    execute: str
-    levels: Mapping[str, Sequence[Any]]
-    shared: Sequence[WorkItem]
-    arms: Sequence[tuple[Mapping[str, Any], Sequence[WorkItem]]]
-    finished: Sequence[tuple[Mapping[str, Any], float]]
-    scratch: str
-    database: Path | None
-    search: "tuple[Problem, Work] | None" = None
+    run: str
+    arguments: Mapping[str, Any]
+    leads: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,23 +76,23 @@ class Capacity:
 
 
 def drive(
-    load: Load,
+    feed: Feed,
+    experiment: Experiment,
     capacity: Capacity,
     *,
+    execute: str,
+    scratch: str,
     stays: bool,
     say: Callable[..., None],
-    on_slots: Callable[[int], None],
-    on_event: Callable[[Event], None],
-    on_tick: Callable[[], None],
 ) -> None:
-    """Compute the load; returns when every item is finished or failed.
+    """Compute what is wanted; returns when all of it is finished or failed.
 
     Args:
+        execute: import path of the function that carries out a payload.
+        scratch: a folder or URI that every node can reach, for Ray's own bookkeeping.
         stays: the cluster is there before and after us: wait NODES_WAIT_S for nodes that are to
             come where there is none, and for the runs to go home at the end.
         say: `say(text)` tells the user of nodes; with `always=True` a quiet one too, of a warning.
-        on_slots: told how many workers there are, at the start and when nodes come or go.
-        on_event, on_tick: told of each event, and about twice a second.
 
     Raises:
         ClusterError: nodes differ in their versions, or no node has room for a worker.
@@ -99,8 +101,8 @@ def drive(
     census = Census()
     try:
         _drive(
-            load, capacity, census,
-            stays=stays, say=say, on_slots=on_slots, on_event=on_event, on_tick=on_tick,
+            feed, experiment, capacity, census,
+            execute=execute, scratch=scratch, stays=stays, say=say,
         )  # fmt: skip
     except ray.exceptions.RayError as error:
         raise ClusterLost(census.dead(looking=True) or _what_died(error)) from error
@@ -122,15 +124,15 @@ def _what_died(error: ray.exceptions.RayError) -> str:
 
 
 def _drive(
-    load: Load,
+    feed: Feed,
+    experiment: Experiment,
     capacity: Capacity,
     census: Census,
     *,
+    execute: str,
+    scratch: str,
     stays: bool,
-    say: Callable[[str], None],
-    on_slots: Callable[[int], None],
-    on_event: Callable[[Event], None],
-    on_tick: Callable[[], None],
+    say: Callable[..., None],
 ) -> None:
     gpus = capacity.gpus_per_worker
     if gpus is None:
@@ -138,57 +140,83 @@ def _drive(
     checked = check_versions()
     name = f"broker-{uuid.uuid4().hex[:12]}"
     broker = start_broker(name=name, max_attempts=capacity.max_attempts)
-    cells = {point_key(levels): list(items) for levels, items in load.arms}
-    registered = broker.register.remote(list(load.shared), cells)
+    handed = _Handed(feed, broker)
+    first = [] if experiment.leads else handed.over()
     fleet = Fleet(
         broker=broker,
         broker_name=name,
-        execute=load.execute,
+        execute=execute,
         workers=capacity.workers,
         cpus_per_worker=capacity.cpus_per_worker,
         gpus_per_worker=gpus,
-        storage=load.scratch,
+        storage=scratch,
         checked=checked,
         say=say,
         patience_s=NODES_WAIT_S if stays else 0.0,
     )
     fleet.must_live()
-    on_slots(fleet.slots)
+    feed.has_slots(fleet.slots)
     broker.set_slots.remote(fleet.slots)
-    ray.get(registered)  # before a trial can ask for its arm
-    arms = _start(load, name)
-    left = len(load.shared) + sum(len(items) for items in cells.values())
+    ray.get(first)  # before a trial can ask for its arm
+    arguments = {**experiment.arguments, "broker_name": name, "storage_path": scratch}
+    tune = _beside(experiment.run, arguments)
     seen = 0
     over = mourned = False
     while not over:
-        ended = bool(ray.wait([arms], timeout=0)[0])
+        ended = bool(ray.wait([tune], timeout=0)[0])
         events, _ = ray.get(broker.events_since.remote(seen, POLL_S))
         seen += len(events)
         for event in _heard(events, say):
-            left -= event.kind in ("finished", "failed")
-            on_event(event)
-        on_tick()
+            handed.open -= event.kind in ("finished", "failed")
+            feed.hear(event)
+        feed.tick()
         nodes = census.news()
         if nodes is not None:
             if fleet.follow(nodes):
-                on_slots(fleet.slots)
+                feed.has_slots(fleet.slots)
                 broker.set_slots.remote(fleet.slots)
             if stays:
-                fleet.want(ray.get(broker.arms_left.remote()) if load.search else left)
-        over = ended and not events if load.search else not left
-        if ended and load.search:
-            ray.get(arms)  # raises Tune's own error, if it has one
-        elif ended and not over and not mourned:
-            mourned = True
-            say(f"Tune's driver died; the study goes on without it ({_last_words(arms)})")
+                fleet.want(ray.get(broker.arms_left.remote()) if experiment.leads else handed.open)
+        if experiment.leads:
+            over = ended and not events
+            if ended:
+                ray.get(tune)  # raises Tune's own error, if it has one
+        else:
+            ray.get(handed.over())
+            over = not handed.open
+            if ended and not over and not mourned:
+                mourned = True
+                say(f"Tune's driver died; the study goes on without it ({_last_words(tune)})")
         if not over:
             fleet.must_live()
-    _let_tune_end(arms, broker)
+    _let_tune_end(tune, broker)
     _heard(ray.get(broker.events_since.remote(seen, 0.0))[0], say)
     ray.get(broker.close.remote())
     if stays:
         fleet.want(0)
         fleet.wait_home(TIDY_TIMEOUT_S)
+
+
+class _Handed:
+    """What the feed wanted and the broker has.
+
+    Attributes:
+        open: how many of these items are not over.
+    """
+
+    def __init__(self, feed: Feed, broker: Any) -> None:
+        self._feed, self._broker = feed, broker
+        self._more: bool | None = None  # what the broker was told of it
+        self.open = 0
+
+    def over(self) -> Any:
+        """Hand over what is wanted now; a future of it."""
+        items = self._feed.wanted()
+        self.open += len(items)
+        if not items and self._feed.more == self._more:
+            return []
+        self._more = self._feed.more
+        return self._broker.add.remote(items, more=self._more)
 
 
 def _heard(events: Sequence[Event], say: Callable[..., None]) -> list[Event]:
@@ -199,36 +227,13 @@ def _heard(events: Sequence[Event], say: Callable[..., None]) -> list[Event]:
     return [event for event in events if event.kind != NOTE]
 
 
-def _let_tune_end(arms: Any, broker: Any) -> None:
+def _let_tune_end(tune: Any, broker: Any) -> None:
     """Wait for its last reports while it makes some: nothing but Optuna's database needs them."""
     before = -1
     while (now := ray.get(broker.trials_started.remote())) > before:
         before = now
-        if ray.wait([arms], timeout=TIDY_TIMEOUT_S)[0]:
+        if ray.wait([tune], timeout=TIDY_TIMEOUT_S)[0]:
             return
-
-
-def _start(load: Load, broker_name: str) -> Any:
-    """The arms as a Tune experiment; its future."""
-    common = {
-        "broker_name": broker_name,
-        "storage_path": load.scratch,
-        "database": load.database,
-    }
-    if load.search:
-        problem, work = load.search
-        arguments = {"problem": problem, "work": work, **common}
-        return _beside("cluster.tuning:run_search", arguments)
-    arguments = dict(
-        study_name=load.study,
-        levels=load.levels,
-        points=[levels for levels, _ in load.arms],
-        finished=load.finished,
-        max_concurrent=TRIALS_AT_ONCE,
-        seed=0,
-        **common,
-    )
-    return _beside("cluster.arms:run_arms", arguments)
 
 
 def _call(path: str, arguments: Mapping[str, Any]) -> Any:

@@ -58,6 +58,7 @@ class Event:
     worker: str
     attempt: int
     report: Mapping[str, Any] = field(default_factory=dict)
+    payload: Mapping[str, Any] | None = None  # of an item that failed, its recipe
 
 
 class WorkQueue:
@@ -269,6 +270,7 @@ class WorkQueue:
                 worker=worker,
                 attempt=self._attempts[identity],
                 report=report or {},
+                payload=self._items[identity].payload if kind == "failed" else None,
             )
         )
 

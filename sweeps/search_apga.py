@@ -18,8 +18,8 @@ if __name__ == "__main__":  # before the imports, which take a second
     listen()
 
 from analysis import last_step
+from sweeps.engine.cli import main
 from sweeps.engine.search import Choice, Range, Search
-from sweeps.engine.search_cli import main
 
 SEARCH = Search(
     name="search_apga",

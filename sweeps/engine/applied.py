@@ -196,7 +196,7 @@ def apply_to(
     cell: KeptCell, images: np.ndarray, labels: np.ndarray | None = None, *, device: str = "cpu"
 ) -> Applied:
     """What the cell's networks say of `images` (N, C, H, W) uint8; `labels` make them a pool."""
-    from sweeps.engine.work import prepare_process
+    from sweeps.engine.worker import prepare_process
 
     prepare_process()
     return importlib.import_module(cell.task.applying).apply(

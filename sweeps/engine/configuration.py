@@ -19,7 +19,6 @@ from sweeps.engine.study import (
     Request,
     Study,
     apply,
-    known_protocol,
     place_data,
 )
 
@@ -199,7 +198,6 @@ def show(study: Study, request: Request, *, results: str, arm: str | None, as_ya
     Raises:
         ConfigError: as `make_plan` and `chosen_arm`.
     """
-    known_protocol(request)
     plan = make_plan(study, request, results=results, retry_failed=False)
     chosen = chosen_arm(plan, arm)
     if as_yaml:

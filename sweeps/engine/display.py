@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.text import Text
 
 from sweeps.process import stream_to
@@ -199,6 +200,11 @@ class Display:
             line = self._text().plain.partition(" ")[2].partition("\n")[0]
             self.console.print(line, soft_wrap=True)  # a log's lines are whole
 
+    def say(self, text: str, *, always: bool = False) -> None:
+        """One line for the user; `always`: though quiet was asked for."""
+        if always or not self._quiet:
+            self.console.print(escape(text), soft_wrap=True, style="dim")
+
     def started(self, item: str, label: str) -> None:
         self.running[item] = label
         self._since[item] = time.time()
@@ -223,6 +229,12 @@ class Display:
         else:
             self.failed += 1
         self._show()
+
+    def expect(self, left: int) -> None:
+        """So many cells are still to come, at most: a source may want more or fewer than before."""
+        change = left - (self.todo - self.finished - self.failed)
+        self.todo += change
+        self.total += change
 
     def lost(self, item: str) -> None:
         """The item's worker is gone; it waits again."""

@@ -1,112 +1,266 @@
 """The command-line options that studies and searches share."""
 
-from collections.abc import Iterable
-from typing import Annotated
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from imaging_core import datasets
+from imaging_core.fields import ConfigError
+from sweeps.ledger.files import Store
+from sweeps.ledger.places import whole
+from sweeps.ledger.schema import LedgerError
 
-Address = Annotated[
-    str,
-    typer.Option(
-        help="'local' starts Ray on this machine; 'auto' joins the running cluster, or "
-        "starts one here where there is none; HOST:PORT joins that one."
-    ),
-]
-Protocol = Annotated[
-    str, typer.Option(help="'held-out', or 'paper' (as printed, and labelled so).")
-]
-Results = Annotated[
-    str, typer.Option(metavar="DIR", help="Folder or URI (s3://, gs://) of results.")
-]
-OnlyPlan = Annotated[bool, typer.Option("--plan", help="Say what would be computed, and stop.")]
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Compute failed cells again.")]
-Workers = Annotated[
-    int | None, typer.Option(min=1, help="At most so many workers. Default: every slot.")
-]
-GpusPerWorker = Annotated[
-    float | None,
-    typer.Option(min=0.0, help="May be a fraction. Default: 1 where there are GPUs."),
-]
-CpusPerWorker = Annotated[float, typer.Option(min=0.05)]
-Deadline = Annotated[
-    float | None,
-    typer.Option(
-        min=1.0,
-        metavar="SECONDS",
-        help="A cell that runs longer is ended and counts as failed. Default: 6 hours.",
-    ),
-]
 DEADLINE_S = 6 * 3600.0
-Inline = Annotated[bool, typer.Option("--inline", help="No Ray, in this process, for a debugger.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="The last line and errors only.")]
+Options = Mapping[str, tuple[Any, Any]]
+"""Name of an option → (its annotated type, its default)."""
 
-
-def data_option(default: str) -> typer.models.OptionInfo:
-    """`--data`, its default named."""
-    return typer.Option(
-        metavar="NAME[:PATH]",
-        help=f"Dataset; known: {', '.join(datasets.names())}. Default: {default}.",
-    )
-
-
-def setting_option(text: str) -> typer.models.OptionInfo:
-    """`--set`, which may be repeated."""
-    return typer.Option("--set", metavar="FACTOR=a,b", help=text)
-
-
-def seeds_option(default: int) -> typer.models.OptionInfo:
-    """`--seeds`, its default named."""
-    return typer.Option(
-        metavar="N|LIST",
-        help=f'How many ("5" means 0..4), or which ("0,1,7"; "7," is one). Default: {default}.',
-    )
-
-
-Keep = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="weights",
-        help="Store each cell's networks beside it (final classifier, policy, controller), for "
-        "sweeps/apply.py; --plan says how many bytes. The cells are the same.",
+OF_RUN: Options = {
+    "address": (
+        Annotated[
+            str,
+            typer.Option(
+                help="'local' starts Ray on this machine; 'auto' joins the running cluster, or "
+                "starts one here where there is none; HOST:PORT joins that one."
+            ),
+        ],
+        "local",
     ),
-]
-Track = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="TRACKER[:PLACE]",
-        help="Write committed cells to tensorboard[:DIR], mlflow[:URI] or wandb[:PROJECT] as they "
-        "come (analysis/export.py does it afterwards); may be repeated.",
+    "results": (
+        Annotated[
+            str, typer.Option(metavar="DIR", help="Folder or URI (s3://, gs://) of results.")
+        ],
+        "results",
     ),
-]
-Config = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE.yaml",
-        help="Read preset, data, seeds, factors and fields from a file (--show-config --yaml "
-        "writes one); what is typed beside it wins.",
+    "plan": (
+        Annotated[bool, typer.Option("--plan", help="Say what would be computed, and stop.")],
+        False,
     ),
-]
-ShowConfig = Annotated[
-    bool,
-    typer.Option(
-        "--show-config",
-        help="Every field of an arm: value, where it comes from, type, range, meaning; and stop.",
+    "retry_failed": (
+        Annotated[bool, typer.Option("--retry-failed", help="Compute failed cells again.")],
+        False,
     ),
-]
-AsYaml = Annotated[
-    bool, typer.Option("--yaml", help="With --show-config: as the file that --config reads.")
-]
-Arm = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FACTOR=LEVEL,…", help="With --show-config: of this arm. Default: the baseline."
+    "workers": (
+        Annotated[
+            int | None, typer.Option(min=1, help="At most so many workers. Default: every slot.")
+        ],
+        None,
     ),
-]
+    "gpus_per_worker": (
+        Annotated[
+            float | None,
+            typer.Option(min=0.0, help="May be a fraction. Default: 1 where there are GPUs."),
+        ],
+        None,
+    ),
+    "cpus_per_worker": (Annotated[float, typer.Option(min=0.05)], 1.0),
+    "deadline": (
+        Annotated[
+            float | None,
+            typer.Option(
+                min=1.0,
+                metavar="SECONDS",
+                help="A cell that runs longer is ended and counts as failed. Default: 6 hours.",
+            ),
+        ],
+        DEADLINE_S,
+    ),
+    "inline": (
+        Annotated[bool, typer.Option("--inline", help="No Ray, in this process, for a debugger.")],
+        False,
+    ),
+    "quiet": (
+        Annotated[bool, typer.Option("--quiet", help="The last line and errors only.")],
+        False,
+    ),
+}
+
+
+OF_STUDY: Options = {
+    "keep": (
+        Annotated[
+            list[str] | None,
+            typer.Option(
+                metavar="weights",
+                help="Store each cell's networks beside it (final classifier, policy, controller), "
+                "for sweeps/apply.py; --plan says how many bytes. The cells are the same.",
+            ),
+        ],
+        None,
+    ),
+    "track": (
+        Annotated[
+            list[str] | None,
+            typer.Option(
+                metavar="TRACKER[:PLACE]",
+                help="Write committed cells to tensorboard[:DIR], mlflow[:URI] or wandb[:PROJECT] "
+                "as they come (analysis/export.py does it afterwards); may be repeated.",
+            ),
+        ],
+        None,
+    ),
+    "config": (
+        Annotated[
+            str | None,
+            typer.Option(
+                metavar="FILE.yaml",
+                help="Read preset, data, seeds, factors and fields from a file (--show-config "
+                "--yaml writes one); what is typed beside it wins.",
+            ),
+        ],
+        None,
+    ),
+    "show_config": (
+        Annotated[
+            bool,
+            typer.Option(
+                "--show-config",
+                help="Every field of an arm: value, where it comes from, type, range, meaning; "
+                "and stop.",
+            ),
+        ],
+        False,
+    ),
+    "yaml": (
+        Annotated[
+            bool,
+            typer.Option("--yaml", help="With --show-config: as the file that --config reads."),
+        ],
+        False,
+    ),
+    "arm": (
+        Annotated[
+            str | None,
+            typer.Option(
+                metavar="FACTOR=LEVEL,…",
+                help="With --show-config: of this arm. Default: the baseline.",
+            ),
+        ],
+        None,
+    ),
+}
 
 
 def typed(context: typer.Context, names: Iterable[str]) -> tuple[str, ...]:
     """Those of the parameters `names` that stand on the command line."""
     default = ("DEFAULT", "DEFAULT_MAP")
     return tuple(n for n in names if context.get_parameter_source(n).name not in default)
+
+
+def of_request(*, data: str, presets: Iterable[str], seeds: int, setting: str) -> Options:
+    """What is asked of a study or a search, with the defaults that it declares.
+
+    Args:
+        setting: what `--set` does.
+    """
+    return {
+        "data": (
+            Annotated[
+                str | None,
+                typer.Option(
+                    metavar="NAME[:PATH]",
+                    help=f"Dataset; known: {', '.join(datasets.names())}. Default: {data}.",
+                ),
+            ],
+            None,
+        ),
+        "preset": (
+            Annotated[str, typer.Option(help=f"One of {', '.join(presets)}.")],
+            "demo",
+        ),
+        "protocol": (
+            Annotated[
+                str, typer.Option(help="'held-out', or 'paper' (as printed, and labelled so).")
+            ],
+            "held-out",
+        ),
+        "seeds": (
+            Annotated[
+                str | None,
+                typer.Option(
+                    metavar="N|LIST",
+                    help='How many ("5" means 0..4), or which ("0,1,7"; "7," is one). '
+                    f"Default: {seeds}.",
+                ),
+            ],
+            None,
+        ),
+        "setting": (
+            Annotated[list[str] | None, typer.Option("--set", metavar="FACTOR=a,b", help=setting)],
+            None,
+        ),
+    }
+
+
+def of_search(trials: int, tuning_seeds: int) -> Options:
+    """What only a search is asked, with the defaults that it declares."""
+    return {
+        "trials": (
+            Annotated[
+                int | None,
+                typer.Option(
+                    help=f"Proposals per compared level, the default included. Default: {trials}."
+                ),
+            ],
+            None,
+        ),
+        "tuning_seeds": (
+            Annotated[
+                str | None,
+                typer.Option(
+                    metavar="N|LIST",
+                    help='How many seeds to tune with ("5" means 1000..1004), or which; disjoint '
+                    f"from --seeds. Default: {tuning_seeds}.",
+                ),
+            ],
+            None,
+        ),
+        "rounds_of": (
+            Annotated[
+                int,
+                typer.Option(
+                    help="Propose so many at a time per compared level, from finished rounds "
+                    "alone: the same search for any number of workers. 0: from whatever is there."
+                ),
+            ],
+            0,
+        ),
+    }
+
+
+def absolute(results: str) -> str:
+    """The results folder as every worker will name it; refused where it cannot be written."""
+    try:
+        results = whole(results)
+    except LedgerError as error:
+        raise ConfigError(str(error)) from None
+    if "://" in results:
+        _probe(results)
+        return results
+    path = Path(results)
+    try:
+        if path.exists() and not path.is_dir():
+            raise ConfigError(f"--results must be a folder, got the file {path}")
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".writable"
+        probe.touch()
+        probe.unlink(missing_ok=True)  # another run may look at the same moment
+    except OSError as error:
+        raise ConfigError(
+            f"--results must be a folder that can be written, got {path} ({error.strerror})"
+        ) from None
+    return str(path)
+
+
+def _probe(results: str) -> None:
+    """Refuse a URI that cannot be written, before anything else touches it."""
+    try:
+        store = Store(results)
+        store.write(".writable", b"")
+        store.delete(".writable")
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            "--results must be a folder or a URI that can be written, got "
+            f"{results} ({error.__cause__ or error})"
+        ) from None

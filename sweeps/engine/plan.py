@@ -84,16 +84,13 @@ class Plan:
         """The planned cells, each once."""
         return frozenset(cell.key for cell in self.cells)
 
-    def todo_of(self, arm: Arm) -> list[Cell]:
-        """The missing cells of one arm."""
-        return self._todo_of.get(id(arm), [])
+    def missing(self, cell: Cell) -> tuple[StageWork, ...]:
+        """The missing stages that a cell of `todo` needs, needs first."""
+        return tuple(self._by_key[key] for key in self.needs(cell))
 
     @cached_property
-    def _todo_of(self) -> dict[int, list[Cell]]:
-        found: dict[int, list[Cell]] = {}
-        for cell in self.todo:
-            found.setdefault(id(cell.arm), []).append(cell)
-        return found
+    def _by_key(self) -> dict[str, StageWork]:
+        return {work.key: work for work in self.stages}
 
 
 def stage_store(results: str) -> StageStore:

@@ -1,38 +1,37 @@
 """Carry a plan out, on a cluster or in this process, and say what came of it."""
 
 import contextlib
+import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeps.engine.display import Display
-from sweeps.engine.plan import Cell, Plan, StageWork
-from sweeps.engine.provenance import source
+from sweeps.engine.display import Display, chatter_to
+from sweeps.engine.plan import Cell, Plan
+from sweeps.engine.recipe import EXECUTE, Recipes
 from sweeps.engine.scratch import scratch
 from sweeps.engine.session import Session, listen_again
-from sweeps.engine.study import Arm
+from sweeps.engine.source import ArmSource
 from sweeps.engine.upload import runtime_env
-from sweeps.engine.work import (
-    EXECUTE,
-    end_of_run,
-    execute,
-    lost_row,
-    prepare_process,
-    recipe,
-    stage_recipe,
-)
-from sweeps.ledger.cells import has_failure, read_table
+from sweeps.engine.worker import end_of_run, execute, lost_row, prepare_process
+from sweeps.ledger.cells import read_table
 from sweeps.ledger.commit import commit_failure
+from sweeps.ledger.compact import compact
 from sweeps.ledger.files import Store, StoreError
 from sweeps.ledger.lock import LateCommit, must_hold
-from sweeps.ledger.read import read_metric
+from sweeps.ledger.progress import say_running
+from sweeps.ledger.read import failed_keys
 
 if TYPE_CHECKING:
     from cluster.drive import Capacity
+    from cluster.queue import Event, WorkItem
 
 MAX_ATTEMPTS = 3
+TELL_EVERY_S = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,69 +74,80 @@ class Summary:
         return self.compute_s / slot_seconds if slot_seconds else 0.0
 
 
-class Recipes:
-    """The recipes of a plan's work.
+def carry_out(
+    source: ArmSource,
+    recipes: Recipes,
+    session: Session,
+    *,
+    total: int,
+    committed: int,
+    stages: Sequence[str] | None,
+    watch: Callable[[Display], AbstractContextManager[None]] = contextlib.nullcontext,
+) -> Summary:
+    """Compute what the source wants, in view of the user.
 
     Args:
-        commit: what `provenance.source` says, where this process cannot know.
+        total: cells planned; `committed` of them are there.
+        stages: keys of the stages to compute; None where nobody knows yet.
+        watch: what goes on around it, told of each committed cell by the display.
     """
-
-    def __init__(
-        self, plan: Plan, *, results: str, token: str, commit: Mapping[str, Any] | None = None
-    ) -> None:
-        self.plan = plan
-        self._common = {
-            "results": results,
-            "token": token,
-            "source": source() if commit is None else commit,
-            "objective": plan.study.objective,
-        }
-
-    def cell(self, cell: Cell) -> dict[str, Any]:
-        return recipe(self.plan, cell, **self._common)
-
-    def stage(self, work: StageWork) -> dict[str, Any]:
-        return stage_recipe(self.cell(work.cell), work)
-
-
-def seed_by_seed(plan: Plan) -> list[Cell]:
-    """The missing cells, seed by seed over all arms: a study that is stopped anywhere has arms
-    whose numbers of seeds differ by one at most."""
-    place = {seed: i for i, seed in enumerate(plan.seeds)}
-    return sorted(plan.todo, key=lambda cell: place[cell.seed])
-
-
-def _depth_first(plan: Plan, recipes: Recipes) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(key, recipe) of everything missing: a stage comes when the next cell needs it."""
-    stages = {work.key: work for work in plan.stages}
-    for cell in seed_by_seed(plan):
-        for key in plan.needs(cell):
-            if key in stages:
-                yield key, recipes.stage(stages.pop(key))
-        yield cell.key, recipes.cell(cell)
+    ledger, resources = recipes.ledger, session.resources
+    log = Path(ledger.path("run.log")) if ledger.local else Path("medrl-run.log").absolute()
+    session.log = log
+    with chatter_to(None if resources.inline else log) as console:
+        display = Display(
+            console,
+            total=total,
+            committed=committed,
+            todo=source.left,
+            stages=stages,
+            quiet=session.quiet,
+            tell=partial(say_running, ledger, recipes.token),
+            # In this process nothing ticks between two cells, so each one is told as it starts.
+            tell_every_s=0.0 if resources.inline else TELL_EVERY_S,
+        )
+        with display, watch(display):
+            if resources.inline:
+                summary = run_inline(source, recipes, display)
+            else:
+                display.say(f"Ray's log: {log}")
+                summary = run_on_cluster(source, recipes, display, session)
+    if ledger.local:  # Ray's bookkeeping: a cache that nothing reads again
+        shutil.rmtree(ledger.path("ray"), ignore_errors=True)
+    compact(ledger)
+    return summary
 
 
-def run_inline(plan: Plan, *, results: str, token: str, display: Display) -> Summary:
-    """Every missing stage and cell, one after the other, in this process."""
+def run_inline(source: ArmSource, recipes: Recipes, display: Display) -> Summary:
+    """Every cell that is wanted and its missing stages, one after the other, in this process."""
     prepare_process()
     summary = Summary(slots=1, where="in this process")
-    recipes = Recipes(plan, results=results, token=token)
-    labels = {c.key: c.arm.label for c in plan.todo}
-    for key, payload in _depth_first(plan, recipes):
-        is_stage = key not in labels
-        display.started(key, labels.get(key) or key.rpartition("-")[0])
-        began, ok = time.monotonic(), True
+    computed: set[str] = set()
+
+    def compute(payload: dict[str, Any], key: str, *, label: str, is_stage: bool) -> Any:
+        display.started(key, label)
+        began, report = time.monotonic(), None
         try:
-            execute(payload, device="cpu", node="inline", attempt=1)
+            report = execute(payload, device="cpu", node="inline", attempt=1)
         except (StoreError, LateCommit):
             raise
         except Exception:
             if is_stage:  # in a debugger's hands, not turned into many failed cells
                 raise
-            ok = False
         seconds = time.monotonic() - began
-        summary.compute_s += seconds
-        over(summary, display, key, is_stage=is_stage, ok=ok, seconds=seconds)
+        over(summary, display, key, is_stage=is_stage, ok=report is not None, seconds=seconds)
+        return report
+
+    while (step := source.next()) is not None:
+        for work in step.stages:
+            if work.key not in computed:  # for an earlier step of this run
+                computed.add(work.key)
+                name = work.key.rpartition("-")[0]
+                compute(recipes.stage(work), work.key, label=name, is_stage=True)
+        cell = step.cell
+        report = compute(recipes.cell(cell), cell.key, label=cell.arm.label, is_stage=False)
+        source.tell(cell, None if report is None else float(report["objective"]))
+        display.expect(source.left)
     return summary
 
 
@@ -145,6 +155,7 @@ def over(
     summary: Summary, display: Display, key: str, *, is_stage: bool, ok: bool, seconds: float
 ) -> None:
     """A stage or a cell has come to its end: counted and shown."""
+    summary.compute_s += seconds
     if is_stage:
         summary.stages_computed += ok
     elif ok:
@@ -177,18 +188,6 @@ def database(ledger: Store) -> Path | None:
     return Path(ledger.path("optuna.db")) if ledger.local else None
 
 
-def _objective_of_finished(plan: Plan, ledger: Store) -> list[tuple[Mapping[str, Any], float]]:
-    """Arms that miss nothing, with the mean objective that the ledger holds for them."""
-    found = read_metric(ledger, set(plan.done), plan.study.objective)
-    values: dict[int, list[float]] = {id(arm): [] for arm in plan.arms}
-    for cell in plan.cells:
-        if cell.key in found:
-            values[id(cell.arm)].append(found[cell.key])
-    for cell in plan.todo:
-        values[id(cell.arm)].clear()
-    return [(a.levels, sum(v) / len(v)) for a in plan.arms if (v := values[id(a)])]
-
-
 def expected_seconds(plan: Plan, ledger: Store) -> dict[str, float]:
     """Arm's label → seconds of a cell of it, so that the longest go first: of one committed cell.
 
@@ -205,32 +204,87 @@ def expected_seconds(plan: Plan, ledger: Store) -> dict[str, float]:
 
 
 def run_on_cluster(
-    plan: Plan,
-    *,
-    session: Session,
-    results: str,
-    token: str,
-    where: Where,
+    source: ArmSource,
+    recipes: Recipes,
     display: Display,
-    say: Callable[..., None],
+    session: Session,
 ) -> Summary:
-    """Every missing stage and cell on the fleet; one Tune trial per arm.
-
-    Args:
-        say: `say(text)` prints one line for the user; `always=True`: though quiet was asked for.
+    """Everything that is wanted, on the fleet; one Tune trial per arm.
 
     Raises:
         Interrupted: by a signal; what was committed stays.
         StoreError, LateCommit: the ledger cannot be read or written, or is another controller's.
         ClusterError: no cluster as asked for.
-        ClusterLost: the broker, the whole fleet or the cluster is gone.
+        ClusterLost: the broker, the driver of a search, the whole fleet or the cluster is gone.
     """
-    with joined(where, session, plan.study.core, say) as (stays, note):
-        summary = _serve_plan(
-            plan, results=results, token=token, where=where, display=display, say=say, stays=stays
+    where = session.resources
+    with joined(where, session, source.plan.study.core, display.say) as (stays, note):
+        from cluster.drive import drive
+
+        ledger = recipes.ledger
+        feed = _Feed(source, recipes, display)
+        drive(
+            feed,
+            source.experiment(database(ledger)),
+            capacity(where),
+            execute=EXECUTE,
+            scratch=scratch(ledger),
+            stays=stays,
+            say=display.say,
         )
-        summary.where = note
-    return summary
+    feed.summary.where = note
+    return feed.summary
+
+
+class _Feed:
+    """A source as `cluster.drive` asks it; what came of it is counted, shown and written down."""
+
+    def __init__(self, source: ArmSource, recipes: Recipes, display: Display) -> None:
+        self.summary = Summary()
+        self._source, self._recipes, self._display = source, recipes, display
+        self._expected = expected_seconds(source.plan, recipes.ledger)
+        self._under_way: dict[str, Cell] = {}
+        self._handed: set[str] = set()
+
+    def wanted(self) -> list["WorkItem"]:
+        found = []
+        while (step := self._source.next()) is not None:
+            self._under_way[step.cell.key] = step.cell
+            items = self._recipes.items(step, self._expected.get(step.cell.arm.label, 0.0))
+            found += [item for item in items if item.id not in self._handed]
+            self._handed.update(item.id for item in items)
+        return found
+
+    @property
+    def more(self) -> bool:
+        return self._source.left > len(self._under_way)
+
+    def has_slots(self, slots: int) -> None:
+        self.summary.slots = self._display.slots = slots
+
+    def tick(self) -> None:
+        self._display.refresh()
+
+    def hear(self, event: "Event") -> None:
+        key, report = event.item, event.report
+        is_stage = event.arm is None
+        if event.kind == "started":
+            self._display.started(key, event.arm or key.rpartition("-")[0])
+            return
+        if event.kind == "lost":
+            lost(self.summary, self._display, key)
+            return
+        if error := end_of_run(report):
+            raise error
+        ok, ledger = event.kind == "finished", self._recipes.ledger
+        seconds = float(report.get("wall_s", 0.0))
+        over(self.summary, self._display, key, is_stage=is_stage, ok=ok, seconds=seconds)
+        if not ok and not is_stage and key not in failed_keys(ledger):
+            must_hold(ledger, self._recipes.token)
+            commit_failure(ledger, lost_row(event.payload, report, event.attempt))
+        if (cell := self._under_way.pop(key, None)) is not None:
+            self._source.tell(cell, float(report["objective"]) if ok else None)
+            self._display.expect(self._source.left)
 
 
 @contextlib.contextmanager
@@ -262,100 +316,3 @@ def joined(
         except ClusterLost as lost:  # a goodbye to a cluster that is gone may take for ever
             goodbye.enter_context(session.leaving(str(lost)))
             raise
-
-
-def _serve_plan(
-    plan: Plan,
-    *,
-    results: str,
-    token: str,
-    where: Where,
-    display: Display,
-    say: Callable[..., None],
-    stays: bool,
-) -> Summary:
-    from cluster.drive import Load, drive
-    from cluster.queue import Event, WorkItem
-
-    recipes = Recipes(plan, results=results, token=token)
-    ledger = Store(results).child(plan.study.name)
-    payloads = {cell.key: recipes.cell(cell) for cell in plan.todo}
-    labels = {cell.key: cell.arm.label for cell in plan.todo}
-    summary = Summary()
-    expected = expected_seconds(plan, ledger)
-
-    turns = {seed: turn for turn, seed in enumerate(plan.seeds)}
-    of_stage: dict[str, int] = {}
-    for cell in seed_by_seed(plan):
-        for key in plan.needs(cell):
-            of_stage.setdefault(key, turns[cell.seed])
-
-    def items_of(arm: Arm) -> list[WorkItem]:
-        return [
-            WorkItem(
-                id=cell.key,
-                payload=payloads[cell.key],
-                needs=plan.needs(cell),
-                arm=arm.label,
-                cost_s=expected[arm.label],
-                turn=turns[cell.seed],
-                deadline_s=where.deadline_s,
-            )
-            for cell in plan.todo_of(arm)
-        ]
-
-    def on_slots(slots: int) -> None:
-        summary.slots = display.slots = slots
-
-    def on_event(event: Event) -> None:
-        key, report = event.item, event.report
-        is_stage = key not in labels
-        if event.kind == "started":
-            display.started(key, labels.get(key) or key.rpartition("-")[0])
-        elif event.kind == "lost":
-            lost(summary, display, key)
-        else:
-            if error := end_of_run(report):
-                raise error
-            ok = event.kind == "finished"
-            seconds = float(report.get("wall_s", 0.0))
-            summary.compute_s += seconds
-            over(summary, display, key, is_stage=is_stage, ok=ok, seconds=seconds)
-            if not ok and not is_stage and not has_failure(ledger, key):
-                must_hold(ledger, token)
-                commit_failure(ledger, lost_row(payloads[key], report, event.attempt))
-
-    stages = [
-        WorkItem(
-            id=w.key,
-            payload=recipes.stage(w),
-            needs=w.needs,
-            turn=of_stage.get(w.key, 0),
-            deadline_s=where.deadline_s,
-        )
-        for w in plan.stages
-    ]
-    arms = [
-        (arm.levels, items)
-        for arm in sorted(plan.arms, key=lambda arm: -expected[arm.label])
-        if (items := items_of(arm))
-    ]
-    drive(
-        Load(
-            study=plan.study.name,
-            execute=EXECUTE,
-            levels={name: list(levels) for name, levels in plan.study.factors.items()},
-            shared=stages,
-            arms=arms,
-            finished=_objective_of_finished(plan, ledger),
-            scratch=scratch(ledger),
-            database=database(ledger),
-        ),
-        capacity(where),
-        stays=stays,
-        say=say,
-        on_slots=on_slots,
-        on_event=on_event,
-        on_tick=display.refresh,
-    )
-    return summary

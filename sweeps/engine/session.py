@@ -21,9 +21,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from sweeps.process import open_descriptors
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sweeps.engine.run import Where
 
 OK, USAGE, SOME_FAILED = 0, 2, 3
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -180,17 +185,39 @@ def resume_command() -> str:
     return shlex.join(["python", *sys.argv])
 
 
+class LastStep(Protocol):
+    """What a study makes of its ledger once the cells are there (`analysis.last_step.run`)."""
+
+    def __call__(self, results: str, study: str, console: "Console", *, quiet: bool) -> None:
+        """`results` is the folder or URI of all studies, `study` the name of this one."""
+
+
 class Session:
-    """One command's run, as far as its end is concerned.
+    """One command's run: what was asked of it besides the question, and how it ends.
 
     Attributes:
         results: folder or URI of all studies, once it is known.
+        resources: which machines compute.
+        last_step: what is made of the ledger once the cells are there.
+        only_plan: say what would be computed, and stop.
+        retry_failed: compute failed cells again.
+        quiet: the last line and errors only.
         count: says how many cells are committed, in words; None before there is a plan.
         tables: makes of the committed cells what can be made; None where nothing can.
         log: the file that has the last words where the terminal is gone.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        resources: "Where | None" = None,
+        last_step: "LastStep | None" = None,
+        only_plan: bool = False,
+        retry_failed: bool = False,
+        quiet: bool = False,
+    ) -> None:
+        self.resources, self.last_step = resources, last_step
+        self.only_plan, self.retry_failed, self.quiet = only_plan, retry_failed, quiet
         self.results: str | None = None
         self.count: Callable[[], str] | None = None
         self.tables: Callable[[], None] | None = None

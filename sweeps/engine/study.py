@@ -27,6 +27,7 @@ DATA = "data"  # a factor that is not a field of the core's configuration
 MOST_SEEDS = 10_000
 """More replicates than anybody has use for: a larger count is a seed, or a slip."""
 LARGEST_SEED = 2**63 - 1  # the ledger's column of seeds has 64 bits
+PROTOCOLS = ("held-out", "paper")
 SETTING = "setting"  # another: its levels name the bundles of fields in `Study.bundles`
 
 
@@ -132,16 +133,6 @@ class Request:
     track: tuple[str, ...] = ()
 
 
-def known_protocol(request: Request) -> None:
-    """Refuse a protocol that there is not.
-
-    Raises:
-        ConfigError: names those there are.
-    """
-    if request.protocol not in ("held-out", "paper"):
-        raise ConfigError(f'protocol must be one of held-out, paper, got "{request.protocol}"')
-
-
 def parse_seeds(text: str | None, default: int, option: str = "--seeds") -> tuple[int, ...]:
     """`"5"` → seeds 0..4; `"0,1,7"` → these, `"7,"` → this one; None → `default` many.
 
@@ -195,9 +186,13 @@ def apply(study: Study, request: Request) -> tuple[Study, dict[str, Any]]:
     """The study with `--set` applied, and the fields that every arm shares.
 
     Raises:
-        ConfigError: an unknown preset, field or level, or a value out of range.
+        ConfigError: an unknown protocol, preset, field or level, or a value out of range.
     """
     task = study.task
+    if request.protocol not in PROTOCOLS:
+        raise ConfigError(
+            f'protocol must be one of {", ".join(PROTOCOLS)}, got "{request.protocol}"'
+        )
     if request.preset not in task.presets:
         raise ConfigError(
             f'unknown preset "{request.preset}"{did_you_mean(request.preset, task.presets)} '

@@ -30,7 +30,7 @@ from imaging_core.classifiers import build_classifier
 from imaging_core.fields import build
 from imaging_core.precision import autocast
 from imaging_core.seeding import torch_generator
-from sweeps.engine.work import prepare_process
+from sweeps.engine.worker import prepare_process
 
 BATCH, SIDE = 25, 64
 

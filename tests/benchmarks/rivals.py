@@ -49,7 +49,7 @@ def whole_cell(recipe: Recipe) -> float:
     from imaging_core import datasets
     from imaging_core.fields import build
     from imaging_core.task import Stage, load_function, no_progress
-    from sweeps.engine.work import prepare_process
+    from sweeps.engine.worker import prepare_process
 
     prepare_process()
     task = load_function(f"{recipe.core}.task:TASK")

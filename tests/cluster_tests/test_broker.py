@@ -22,8 +22,9 @@ async def taken(broker: Broker, worker: str) -> str:
 def test_no_slot_waits_for_a_slow_stage_or_for_tune_while_other_work_exists():
     async def run() -> list[str]:
         broker = Broker(max_attempts=3)
-        arms = {"slow": cells("slow", 2, "slow stage"), "quick": cells("quick", 3, "quick stage")}
-        await broker.register([stage("slow stage"), stage("quick stage")], arms)
+        slow, quick = cells("slow", 2, "slow stage"), cells("quick", 3, "quick stage")
+        stages = [stage("slow stage"), stage("quick stage")]
+        await broker.add([*stages, *slow, *quick], more=False)
         # No trial has started, and the first worker is in the slow stage until the end.
         order = ["quick stage", "quick-0", "quick-1", "quick-2"]
         assert await taken(broker, "w0") == "quick stage"  # three cells need it, two the other
@@ -46,30 +47,55 @@ def test_no_slot_waits_for_a_slow_stage_or_for_tune_while_other_work_exists():
 def test_an_arm_hears_its_own_results_in_order_whether_its_trial_began_before_or_after():
     async def run() -> list[tuple[str, str]]:
         broker = Broker(max_attempts=3)
-        await broker.register([], {"a": cells("a", 2), "b": cells("b", 1)})
+        await broker.add([*cells("a", 2), *cells("b", 1)], more=False)
         assert [await taken(broker, "w0"), await taken(broker, "w1")] == ["a-0", "a-1"]
         await broker.fail("w1", "1", "a-1", {"error": "no"})
         await broker.finish("w0", "1", "a-0", {"objective": 0.5})
-        assert await broker.start_arm("a") == 2
         late = [await broker.result_of_arm("a", i) for i in (0, 1)]
-        assert await broker.start_arm("b") == 1
         early = asyncio.create_task(broker.result_of_arm("b", 0))
         assert await taken(broker, "w0") == "b-0"
         await broker.finish("w0", "1", "b-0", {"objective": 1.0})
-        return [(r["item"], r["status"]) for r in [*late, await early]]
+        return [(r["item"], r["status"], r["last"]) for r in [*late, await early]]
 
-    assert asyncio.run(run()) == [("a-1", "failed"), ("a-0", "finished"), ("b-0", "finished")]
+    assert asyncio.run(run()) == [
+        ("a-1", "failed", False),
+        ("a-0", "finished", True),
+        ("b-0", "finished", True),
+    ]
+
+
+def test_an_arm_that_may_get_more_cells_waits_for_them_and_ends_when_none_come():
+    async def run() -> list[object]:
+        broker = Broker(max_attempts=3)
+        await broker.add(cells("a", 1), more=True)
+        assert await taken(broker, "w0") == "a-0"
+        await broker.finish("w0", "1", "a-0", {"objective": 0.5})
+        first = await broker.result_of_arm("a", 0)
+        more = asyncio.create_task(broker.result_of_arm("a", 1))
+        unknown = asyncio.create_task(broker.result_of_arm("b", 0))
+        await asyncio.sleep(0)
+        await broker.add([cells("a", 2)[1]], more=True)
+        assert await taken(broker, "w0") == "a-1"
+        await broker.finish("w0", "1", "a-1", {"objective": 0.5})
+        second = await more
+        none = asyncio.create_task(broker.result_of_arm("a", 2))
+        await asyncio.sleep(0)
+        assert not none.done()
+        assert not unknown.done()
+        await broker.add([], more=False)
+        return [(r["item"], r["last"]) for r in (first, second)] + [await none, await unknown]
+
+    assert asyncio.run(run()) == [("a-0", False), ("a-1", False), None, None]
 
 
 def test_a_stage_that_fails_fails_the_arms_that_need_it_before_their_trials_start():
     async def run() -> list[str]:
         broker = Broker(max_attempts=3)
-        await broker.register([stage("base")], {"a": cells("a", 2, "base")})
+        await broker.add([stage("base"), *cells("a", 2, "base")], more=False)
         assert await taken(broker, "w0") == "base"
         await broker.fail("w0", "1", "base", {"error": "no"})
         asking = asyncio.create_task(broker.take("w0", "1"))
         await asyncio.sleep(0)
-        assert await broker.start_arm("a") == 2
         found = [(await broker.result_of_arm("a", i))["status"] for i in (0, 1)]
         await broker.close()
         assert await asking == "stop"
@@ -78,32 +104,40 @@ def test_a_stage_that_fails_fails_the_arms_that_need_it_before_their_trials_star
     assert asyncio.run(run()) == ["failed", "failed"]
 
 
-def test_an_arm_that_is_registered_again_hears_each_result_once():
-    async def run() -> list[str]:
+def test_an_arm_that_is_held_again_hears_each_result_once():
+    async def run() -> list[tuple[str, bool]]:
         broker = Broker(max_attempts=3)
+
+        async def asked(position: int) -> asyncio.Task:
+            task = asyncio.create_task(broker.result_of_arm("proposal 0", position))
+            await asyncio.sleep(0)
+            return task
+
         steps = [[cell] for cell in cells("arm", 3)]
-        await broker.register_steps("proposal 0", steps)
-        await broker.start_step("proposal 0", 0)
+        await broker.hold("proposal 0", steps)
+        first = await asked(0)
         assert await taken(broker, "w0") == "arm-0"
         await broker.finish("w0", "1", "arm-0", {"objective": 0.0})
-        await broker.start_step("proposal 0", 1)
+        assert (await first)["item"] == "arm-0"
+        lost = await asked(1)
         assert await taken(broker, "w0") == "arm-1"
+        lost.cancel()
         # Its trial's node is lost: the ledger has the first seed, the others are asked for again.
-        await broker.register_steps("proposal 0", steps[1:])
-        await broker.start_step("proposal 0", 0)
+        await broker.hold("proposal 0", steps[1:])
+        found = [await asked(0)]
         await broker.finish("w0", "1", "arm-1", {"objective": 1.0})
-        await broker.start_step("proposal 0", 1)
+        found.append(await asked(1))
         assert await taken(broker, "w0") == "arm-2"
         await broker.finish("w0", "1", "arm-2", {"objective": 2.0})
-        return [(await broker.result_of_arm("proposal 0", i))["item"] for i in (0, 1)]
+        return [((await result)["item"], (await result)["last"]) for result in found]
 
-    assert asyncio.run(run()) == ["arm-1", "arm-2"]
+    assert asyncio.run(run()) == [("arm-1", False), ("arm-2", True)]
 
 
 def test_a_lost_run_gives_back_its_room_once_and_its_items_to_the_queue():
     async def run() -> list[object]:
         broker = Broker(max_attempts=3)
-        await broker.register([], {"arm": cells("arm", 1)})
+        await broker.add(cells("arm", 1), more=False)
         assert await taken(broker, "node0/0") == "arm-0"
         await broker.say_reserved("node0", "its placement group")
         found = [await broker.lose_run("node0"), await broker.lose_run("node0")]

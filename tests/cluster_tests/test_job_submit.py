@@ -59,7 +59,7 @@ def test_code_alone_travels_whatever_lies_in_the_checkout(tmp_path, monkeypatch)
         assert (folder / "sweeps" / "engine" / "work.py").read_text() == "x = 1"
     assert {name for name in there if not name.startswith("toy_core/")} == {
         *(f"{name}/__init__.py" for name in upload.PACKAGES),
-        "sweeps/engine/work.py",
+        "sweeps/engine/worker.py",
     }
     assert "toy_core/task.py" in there  # another's core is a package that workers need
     assert not folder.exists()
@@ -68,7 +68,7 @@ def test_code_alone_travels_whatever_lies_in_the_checkout(tmp_path, monkeypatch)
 @pytest.mark.slow
 def test_what_is_sent_can_be_imported_alone():
     """A worker has nothing of ours but the upload."""
-    modules = "sweeps.engine.work, cluster.fleet, cluster.trainer, selection_core.training"
+    modules = "sweeps.engine.worker, cluster.fleet, cluster.trainer, selection_core.training"
     with runtime_env("selection_core") as sent:
         code = f"import sys; sys.path.insert(0, {sent['working_dir']!r}); import {modules}; "
         code += "print(cluster.__file__, sweeps.__file__)"

@@ -17,8 +17,8 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 from searches import Book, Stopped, objective, problem
 
-from cluster.trials import PROPOSAL_FIELD, SEEDS_FIELD
-from cluster.tuning import ByGroup, Stopping, optuna_search
+from cluster.trials import ARM_FIELD
+from cluster.tune import ArmScheduler, ArmSearch, Followed, Searched, optuna_search
 from sweeps.search.campaign import Campaign
 from sweeps.search.optuna_study import STEP, PlainSearch
 from sweeps.search.proposals import COMPLETE, OPEN, STOPPED
@@ -135,33 +135,34 @@ class Tune:
     """
 
     def __init__(self, asked: Problem, book: Book, database: Path | None) -> None:
-        self.announced: list[int] = []
+        self.announced: list[str] = []
         self.left: list[int] = []
         self.warnings: list[str] = []
-        self.search = ByGroup(
+        arms = Searched(
             asked,
             book,
             database,
-            announce=lambda proposal, steps: self.announced.append(proposal.number),
+            announce=lambda arm, steps: self.announced.append(arm),
             say_left=self.left.append,
             warn=self.warnings.append,
         )
-        self.campaign = self.search.campaign
-        self.scheduler = Stopping(self.campaign)
+        self.book, self.campaign = book, arms.campaign
+        self.search, self.scheduler = ArmSearch(arms), ArmScheduler(arms)
 
     def start(self, trial_id: str) -> SimpleNamespace | None:
         config = self.search.suggest(trial_id)
         if config in (None, Searcher.FINISHED):
             return None
+        proposal = self.campaign.proposals[int(config[ARM_FIELD].removeprefix("proposal "))]
+        seeds = [seed for seed, _ in self.book.steps(proposal)]
         return SimpleNamespace(
-            trial_id=trial_id, config=config, seeds=list(config[SEEDS_FIELD]), should_recover=bool
+            trial_id=trial_id, config=config, proposal=proposal, seeds=seeds, should_recover=bool
         )
 
     def step(self, trial: SimpleNamespace, *, ok: bool = True) -> bool:
         """One seed; whether the trial goes on."""
         seed = trial.seeds.pop(0)
-        point = self.campaign.proposals[trial.config[PROPOSAL_FIELD]].point
-        value = objective(point, seed) if ok else None
+        value = objective(trial.proposal.point, seed) if ok else None
         result = {"ok": ok, "seed": seed, "objective": value}
         if trial.seeds:
             goes_on = self.scheduler.on_trial_result(None, trial, result) == TrialScheduler.CONTINUE
@@ -186,14 +187,14 @@ def test_tunes_search_algorithm_hands_everything_to_the_optuna_search_of_the_gro
         heard.append(Heard(**options))
         return heard[-1]
 
-    monkeypatch.setattr("cluster.tuning.OptunaSearch", hearing)
+    monkeypatch.setattr("cluster.tune.OptunaSearch", hearing)
     book, asked = Book(), problem(trials=6)
     tune, number = Tune(asked, book, tmp_path / "optuna.db"), 0
     campaign = tune.campaign
     assert [search.name for search in heard] == ["toy: one", "toy: two"]
     while (trial := tune.start(f"t{number}")) is not None:
         assert book.recorded[-1][0] == number, "suggested before it was on record"
-        assert tune.announced[-1] == number
+        assert tune.announced[-1] == f"proposal {number}"
         steps = 0
         while tune.step(trial):
             steps += 1
@@ -274,8 +275,8 @@ def run_with(asked: Problem, workers: int, patience: int, database: Path | None)
             if not running:
                 return book, tune.campaign, kills
             trial = running.pop(chance.randrange(len(running)))
-            number, seed = trial.config[PROPOSAL_FIELD], trial.seeds[0]
-            book.cells[number, seed] = objective(tune.campaign.proposals[number].point, seed)
+            seed = trial.seeds[0]
+            book.cells[trial.proposal.number, seed] = objective(trial.proposal.point, seed)
             if tune.step(trial):
                 running.append(trial)
         kills += 1
@@ -298,3 +299,47 @@ def test_killed_with_many_workers_it_loses_nothing_and_leaves_no_orphan(tmp_path
     assert len(book.recorded) == 18
     assert len({(group, *point.items()) for _, group, point in book.recorded}) == 18
     assert trials_in(tmp_path / "optuna.db") == expected(campaign)
+
+
+def result(seed: int, value: float | None, *, done: bool = False) -> dict:
+    return {"ok": value is not None, "seed": seed, "objective": value, "done": done}
+
+
+def test_the_arms_of_a_study_are_trials_of_an_optuna_study_too(tmp_path):
+    """Those that the ledger has, those that get their cells now, and one whose cells all fail."""
+    arms = Followed(
+        study_name="toy",
+        levels={"ridge": [0.1, 1.0, 10.0], "pooling": [8]},
+        arms=[
+            ("a", {"ridge": 0.1, "pooling": 8}, {0: 0.6, 1: 0.8}),
+            ("b", {"ridge": 1.0, "pooling": 8}, {3: 0.6}),
+            ("c", {"ridge": 10.0, "pooling": 8}, {}),
+        ],
+        missing={"b", "c"},
+        database=tmp_path / "optuna.db",
+        warn=pytest.fail,
+    )
+    search, scheduler = ArmSearch(arms), ArmScheduler(arms)
+    (b,), (c,) = (search.suggest(name).values() for name in ("t0", "t1"))
+    assert (b, c, search.suggest("t2")) == ("b", "c", Searcher.FINISHED)
+    trial = {name: SimpleNamespace(config={ARM_FIELD: name}) for name in "bc"}
+
+    def heard(name: str, trial_id: str, *results: dict) -> None:
+        *early, last = results
+        for one in early:
+            assert scheduler.on_trial_result(None, trial[name], one) == TrialScheduler.CONTINUE
+            search.on_trial_result(trial_id, one)
+        scheduler.on_trial_complete(None, trial[name], last)
+        search.on_trial_complete(trial_id, last)
+
+    # A trial that starts again hears the first result a second time; the race had no other cell.
+    none = {"ok": None, "objective": None, "done": True}
+    heard("b", "t0", result(0, 0.5), result(0, 0.5), result(1, None), result(2, 0.7), none)
+    heard("c", "t1", result(0, None, done=True))
+    found = [(t["params"]["ridge"], t["state"], t["value"], t["steps"])
+             for t in trials_in(tmp_path / "optuna.db")["toy"]]  # fmt: skip
+    assert found == [
+        (0.1, "COMPLETE", 0.7, {}),
+        (1.0, "COMPLETE", pytest.approx(0.6), {1: 0.6, 2: 0.55, 3: pytest.approx(0.6)}),
+        (10.0, "FAIL", None, {}),
+    ]

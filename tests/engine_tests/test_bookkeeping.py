@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from analysis import check, report, tables
 from sweeps import status
-from sweeps.engine import work
+from sweeps.engine import worker
 from sweeps.ledger.books import LOCK_BOOK, MANIFEST_BOOK, SECTION_BOOK, STAGE_BOOK
 from sweeps.ledger.files import Store
 from sweeps.ledger.lock import Lock
@@ -65,7 +65,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def results(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(report.figures, "rebuild", lambda root: [])  # slow, and beside the point
-    monkeypatch.setattr(work, "_stage_stores", {})
+    monkeypatch.setattr(worker, "_stage_stores", {})
     results = Path(shutil.copytree(finished, tmp_path / "results"))
     lock = Lock(Store(results / "toy"))
     lock._say()

@@ -13,7 +13,7 @@ from studies import here
 from typer.testing import CliRunner
 
 from sweeps import status
-from sweeps.engine import work
+from sweeps.engine import worker
 from sweeps.ledger.read import read_ledger
 
 ARM = ("--inline", "--set", "pooling=8")
@@ -71,7 +71,7 @@ def test_a_controller_whose_clock_is_an_hour_off_goes_on_from_another_ones(
 
     with monkeypatch.context() as clock:
         clock.setattr(time, "time", lambda: true_time() + 3600 * hours)
-        clock.setattr(work, "datetime", SimpleNamespace(datetime=Off, UTC=datetime.UTC))
+        clock.setattr(worker, "datetime", SimpleNamespace(datetime=Off, UTC=datetime.UTC))
         answer = here(toy_study, *ARM, "--results", tmp_path)
     assert answer.returncode == 0, answer.stderr
     assert before.items() <= contents(tmp_path).items()

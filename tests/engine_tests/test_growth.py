@@ -10,7 +10,9 @@ from rich.console import Console
 
 from sweeps.engine.display import Display
 from sweeps.engine.plan import make_plan
+from sweeps.engine.recipe import Recipes
 from sweeps.engine.run import run_inline
+from sweeps.engine.source import Grid
 from sweeps.engine.study import Request
 from sweeps.ledger.files import Store
 from sweeps.ledger.lock import Lock
@@ -40,9 +42,11 @@ def test_memory_is_flat_in_the_number_of_finished_cells(tmp_path):
         stages=[work.key for work in plan.stages], quiet=True, tell=lambda *_: None,
         tell_every_s=60.0,
     )  # fmt: skip
-    with Lock(Store(tmp_path).child(study.name)) as lock:
+    ledger = Store(tmp_path).child(study.name)
+    with Lock(ledger) as lock:
+        recipes = Recipes(study, Request(), results=str(tmp_path), token=lock.token)
         try:
-            run_inline(plan, results=str(tmp_path), token=lock.token, display=display)
+            run_inline(Grid(plan, ledger), recipes, display)
         finally:
             tracemalloc.stop()
     growth = held[0] / (len(plan.todo) - WARM)

@@ -11,7 +11,7 @@ import pytest
 from studies import ROOT, TOY, study_environment
 
 from analysis import figures, plots
-from sweeps.engine import work
+from sweeps.engine import worker
 from sweeps.process import command_line, headless, stream_to
 
 NOTEBOOK = "module://matplotlib_inline.backend_inline"
@@ -59,8 +59,8 @@ def test_a_notebooks_command_on_a_plain_terminal_without_docstrings_ends_with_fi
 def test_whatever_the_environment_says_a_worker_can_import_matplotlib(value, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", value)
     monkeypatch.setenv("MATPLOTLIBRC", "/somebody/elses")
-    monkeypatch.setattr(work, "_threads_set", False)
-    work.prepare_process()
+    monkeypatch.setattr(worker, "_threads_set", False)
+    worker.prepare_process()
     assert os.environ["MPLBACKEND"] == "Agg"
     assert os.environ["MATPLOTLIBRC"] == os.devnull
 

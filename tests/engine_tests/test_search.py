@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from analysis.tables import study_tables
 from sweeps import search_apga, search_selection
-from sweeps.engine.search_cli import build_app
+from sweeps.engine.cli import build_app
 from sweeps.ledger.files import Store
 from sweeps.ledger.progress import progress_of
 from sweeps.ledger.read import read_ledger

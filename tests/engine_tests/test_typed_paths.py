@@ -16,9 +16,9 @@ from apga_core.config import APGAConfig
 from imaging_core.fields import ConfigError, as_typed
 from selection_core.config import SelectionConfig
 from sweeps.engine import run
+from sweeps.engine.cli import build_app
 from sweeps.engine.plan import make_plan
 from sweeps.engine.search import prepare
-from sweeps.engine.search_cli import build_app
 from sweeps.engine.study import Request, expand
 from sweeps.ledger.places import whole
 from sweeps.ledger.schema import LedgerError

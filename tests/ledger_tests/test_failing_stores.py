@@ -21,7 +21,7 @@ import analysis.check
 import sweeps.status
 from imaging_core.task import Predictions
 from sweeps.engine.stages import StageStore, stated_seconds
-from sweeps.engine.work import end_of_run
+from sweeps.engine.worker import end_of_run
 from sweeps.ledger import files
 from sweeps.ledger.commit import commit_cell, commit_failure, write_manifest
 from sweeps.ledger.compact import compact
@@ -333,7 +333,7 @@ def test_a_study_on_a_failing_disk_ends_with_the_name_and_goes_on_later(
 
     # In the middle of a run: a stage that other cells have made cannot be read.
     fault.set(".safetensors", errno.EIO)
-    monkeypatch.setattr("sweeps.engine.work._stage_stores", {})
+    monkeypatch.setattr("sweeps.engine.worker._stage_stores", {})
     more = [*arguments[:2], "2", *arguments[3:]]
     middle = here(toy_study, *more)
     assert middle.returncode == 3

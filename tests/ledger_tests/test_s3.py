@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 import sweeps.status
 from imaging_core.task import Predictions
+from sweeps.engine.cli import build_app
 from sweeps.engine.scratch import scratch
-from sweeps.engine.search_cli import build_app
 from sweeps.ledger import lock as lock_module
 from sweeps.ledger.commit import commit_cell, commit_failure, write_manifest
 from sweeps.ledger.files import Store

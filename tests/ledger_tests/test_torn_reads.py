@@ -18,10 +18,10 @@ from failing_stores import VARIABLES, faulty_server
 
 from sweeps.engine import stages
 from sweeps.engine.plan import make_plan, manifest_of
-from sweeps.engine.run import Recipes
+from sweeps.engine.recipe import Recipes
 from sweeps.engine.stages import StageStore
 from sweeps.engine.study import Request
-from sweeps.engine.work import execute
+from sweeps.engine.worker import execute
 from sweeps.ledger import files
 from sweeps.ledger import lock as lock_module
 from sweeps.ledger.commit import write_manifest
@@ -202,7 +202,7 @@ def test_300_cells_on_s3_each_is_there_once_and_none_has_failed(server, store, m
         lock._beat = 90
         plan = make_plan(toy_study.STUDY, request, results=results, retry_failed=False)
         write_manifest(store, manifest_of(plan, {}))
-        recipes = Recipes(plan, results=results, token=lock.token)
+        recipes = Recipes(plan.study, request, results=results, token=lock.token)
         others = [pool.submit(tell, lock.token), pool.submit(look)]
         try:
             work = [

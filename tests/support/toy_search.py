@@ -8,8 +8,8 @@ if __name__ == "__main__":  # before the imports, which take a second
 
     listen()
 
+from sweeps.engine.cli import main
 from sweeps.engine.search import Range, Search
-from sweeps.engine.search_cli import main
 
 SEARCH = Search(
     name="toy_search",

@@ -16,7 +16,6 @@ from imaging_core.fields import build
 from imaging_core.keeping import keeping
 from imaging_core.task import Outcome, Task, clock, load_function, no_progress
 from sweeps.engine.kept import keep_weights
-from sweeps.engine.plan import Cell, Plan, StageWork
 from sweeps.engine.provenance import device_name, versions
 from sweeps.engine.stages import StageStore, flatten
 from sweeps.engine.study import split_data
@@ -26,42 +25,12 @@ from sweeps.ledger.lock import LateCommit, must_hold
 from sweeps.ledger.schema import SCHEMA_VERSION, canonical
 from sweeps.process import headless
 
-EXECUTE = f"{__name__}:execute"
 _stage_stores: dict[str, StageStore] = {}
 _threads_set = False
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 MMAP_ABOVE = 32 << 20  # bytes: the most that every glibc accepts; a network's maps lie below it
 KEEP_FREED = 256 << 20  # bytes a worker holds on to
-
-
-def recipe(
-    plan: Plan, cell: Cell, *, results: str, token: str, source: Mapping[str, Any], objective: str
-) -> dict[str, Any]:
-    """Everything a worker needs to compute `cell`, as JSON values."""
-    return {
-        "kind": "cell",
-        "study": plan.study.name,
-        "core": plan.study.core,
-        "results": results,
-        "token": token,
-        "key": cell.key,
-        "arm": cell.arm.label,
-        "levels": cell.arm.text_levels,
-        "config": cell.arm.values,
-        "seed": cell.seed,
-        "data": cell.arm.data,
-        "protocol": plan.request.protocol,
-        "fingerprint": cell.fingerprint,
-        "objective": objective,
-        "keep": list(plan.request.keep),
-        **source,
-    }
-
-
-def stage_recipe(recipe_of_cell: Mapping[str, Any], stage: StageWork) -> dict[str, Any]:
-    """The recipe of a stage: that of a cell which needs it, and the stage's key."""
-    return {**recipe_of_cell, "kind": "stage", "stage": stage.key}
 
 
 def prepare_process() -> None:
@@ -111,7 +80,7 @@ def execute(payload: Mapping[str, Any], *, device: str, node: str, attempt: int)
     """Carry one recipe out.
 
     A cell that raises is committed as a failure (a row with its error) before the exception goes
-    on to the queue. The report holds `wall_s`, and for a cell its objective.
+    on to the queue. The report holds `wall_s`, and for a cell its seed and objective.
 
     Raises:
         LateCommit: the controller that sent the recipe no longer holds the ledger.
@@ -188,6 +157,7 @@ def execute(payload: Mapping[str, Any], *, device: str, node: str, attempt: int)
         raise
     return {
         "wall_s": row["wall_s"],
+        "seed": payload["seed"],
         "objective": row["metrics"][payload["objective"]],
     }
 

@@ -15,20 +15,26 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cluster.queue import WorkItem
 from imaging_core.fields import build
-from sweeps.engine.plan import Plan, manifest_of, plan_arms
-from sweeps.engine.run import Recipes
+from sweeps.engine.plan import Cell, Plan, manifest_of, plan_arms
+from sweeps.engine.recipe import Recipes
 from sweeps.engine.search import Tuning
-from sweeps.engine.study import Arm
+from sweeps.engine.source import Step
+from sweeps.engine.study import Arm, Study
 from sweeps.ledger.commit import write_manifest
 from sweeps.ledger.files import Store
 from sweeps.ledger.lock import must_hold
 from sweeps.ledger.read import read_manifest, read_metric
 from sweeps.ledger.schema import Manifest, PlannedCell, canonical
-from sweeps.search.proposals import COMPLETE, FAILED, STOPPED, Proposal
+from sweeps.search.campaign import Campaign
+from sweeps.search.proposals import COMPLETE, FAILED, OPEN, STOPPED, Proposal
+
+if TYPE_CHECKING:
+    from cluster.drive import Experiment
 
 TRIAL = "trial"
 
@@ -146,19 +152,21 @@ class TuningWork:
         levels = {**fields, TRIAL: proposal.number}
         return Arm(levels=levels, config=config, data=self.tuning.data)
 
-    def plan(self, proposals: Sequence[Proposal], *, retry_failed: bool = False) -> Plan:
-        """What of the proposals is there, and what is left."""
+    @property
+    def _study(self) -> Study:
         search = self.tuning.search
-        factors = {**search.compare, TRIAL: tuple(p.number for p in proposals)}
-        study = replace(
+        return replace(
             search.as_study,
             name=self.tuning.name,
             question=f"Which settings are best? ({search.question})",
-            factors=factors,
             tables=(),
         )
+
+    def plan(self, proposals: Sequence[Proposal], *, retry_failed: bool = False) -> Plan:
+        """What of the proposals is there, and what is left."""
+        numbers = tuple(p.number for p in proposals)
         return plan_arms(
-            study,
+            replace(self._study, factors={**self.tuning.search.compare, TRIAL: numbers}),
             self.tuning.request,
             self.tuning.problem.seeds,
             [self.arm(p) for p in proposals],
@@ -203,47 +211,83 @@ class TuningWork:
             ),
         )
 
-    def steps(self, proposal: Proposal) -> list[tuple[int, list[WorkItem]]]:
-        """(seed, its missing stages and its cell) of every seed that is not there."""
+    def wanted(self, proposal: Proposal) -> list[Step]:
+        """Every seed of the proposal that is not there."""
         # An arm that is open is to be computed, whatever failed under another sequence.
         plan = self.plan([proposal], retry_failed=True)
-        recipes = self._recipes(plan)
-        stages = {work.key: work for work in plan.stages}
-        steps = []
-        for cell in plan.todo:
-            items = [
-                WorkItem(
-                    id=key,
-                    payload=recipes.stage(stages[key]),
-                    needs=stages[key].needs,
-                    deadline_s=self.deadline_s,
-                )
-                for key in plan.needs(cell)
-            ]
-            items.append(
-                WorkItem(
-                    id=cell.key,
-                    payload=recipes.cell(cell),
-                    needs=plan.needs(cell),
-                    arm=cell.arm.label,
-                    deadline_s=self.deadline_s,
-                )
-            )
-            steps.append((cell.seed, items))
-        return steps
+        return [Step(cell=cell, stages=plan.missing(cell)) for cell in plan.todo]
 
-    def payload(self, key: str) -> Mapping[str, Any]:
-        """The recipe of a cell of any proposal on file.
+    def steps(self, proposal: Proposal) -> list[tuple[int, list[WorkItem]]]:
+        """The same as (seed, its missing stages and its cell)."""
+        recipes = self.recipes
+        return [(step.cell.seed, recipes.items(step)) for step in self.wanted(proposal)]
 
-        Raises:
-            KeyError: no proposal has such a cell.
-        """
-        plan = self.plan(self.read())
-        cells = {cell.key: cell for cell in plan.cells}
-        return self._recipes(plan).cell(cells[key])
+    @property
+    def recipes(self) -> Recipes:
+        """Of the tuning ledger's cells."""
+        return Recipes(
+            self._study,
+            self.tuning.request,
+            results=self.results,
+            token=self.token,
+            commit=self.commit,
+            deadline_s=self.deadline_s,
+        )
 
-    def _recipes(self, plan: Plan) -> Recipes:
-        return Recipes(plan, results=self.results, token=self.token, commit=self.commit)
+
+class Proposed:
+    """A search as `engine.source.ArmSource`: one arm at a time, and of it one seed at a time.
+
+    On Ray its campaign only looks: it leads in the Tune process (`cluster.tune.Searched`).
+    """
+
+    def __init__(self, work: TuningWork, campaign: Campaign) -> None:
+        self.work, self.campaign = work, campaign
+        self._proposal: Proposal | None = None
+        self._steps: list[Step] = []  # of this proposal, those to come
+
+    def next(self) -> Step | None:
+        if not self._steps:
+            self._proposal = self.campaign.next()
+            if self._proposal is None:
+                return None
+            self._steps = self.work.wanted(self._proposal)
+        return self._steps.pop(0)
+
+    def tell(self, cell: Cell, objective: float | None) -> None:
+        assert self._proposal is not None, "told of a cell that was not wanted"
+        goes_on = False
+        if objective is None:
+            self.campaign.fail(self._proposal)
+        else:
+            goes_on = self.campaign.report(self._proposal, cell.seed, objective)
+        self.campaign.tell(self._proposal)
+        if not goes_on:
+            self._steps = []
+
+    @property
+    def left(self) -> int:
+        """As if no arm were stopped any more."""
+        problem = self.campaign.problem
+        there = sum(len(p.values) for p in self.campaign.proposals if p.state == OPEN)
+        return self.campaign.unfinished * len(problem.seeds) - there
+
+    @property
+    def plan(self) -> Plan:
+        return self.work.plan(self.campaign.proposals)
+
+    def experiment(self, database: Path | None) -> "Experiment":
+        from cluster.drive import Experiment
+
+        return Experiment(
+            run="cluster.tune:search",
+            arguments={
+                "problem": self.campaign.problem,
+                "work": self.work,
+                "database": database,
+            },
+            leads=True,
+        )
 
 
 def _leaf(number: int) -> str:

@@ -1,0 +1,204 @@
+"""One command from its lock to its last line: a study, or a search and the study of its winners."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from sweeps.engine import words
+from sweeps.engine.declaring import declared_manifest
+from sweeps.engine.plan import Plan, make_plan
+from sweeps.engine.provenance import source as commit
+from sweeps.engine.recipe import Recipes
+from sweeps.engine.run import Summary, carry_out, database
+from sweeps.engine.search import Search, prepare, reporting_study
+from sweeps.engine.session import OK, SOME_FAILED, Session
+from sweeps.engine.source import ArmSource, Grid
+from sweeps.engine.study import Request, Study
+from sweeps.engine.trackers import tracked
+from sweeps.ledger.commit import write_manifest
+from sweeps.ledger.files import Store
+from sweeps.ledger.lock import Lock
+from sweeps.ledger.quarantine import quarantine_damaged, suspected
+
+MakeSource = Callable[[Plan, Store], ArmSource]
+"""What makes a run of a plan and its ledger; called where the ledger is locked."""
+
+
+def run_study(
+    study: Study, request: Request, session: Session, make_source: MakeSource = Grid
+) -> int:
+    """Plan, run, report; returns the exit code.
+
+    Raises:
+        BaseException: what `Session.conclude` tells the user of.
+    """
+    results = session.results
+    plan = make_plan(study, request, results=results, retry_failed=session.retry_failed)
+    if session.only_plan:
+        Console().print(words.describe(plan, results), soft_wrap=True)
+        return OK
+    ledger = Store(results).child(plan.study.name)
+    session.count = partial(words.count_line, plan, ledger)
+    with Lock(ledger) as lock:
+        session.tables = partial(
+            session.last_step, results, plan.study.name, Console(), quiet=session.quiet
+        )
+        return _run_locked(plan, session, lock.token, make_source)
+
+
+def _run_locked(plan: Plan, session: Session, token: str, make_source: MakeSource) -> int:
+    ledger = Store(session.results).child(plan.study.name)
+    if _set_aside(ledger, plan):
+        plan = _again(plan, session, retry_failed=session.retry_failed)
+    summary, source = _compute(plan, session, token, make_source)
+    session.tables()
+    if suspected(ledger) & plan.keys:
+        # Predictions are read by the last step alone, which names those that are damaged.
+        _set_aside(ledger, plan)
+        plan = _again(plan, session, retry_failed=False)
+        summary, source = _compute(plan, session, token, make_source)
+        session.tables()
+    Console().print(words.last_line(source.plan, summary, ledger), soft_wrap=True)
+    keys = source.plan.keys
+    return OK if words.committed(source.plan, ledger) == len(keys) else SOME_FAILED
+
+
+def _again(plan: Plan, session: Session, *, retry_failed: bool) -> Plan:
+    return make_plan(plan.study, plan.request, results=session.results, retry_failed=retry_failed)
+
+
+def _set_aside(ledger: Store, plan: Plan) -> bool:
+    """Put cells that cannot be read into quarantine, and name them; whether there were any."""
+    damaged = quarantine_damaged(ledger, set(plan.keys))
+    for name, reason in damaged:
+        Console(stderr=True).print(
+            f"[yellow]damaged:[/] {escape(name)} ({escape(reason)}) moved to quarantine/, "
+            "computed again",
+            soft_wrap=True,
+        )
+    return bool(damaged)
+
+
+def _compute(
+    plan: Plan, session: Session, token: str, make_source: MakeSource
+) -> tuple[Summary, ArmSource]:
+    """What the plan's source wants, and the manifest that says so."""
+    ledger = Store(session.results).child(plan.study.name)
+    source = make_source(plan, ledger)
+    session.count = lambda: words.count_line(source.plan, ledger)
+    known = source.plan
+    write_manifest(ledger, declared_manifest(known, ledger, {}))
+    began, summary = time.monotonic(), Summary()
+    if source.left:
+        if not session.quiet:
+            Console().print(words.describe(plan, session.results), soft_wrap=True)
+        recipes = Recipes(
+            plan.study,
+            plan.request,
+            results=session.results,
+            token=token,
+            deadline_s=session.resources.deadline_s,
+        )
+        summary = carry_out(
+            source,
+            recipes,
+            session,
+            total=len(known.keys),
+            committed=len(plan.done),
+            stages=[work.key for work in plan.stages],
+            watch=lambda display: tracked(plan, ledger, display.say, display),
+        )
+        summary.stages_reused = plan.reused
+        if source.plan is not known:
+            write_manifest(ledger, declared_manifest(source.plan, ledger, {}))
+    else:
+        with tracked(plan, ledger, lambda text, always=False: Console().print(escape(text))):
+            pass
+    summary.wall_s = time.monotonic() - began
+    return summary, source
+
+
+def run_search(search: Search, request: Request, session: Session, **asked: Any) -> int:
+    """Tune, write what came of it, rerun winners and defaults; returns the exit code.
+
+    Args:
+        asked: as in `search.prepare`.
+
+    Raises:
+        BaseException: what `Session.conclude` tells the user of.
+    """
+    tuning = prepare(search, request, **asked)
+    # Optuna is imported here, after everything that can be refused.
+    from sweeps.engine.outcome import winners, write_outcome
+    from sweeps.engine.tuning import Proposed, TuningWork
+    from sweeps.search.campaign import Campaign
+    from sweeps.search.storage import to_log
+
+    results, resources = session.results, session.resources
+    ledger = Store(results).child(tuning.name)
+    console = Console()
+
+    def work_of(token: str) -> TuningWork:
+        return TuningWork(
+            tuning=tuning,
+            results=results,
+            token=token,
+            commit=commit(),
+            retry_failed=session.retry_failed,
+            deadline_s=resources.deadline_s,
+        )
+
+    if session.only_plan:
+        console.print(words.describe_search(tuning, work_of("").known()), soft_wrap=True)
+        return OK
+    with Lock(ledger) as lock:
+        work = work_of(lock.token)
+        session.count = lambda: words.counted(tuning, work.known())
+        _set_aside(ledger, work.plan(work.read()))
+        work.write_manifest(work.known())
+        if not session.quiet:
+            console.print(words.describe_search(tuning, work.known()), soft_wrap=True)
+        # Builds the database too, so that a run that was killed at its very end leaves none
+        # running. On a cluster, Tune's own campaign warns.
+        campaign = Campaign(
+            tuning.problem,
+            work,
+            database=database(ledger),
+            warn=_warn if resources.inline else to_log,
+        )
+        source = Proposed(work, campaign)
+        if campaign.left:
+            committed = sum(len(p.values) for p in campaign.proposals)
+            carry_out(
+                source,
+                work.recipes,
+                session,
+                total=committed + source.left,
+                committed=committed,
+                stages=None,
+            )
+        work = replace(work, retry_failed=False)  # what failed again has failed
+        proposals = work.known()
+        work.write_manifest(proposals)
+        console.print(words.counted(tuning, proposals), soft_wrap=True)
+        write_outcome(Store(results).child(search.name), tuning, proposals)
+    best = winners(tuning, proposals)
+    if lacking := [group for group in tuning.problem.groups if group not in best]:
+        console.print(
+            f"no proposal of {', '.join(lacking) or search.name} is complete: nothing to report "
+            f"(see {ledger.root}/failures; --retry-failed computes them again)",
+            soft_wrap=True,
+        )
+        return SOME_FAILED
+    study, request = reporting_study(tuning, {group: p.point for group, p in best.items()})
+    return run_study(study, request, session)
+
+
+def _warn(text: str) -> None:
+    """Something that a quiet user wants to know as well."""
+    Console(stderr=True).print(escape(text), soft_wrap=True, style="yellow")

@@ -1,0 +1,104 @@
+"""What the terminal says of a run before and after it: what is planned, and what came of it."""
+
+from collections.abc import Sequence
+
+from rich.markup import escape
+
+from sweeps.engine.declaring import declared_line
+from sweeps.engine.display import duration
+from sweeps.engine.plan import Plan, stage_store
+from sweeps.engine.run import Summary
+from sweeps.engine.search import Tuning
+from sweeps.engine.stages import stated_seconds
+from sweeps.ledger.files import Store
+from sweeps.ledger.read import read_table
+from sweeps.search.proposals import Proposal, counts
+
+
+def committed(plan: Plan, ledger: Store) -> int:
+    """How many of the planned cells are there and can be read."""
+    table, _ = read_table(ledger, "cells", set(plan.keys), ["key"])
+    return table.num_rows
+
+
+def count_line(plan: Plan, ledger: Store) -> str:
+    return f"{committed(plan, ledger)} of {len(plan.keys)} cells are committed"
+
+
+def last_line(plan: Plan, summary: Summary, ledger: Store) -> str:
+    """Wall time, compute time, slots, efficiency, stages."""
+    line = count_line(plan, ledger)
+    if not (summary.cells or summary.failed):
+        return f"{line}; nothing was left to compute"
+    line += (
+        f"; wall {duration(summary.wall_s)}, compute {duration(summary.compute_s)} on "
+        f"{summary.slots} slots, efficiency {summary.efficiency:.0%}; stages: "
+        f"{summary.stages_computed} computed, {summary.stages_reused} reused"
+    )
+    if summary.repeated:
+        line += f"; {summary.repeated} interrupted by a lost worker and repeated"
+    if summary.failed:
+        line += f"; {summary.failed} failed (--retry-failed computes them again)"
+    return line
+
+
+def describe(plan: Plan, results: str) -> str:
+    """What is planned, there, failed and left, with an estimate from the ledger's own timings."""
+    shared = len(plan.cells) - len(plan.keys)
+    lines = [
+        f"[bold]{plan.study.name}[/]: {escape(plan.study.question)}",
+        f"{len(plan.arms)} arms × {len(plan.seeds)} seeds = {len(plan.cells)} cells"
+        f"{f' ({shared} of them shared by two arms)' if shared else ''} on "
+        f"{escape(', '.join(plan.fingerprints))} (preset {plan.request.preset}, protocol "
+        f"{plan.request.protocol}); {len(plan.done)} committed, {len(plan.failed)} failed, "
+        f"[bold]{len(plan.todo)} to compute[/]",
+        f"stages: {len(plan.stages)} to compute, {plan.reused} uses of stored or shared ones",
+    ]
+    lines += [escape(line) for line in (*plan.data, declared_line(plan), *plan.notes)]
+    if plan.todo:
+        lines.append(_estimate(plan, results))
+    return "\n".join(lines)
+
+
+def _estimate(plan: Plan, results: str) -> str:
+    ledger = Store(results).child(plan.study.name)
+    table, _ = read_table(ledger, "cells", set(plan.done), ["wall_s"])
+    seconds = table["wall_s"].to_pylist()
+    if not seconds:
+        return "time: unknown until the first cells are there"
+    stages = stage_store(results).store
+    known = [s for name in stages.names("", ".json") if (s := stated_seconds(stages, name[:-5]))]
+    total = len(plan.todo) * sum(seconds) / len(seconds)
+    total += len(plan.stages) * (sum(known) / len(known) if known else 0.0)
+    return f"time: about {duration(total)} of compute ÷ slots (from {len(seconds)} committed cells)"
+
+
+def counted(tuning: Tuning, proposals: Sequence[Proposal]) -> str:
+    """How many proposals there are, of how many, and how they ended."""
+    asked = tuning.problem.trials * len(tuning.problem.groups)
+    states = ", ".join(f"{n} {state}" for state, n in counts(proposals).items() if n)
+    cells = sum(len(p.values) for p in proposals)
+    return (
+        f"{tuning.search.name}: {len(proposals)} of {asked} proposals"
+        f"{f' ({states})' if states else ''}, {cells} tuning cells committed"
+    )
+
+
+def describe_search(tuning: Tuning, proposals: Sequence[Proposal]) -> str:
+    """What is planned and what is there."""
+    problem = tuning.problem
+    groups, seeds = len(problem.groups), len(problem.seeds)
+    most = problem.trials * groups * seeds
+    arms = 2 * groups
+    return "\n".join(
+        [
+            f"[bold]{tuning.search.name}[/]: {escape(tuning.search.question)}",
+            f"tuning: {groups} × {problem.trials} proposals × {seeds} seeds = at most {most} cells "
+            f"on {escape(tuning.data)} (preset {tuning.request.preset}, protocol "
+            f"{tuning.request.protocol}); the stopping rule may end an arm early",
+            *map(escape, tuning.notes),
+            counted(tuning, proposals),
+            f"reporting: {arms} arms (default and tuned) × {len(tuning.reporting_seeds)} seeds = "
+            f"{arms * len(tuning.reporting_seeds)} cells",
+        ]
+    )
