@@ -1,7 +1,7 @@
 """The study's broker: one small Ray actor that owns the queue and wakes whoever waits on it."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
@@ -9,6 +9,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.connect import NAMESPACE
 from cluster.queue import NOTE, Event, WorkItem, WorkQueue
+from cluster.traffic import Failure, Report
 
 LONG_POLL_S = 5.0
 
@@ -42,7 +43,9 @@ class Broker:
     async def _notify(self) -> None:
         for event in self.queue.events[self._read :]:
             if event.kind in ("finished", "failed"):
-                result = {"status": event.kind, "item": event.item, **event.report}
+                result = {"item": event.item, "ok": event.report is not None}
+                if event.report:
+                    result |= {"seed": event.report.seed, "objective": event.report.objective}
                 self._over[event.item] = result
                 for key in self._arms_of.get(event.item, ()):
                     self._results[key].append(result)
@@ -119,16 +122,12 @@ class Broker:
                 return "stop"
         return "wait"
 
-    async def finish(
-        self, worker: str, incarnation: str, identity: str, report: Mapping[str, Any]
-    ) -> None:
+    async def finish(self, worker: str, incarnation: str, identity: str, report: Report) -> None:
         self.queue.finish(worker, incarnation, identity, report)
         await self._notify()
 
-    async def fail(
-        self, worker: str, incarnation: str, identity: str, error: Mapping[str, Any]
-    ) -> None:
-        self.queue.fail(worker, incarnation, identity, error)
+    async def fail(self, worker: str, incarnation: str, identity: str, failure: Failure) -> None:
+        self.queue.fail(worker, incarnation, identity, failure)
         await self._notify()
 
     async def say_reserved(self, run: str, group: Any) -> None:
@@ -152,9 +151,7 @@ class Broker:
 
     async def note(self, text: str) -> None:
         """Something that the user should read; the driver hears of it as an event."""
-        self.queue.events.append(
-            Event(kind=NOTE, item="", arm=None, worker="", attempt=0, report={"text": text})
-        )
+        self.queue.events.append(Event(kind=NOTE, text=text))
         await self._notify()
 
     async def items_over(self) -> int:

@@ -223,7 +223,7 @@ def _heard(events: Sequence[Event], say: Callable[..., None]) -> list[Event]:
     """What the events tell of items; notes are passed on to the user, who may want no others."""
     for event in events:
         if event.kind == NOTE:
-            say(event.report["text"], always=True)
+            say(event.text, always=True)
     return [event for event in events if event.kind != NOTE]
 
 

@@ -21,6 +21,7 @@ from cluster.broker import on_this_node
 from cluster.connect import NAMESPACE
 from cluster.demand import Demand
 from cluster.errors import ClusterError, ClusterLost
+from cluster.traffic import Failure
 from cluster.versions import Door
 
 # Trials and the broker need a sliver of a CPU on the nodes that the fleet fills.
@@ -81,8 +82,8 @@ def serve(config: Mapping[str, Any]) -> None:
     """What every Train worker runs: take, compute, report, until the broker says stop.
 
     `config["execute"]` is an import path "module:function" to
-    `function(payload, *, device, node, attempt, still_mine) -> report`; an exception that it lets
-    out fails the item.
+    `function(payload, *, device, node, attempt) -> Report`; an exception that it lets out fails the
+    item.
     """
     import ray.train  # here, as the driver imports this module and needs neither it nor torch
 
@@ -110,18 +111,12 @@ def serve(config: Mapping[str, Any]) -> None:
                 faulthandler.dump_traceback_later(item.deadline_s, exit=True)
             report = execute(item.payload, device=device, node=node, attempt=attempt)
         except Exception as error:
-            ray.get(
-                broker.fail.remote(
-                    worker,
-                    incarnation,
-                    item.id,
-                    {
-                        "error_type": type(error).__name__,
-                        "error": str(error),
-                        "traceback": traceback.format_exc(),
-                    },
-                )
+            failure = Failure(
+                error_type=type(error).__name__,
+                error=str(error),
+                traceback=traceback.format_exc(),
             )
+            ray.get(broker.fail.remote(worker, incarnation, item.id, failure))
         else:
             ray.get(broker.finish.remote(worker, incarnation, item.id, report))
         finally:

@@ -9,10 +9,11 @@ and would raise again.
 import heapq
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
-CELL = "cell"
+from cluster.traffic import Failure, Key, Report
+
 UNKNOWN_S = 1.0  # of every kind, until one of it has finished
 
 
@@ -21,17 +22,17 @@ class WorkItem:
     """One unit of work, as a recipe that any worker can carry out.
 
     Attributes:
-        id: unique; adding the same id twice adds nothing.
+        id: unique, and says what kind of item it is; adding the same id twice adds nothing.
         payload: what the worker's function is called with (JSON values).
         needs: ids of the items that must be finished before this one is leased.
-        arm: the arm that waits for the result; None for a stage, which several arms share.
+        arm: of a cell, the arm that waits for the result.
         cost_s: expected seconds. 0 = unknown: the mean of its kind so far.
         turn: whose turn it is: lower ones go first. A stage has that of the first cell that needs
             it.
         deadline_s: a worker that holds the item longer ends itself; its loss is the item's failure.
     """
 
-    id: str
+    id: Key
     payload: Mapping[str, Any]
     needs: tuple[str, ...] = ()
     arm: str | None = None
@@ -39,26 +40,31 @@ class WorkItem:
     turn: int = 0
     deadline_s: float | None = None
 
-    @property
-    def kind(self) -> str:
-        """Items of one kind take about as long: the cells, and the stages of each name."""
-        return CELL if self.arm is not None else self.id.rpartition("-")[0]
-
 
 NOTE = "note"  # an event about no item: a text for the user
+NO_ITEM = Key()
 
 
 @dataclass(kw_only=True)
 class Event:
-    """Something the driver may want to show or record."""
+    """Something the driver may want to show or record.
 
-    kind: str  # "started" | "finished" | "failed" | "lost" | NOTE, whose report holds a text
-    item: str
-    arm: str | None
-    worker: str
-    attempt: int
-    report: Mapping[str, Any] = field(default_factory=dict)
-    payload: Mapping[str, Any] | None = None  # of an item that failed, its recipe
+    Attributes:
+        kind: "started" | "finished" | "failed" | "lost" | NOTE.
+        report: of an item that is finished.
+        failure, payload: of one that failed: why, and its recipe.
+        text: of a note.
+    """
+
+    kind: str
+    item: Key = NO_ITEM
+    arm: str | None = None
+    worker: str = ""
+    attempt: int = 0
+    report: Report | None = None
+    failure: Failure | None = None
+    payload: Mapping[str, Any] | None = None
+    text: str = ""
 
 
 class WorkQueue:
@@ -83,8 +89,8 @@ class WorkQueue:
         self.events: list[Event] = []
         self._items: dict[str, WorkItem] = {}
         self._attempts: dict[str, int] = {}
-        self._done: dict[str, Mapping[str, Any]] = {}
-        self._failed: dict[str, Mapping[str, Any]] = {}
+        self._done: set[str] = set()
+        self._failed: dict[str, Failure] = {}
         self._unmet: dict[str, set[str]] = {}
         self._dependents: dict[str, list[str]] = {}
         self._ready: dict[str, list[tuple[Any, ...]]] = {}  # kind → heap, the next one first
@@ -106,14 +112,14 @@ class WorkQueue:
             self._attempts[item.id] = 0
             self._count(item, 1)
             if item.cost_s:
-                count, seconds = self._said_s.get(item.kind, (0, 0.0))
-                self._said_s[item.kind] = count + 1, seconds + item.cost_s
+                count, seconds = self._said_s.get(item.id.kind, (0, 0.0))
+                self._said_s[item.id.kind] = count + 1, seconds + item.cost_s
             for need in item.needs:
                 self._dependents.setdefault(need, []).append(item.id)
         for item in fresh:
             for need in item.needs:
                 if need in self._items:
-                    self._after.setdefault(self._items[need].kind, set()).add(item.kind)
+                    self._after.setdefault(self._items[need].id.kind, set()).add(item.id.kind)
             broken = [need for need in item.needs if need in self._failed]
             self._unmet[item.id] = {need for need in item.needs if need not in self._done}
             if broken:
@@ -124,18 +130,18 @@ class WorkQueue:
 
     def _count(self, item: WorkItem, change: int) -> None:
         """`item` has come, or was leased or ended (−1)."""
-        self._waiting[item.kind] = self._waiting.get(item.kind, 0) + change
+        self._waiting[item.id.kind] = self._waiting.get(item.id.kind, 0) + change
         if item.cost_s:
             self._stated_s += change * item.cost_s
         else:
-            self._unstated[item.kind] = self._unstated.get(item.kind, 0) + change
+            self._unstated[item.id.kind] = self._unstated.get(item.id.kind, 0) + change
 
     def _push(self, identity: str) -> None:
         item = self._items[identity]
         self._order += 1
         needed = len(self._dependents.get(identity, ()))
-        place = (item.turn, item.arm is None, -needed, -item.cost_s, self._order, identity)
-        heapq.heappush(self._ready.setdefault(item.kind, []), place)
+        place = (item.turn, item.id.stage is not None, -needed, -item.cost_s, self._order, identity)
+        heapq.heappush(self._ready.setdefault(item.id.kind, []), place)
 
     def _usual_s(self, kind: str) -> float:
         """Seconds that an item of this kind takes, as far as is known."""
@@ -188,45 +194,44 @@ class WorkQueue:
         """Whether this incarnation of `worker` still has the lease of the item."""
         return self._lease.get(worker) == identity and self._incarnation.get(worker) == incarnation
 
-    def finish(
-        self, worker: str, incarnation: str, identity: str, report: Mapping[str, Any]
-    ) -> None:
+    def finish(self, worker: str, incarnation: str, identity: str, report: Report) -> None:
         """The worker has carried the item out; a report from a lost lease is ignored."""
         if not self.holds(worker, incarnation, identity):
             return
         del self._lease[worker]
-        self._done[identity] = report
-        kind = self._items[identity].kind
+        self._done.add(identity)
+        kind = Key(identity).kind
         count, seconds = self._seen_s.get(kind, (0, 0.0))
         took_s = self._clock() - self._since[worker]
         self._seen_s[kind] = count + 1, seconds + took_s
-        self._note("finished", identity, worker, report)
+        self._note("finished", identity, worker, report=report)
         for dependent in self._dependents.get(identity, ()):
             unmet = self._unmet[dependent]
             unmet.discard(identity)
             if not unmet and dependent not in self._failed:
                 self._push(dependent)
 
-    def fail(self, worker: str, incarnation: str, identity: str, error: Mapping[str, Any]) -> None:
+    def fail(self, worker: str, incarnation: str, identity: str, failure: Failure) -> None:
         """The item raised: it is over, and so is everything that needs it."""
         if not self.holds(worker, incarnation, identity):
             return
         del self._lease[worker]
-        self._fail(identity, worker, error)
+        self._fail(identity, worker, failure)
 
-    def _fail(self, identity: str, worker: str, error: Mapping[str, Any]) -> None:
+    def _fail(self, identity: str, worker: str, failure: Failure) -> None:
         if identity in self._failed:
             return
         if not self._attempts[identity]:
             self._count(self._items[identity], -1)
-        self._failed[identity] = error
-        self._note("failed", identity, worker, error)
+        self._failed[identity] = failure
+        payload = self._items[identity].payload
+        self._note("failed", identity, worker, failure=failure, payload=payload)
         for dependent in self._dependents.get(identity, ()):
             self._fail(dependent, "", self._because(identity))
 
-    def _because(self, identity: str) -> Mapping[str, Any]:
-        error = self._failed[identity]
-        return {**error, "error": f"{identity} failed: {error.get('error', '')}", "inherited": True}
+    def _because(self, identity: str) -> Failure:
+        failure = self._failed[identity]
+        return replace(failure, error=f"{identity} failed: {failure.error}", inherited=True)
 
     def lose(self, worker: str) -> None:
         """`worker` is gone: what it held is leased again, or failed after `max_attempts`."""
@@ -241,14 +246,14 @@ class WorkQueue:
                 f"it ran longer than its deadline of {deadline_s:g} s and its worker was ended; "
                 "raise --deadline, then --retry-failed"
             )
-            self._fail(identity, worker, {"error_type": "DeadlineExceeded", "error": message})
+            self._fail(identity, worker, Failure(error_type="DeadlineExceeded", error=message))
         elif self._attempts[identity] >= self.max_attempts:
             times = self._attempts[identity]
             message = (
                 f"the worker died {times} times while computing it "
                 f"(last: {worker}); out of memory? Run with fewer --workers, then --retry-failed"
             )
-            self._fail(identity, worker, {"error_type": "WorkerDied", "error": message})
+            self._fail(identity, worker, Failure(error_type="WorkerDied", error=message))
         else:
             self._note("lost", identity, worker)
             self._count(self._items[identity], 1)
@@ -259,28 +264,17 @@ class WorkQueue:
         for worker in [w for w in self._incarnation if w.startswith(f"{run}/")]:
             self.lose(worker)
 
-    def _note(
-        self, kind: str, identity: str, worker: str, report: Mapping[str, Any] | None = None
-    ) -> None:
+    def _note(self, kind: str, identity: str, worker: str, **more: Any) -> None:
         self.events.append(
             Event(
                 kind=kind,
-                item=identity,
+                item=Key(identity),
                 arm=self._items[identity].arm,
                 worker=worker,
                 attempt=self._attempts[identity],
-                report=report or {},
-                payload=self._items[identity].payload if kind == "failed" else None,
+                **more,
             )
         )
-
-    def outcome(self, identity: str) -> tuple[str, Mapping[str, Any]] | None:
-        """("finished" | "failed", report) once the item is over, else None."""
-        if identity in self._done:
-            return "finished", self._done[identity]
-        if identity in self._failed:
-            return "failed", self._failed[identity]
-        return None
 
     @property
     def open(self) -> int:

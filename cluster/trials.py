@@ -39,7 +39,7 @@ class ArmTrial(ray.tune.Trainable):
         if result is None:
             return {"ok": None, OBJECTIVE: None, "done": True}
         return {
-            "ok": result["status"] == "finished",
+            "ok": result["ok"],
             "seed": result.get("seed"),
             OBJECTIVE: result.get(OBJECTIVE),
             "done": result["last"],

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
 
+from cluster.traffic import CELL, Key
 from sweeps.process import stream_to
 
 PLAIN_EVERY_S = 15.0
@@ -79,9 +80,6 @@ class Pace:
         return self.total_s / max(1, self._counts.total())
 
 
-CELL = "a cell"  # no stage's name: those have no spaces
-
-
 class Display:
     """Counts cells and stages as events arrive, and shows them.
 
@@ -111,7 +109,7 @@ class Display:
         self.todo = todo
         self.finished = 0
         self.failed = 0
-        self.stages_left = None if stages is None else Counter(map(_kind, stages))
+        self.stages_left = None if stages is None else Counter(Key(key).stage for key in stages)
         self.stages = self.stages_left.total() if self.stages_left else 0
         self.stages_done = 0
         self.running: dict[str, str] = {}
@@ -205,21 +203,21 @@ class Display:
         if always or not self._quiet:
             self.console.print(escape(text), soft_wrap=True, style="dim")
 
-    def started(self, item: str, label: str) -> None:
+    def started(self, item: Key, label: str) -> None:
         self.running[item] = label
         self._since[item] = time.time()
         self.note = "the first are running"
         self.refresh()
 
-    def over(self, item: str, *, stage: bool, ok: bool, seconds: float) -> None:
+    def record_end(self, item: Key, *, ok: bool, seconds: float) -> None:
         """One item is finished or failed."""
         self.running.pop(item, None)
         self._since.pop(item, None)
-        if stage:
+        if item.stage:
             self.stages_done += ok
-            self.pace.note(_kind(item), seconds)
+            self.pace.note(item.stage, seconds)
             if self.stages_left is not None:
-                self.stages_left[_kind(item)] -= 1
+                self.stages_left[item.stage] -= 1
         elif ok:
             self.done += 1
             self.finished += 1
@@ -236,13 +234,8 @@ class Display:
         self.todo += change
         self.total += change
 
-    def lost(self, item: str) -> None:
+    def record_loss(self, item: Key) -> None:
         """The item's worker is gone; it waits again."""
         self.running.pop(item, None)
         self._since.pop(item, None)
         self._show()
-
-
-def _kind(stage: str) -> str:
-    """Of a stage's key."""
-    return stage.rpartition("-")[0]

@@ -1,9 +1,11 @@
 """What is sent to a worker: everything it needs to compute a stage or a cell, as JSON values."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cluster.queue import WorkItem
+from cluster.traffic import Key
 from sweeps.engine.plan import Cell, StageWork
 from sweeps.engine.provenance import source
 from sweeps.engine.source import Step
@@ -11,6 +13,53 @@ from sweeps.engine.study import Request, Study
 from sweeps.ledger.files import Store
 
 EXECUTE = "sweeps.engine.worker:execute"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One cell, or one of the stages that it needs.
+
+    Attributes:
+        stage: key of the stage; None: the cell itself.
+        key, arm, levels, config, seed: of the cell; `config` is without the seed.
+        data, fingerprint, protocol: "name:path" of the dataset, and what it must be.
+        study, core, results, objective: the ledger is `results`/`study`.
+        token: of the lock on the ledger.
+        keep: what is stored beside the cell.
+        git_commit, git_dirty: of the controller's checkout.
+    """
+
+    stage: str | None = None
+    key: str
+    arm: str
+    levels: Mapping[str, str]
+    config: Mapping[str, Any]
+    seed: int
+    data: str
+    fingerprint: str
+    protocol: str
+    study: str
+    core: str
+    results: str
+    objective: str
+    token: str
+    keep: tuple[str, ...] = ()
+    git_commit: str
+    git_dirty: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Recipe":
+        """The recipe that `to_json` wrote."""
+        return cls(**values)
+
+    @property
+    def ledger(self) -> Store:
+        """Of the study."""
+        return Store(self.results).child(self.study)
 
 
 class Recipes:
@@ -42,34 +91,33 @@ class Recipes:
             "token": token,
             "protocol": request.protocol,
             "objective": study.objective,
-            "keep": list(request.keep),
+            "keep": request.keep,
             **(source() if commit is None else commit),
         }
 
-    def cell(self, cell: Cell) -> dict[str, Any]:
+    def cell(self, cell: Cell) -> Recipe:
         """The recipe of a cell."""
-        return {
-            "kind": "cell",
-            "key": cell.key,
-            "arm": cell.arm.label,
-            "levels": cell.arm.text_levels,
-            "config": cell.arm.values,
-            "seed": cell.seed,
-            "data": cell.arm.data,
-            "fingerprint": cell.fingerprint,
+        return Recipe(
+            key=cell.key,
+            arm=cell.arm.label,
+            levels=cell.arm.text_levels,
+            config=cell.arm.values,
+            seed=cell.seed,
+            data=cell.arm.data,
+            fingerprint=cell.fingerprint,
             **self._common,
-        }
+        )
 
-    def stage(self, work: StageWork) -> dict[str, Any]:
+    def stage(self, work: StageWork) -> Recipe:
         """The recipe of a stage: that of a cell which needs it, and the stage's key."""
-        return {**self.cell(work.cell), "kind": "stage", "stage": work.key}
+        return replace(self.cell(work.cell), stage=work.key)
 
     def items(self, step: Step, cost_s: float = 0.0) -> list[WorkItem]:
         """A step as the queue takes it: its stages, and its cell last."""
         stages = [
             WorkItem(
-                id=work.key,
-                payload=self.stage(work),
+                id=Key(work.key),
+                payload=self.stage(work).to_json(),
                 needs=work.needs,
                 turn=step.turn,
                 deadline_s=self._deadline_s,
@@ -77,8 +125,8 @@ class Recipes:
             for work in step.stages
         ]
         cell = WorkItem(
-            id=step.cell.key,
-            payload=self.cell(step.cell),
+            id=Key(step.cell.key),
+            payload=self.cell(step.cell).to_json(),
             needs=tuple(work.key for work in step.stages),
             arm=step.cell.arm.label,
             cost_s=cost_s,

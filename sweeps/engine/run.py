@@ -8,11 +8,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from cluster.traffic import Key, Report
 from sweeps.engine.display import Display, chatter_to
 from sweeps.engine.plan import Cell, Plan
-from sweeps.engine.recipe import EXECUTE, Recipes
+from sweeps.engine.recipe import EXECUTE, Recipe, Recipes
 from sweeps.engine.scratch import scratch
 from sweeps.engine.session import Session, listen_again
 from sweeps.engine.source import ArmSource
@@ -124,51 +125,47 @@ def run_inline(source: ArmSource, recipes: Recipes, display: Display) -> Summary
     summary = Summary(slots=1, where="in this process")
     computed: set[str] = set()
 
-    def compute(payload: dict[str, Any], key: str, *, label: str, is_stage: bool) -> Any:
-        display.started(key, label)
-        began, report = time.monotonic(), None
+    def compute(recipe: Recipe) -> Report | None:
+        key, report = Key(recipe.stage or recipe.key), None
+        display.started(key, key.stage or recipe.arm)
+        began = time.monotonic()
         try:
-            report = execute(payload, device="cpu", node="inline", attempt=1)
+            report = execute(recipe.to_json(), device="cpu", node="inline", attempt=1)
         except (StoreError, LateCommit):
             raise
         except Exception:
-            if is_stage:  # in a debugger's hands, not turned into many failed cells
+            if key.stage:  # in a debugger's hands, not turned into many failed cells
                 raise
-        seconds = time.monotonic() - began
-        over(summary, display, key, is_stage=is_stage, ok=report is not None, seconds=seconds)
+        record_end(summary, display, key, ok=bool(report), seconds=time.monotonic() - began)
         return report
 
     while (step := source.next()) is not None:
         for work in step.stages:
             if work.key not in computed:  # for an earlier step of this run
                 computed.add(work.key)
-                name = work.key.rpartition("-")[0]
-                compute(recipes.stage(work), work.key, label=name, is_stage=True)
-        cell = step.cell
-        report = compute(recipes.cell(cell), cell.key, label=cell.arm.label, is_stage=False)
-        source.tell(cell, None if report is None else float(report["objective"]))
+                compute(recipes.stage(work))
+        report = compute(recipes.cell(step.cell))
+        source.tell(step.cell, report.objective if report else None)
         display.expect(source.left)
     return summary
 
 
-def over(
-    summary: Summary, display: Display, key: str, *, is_stage: bool, ok: bool, seconds: float
-) -> None:
+def record_end(summary: Summary, display: Display, key: Key, *, ok: bool, seconds: float) -> None:
     """A stage or a cell has come to its end: counted and shown."""
     summary.compute_s += seconds
-    if is_stage:
+    if key.stage:
         summary.stages_computed += ok
     elif ok:
         summary.cells += 1
     else:
         summary.failed += 1
-    display.over(key, stage=is_stage, ok=ok, seconds=seconds)
+    display.record_end(key, ok=ok, seconds=seconds)
 
 
-def lost(summary: Summary, display: Display, key: str) -> None:
+def record_loss(summary: Summary, display: Display, key: Key) -> None:
     """Its worker died; it is in the queue again."""
     summary.repeated += 1
-    display.lost(key)
+    display.record_loss(key)
 
 
 def capacity(where: Where) -> "Capacity":
@@ -266,25 +263,30 @@ class _Feed:
         self._display.refresh()
 
     def hear(self, event: "Event") -> None:
-        key, report = event.item, event.report
-        is_stage = event.arm is None
+        key, report, failure = event.item, event.report, event.failure
         if event.kind == "started":
-            self._display.started(key, event.arm or key.rpartition("-")[0])
+            self._display.started(key, key.stage or event.arm)
             return
         if event.kind == "lost":
-            lost(self.summary, self._display, key)
+            record_loss(self.summary, self._display, key)
             return
-        if error := end_of_run(report):
+        if failure and (error := end_of_run(failure)):
             raise error
-        ok, ledger = event.kind == "finished", self._recipes.ledger
-        seconds = float(report.get("wall_s", 0.0))
-        over(self.summary, self._display, key, is_stage=is_stage, ok=ok, seconds=seconds)
-        if not ok and not is_stage and key not in failed_keys(ledger):
-            must_hold(ledger, self._recipes.token)
-            commit_failure(ledger, lost_row(event.payload, report, event.attempt))
+        seconds = report.wall_s if report else 0.0
+        record_end(self.summary, self._display, key, ok=bool(report), seconds=seconds)
+        if failure and not key.stage:
+            self._write_down(event)
         if (cell := self._under_way.pop(key, None)) is not None:
-            self._source.tell(cell, float(report["objective"]) if ok else None)
+            self._source.tell(cell, report.objective if report else None)
             self._display.expect(self._source.left)
+
+    def _write_down(self, event: "Event") -> None:
+        """A failed cell, unless its worker has done so."""
+        ledger = self._recipes.ledger
+        if event.item not in failed_keys(ledger):
+            must_hold(ledger, self._recipes.token)
+            recipe = Recipe.from_json(event.payload)
+            commit_failure(ledger, lost_row(recipe, event.failure, event.attempt))
 
 
 @contextlib.contextmanager

@@ -11,12 +11,14 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
+from cluster.traffic import Failure, Report
 from imaging_core import datasets
 from imaging_core.fields import build
 from imaging_core.keeping import keeping
 from imaging_core.task import Outcome, Task, clock, load_function, no_progress
 from sweeps.engine.kept import keep_weights
 from sweeps.engine.provenance import device_name, versions
+from sweeps.engine.recipe import Recipe
 from sweeps.engine.stages import StageStore, flatten
 from sweeps.engine.study import split_data
 from sweeps.ledger.commit import commit_cell, commit_failure
@@ -65,22 +67,21 @@ def _keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, KEEP_FREED)
 
 
-def _stages_of(payload: Mapping[str, Any]) -> StageStore:
-    root = payload["results"]
-    if root not in _stage_stores:
-        _stage_stores[root] = StageStore(Store(root).child("stages"))
-    return _stage_stores[root]
+def _stages_of(results: str) -> StageStore:
+    if results not in _stage_stores:
+        _stage_stores[results] = StageStore(Store(results).child("stages"))
+    return _stage_stores[results]
 
 
 def _task(core: str) -> Task:
     return load_function(f"{core}.task:TASK")
 
 
-def execute(payload: Mapping[str, Any], *, device: str, node: str, attempt: int) -> dict[str, Any]:
-    """Carry one recipe out.
+def execute(payload: Mapping[str, Any], *, device: str, node: str, attempt: int) -> Report:
+    """Carry one recipe (`Recipe.to_json`) out.
 
     A cell that raises is committed as a failure (a row with its error) before the exception goes
-    on to the queue. The report holds `wall_s`, and for a cell its seed and objective.
+    on to the queue.
 
     Raises:
         LateCommit: the controller that sent the recipe no longer holds the ledger.
@@ -90,32 +91,33 @@ def execute(payload: Mapping[str, Any], *, device: str, node: str, attempt: int)
     prepare_process()
     began, began_cpu = clock()
     started = datetime.datetime.now(datetime.UTC)
-    task = _task(payload["core"])
-    name, path = split_data(payload["data"])
-    store = Store(payload["results"]).child(payload["study"])
-    row = _identity(payload) | {
+    recipe = Recipe.from_json(payload)
+    task = _task(recipe.core)
+    name, path = split_data(recipe.data)
+    store = recipe.ledger
+    row = _identity(recipe) | {
         "attempts": attempt,
         "node": node,
         "device": device_name(device),
         "started": started,
     }
     try:
-        data = datasets.load(name, path, payload["protocol"], fingerprint=payload["fingerprint"])
-        if data.fingerprint != payload["fingerprint"]:
+        data = datasets.load(name, path, recipe.protocol, fingerprint=recipe.fingerprint)
+        if data.fingerprint != recipe.fingerprint:
             raise ValueError(
                 f"the data at {payload['data']} on {row['host']} is not the controller's "
                 f"({data.fingerprint[:12]} instead of {payload['fingerprint'][:12]})"
             )
-        config = build(task.config, payload["config"])
-        stages = task.stages(config, payload["seed"])
-        stored = _stages_of(payload)
-        keep = "weights" in payload.get("keep", ())
-        if payload["kind"] == "stage":
-            stage, _ = flatten(task, stages, data.fingerprint)[payload["stage"]]
+        config = build(task.config, recipe.config)
+        stages = task.stages(config, recipe.seed)
+        stored = _stages_of(recipe.results)
+        keep = "weights" in recipe.keep
+        if recipe.stage is not None:
+            stage, _ = flatten(task, stages, data.fingerprint)[recipe.stage]
             _, computed = stored.obtain(
                 task, stage, data, device=device, progress=no_progress, keep=keep
             )
-            return {"wall_s": clock()[0] - began, "computed": computed}
+            return Report(wall_s=clock()[0] - began, computed=computed)
         arrays = {
             name: stored.obtain(task, stage, data, device=device, progress=no_progress, keep=keep)[
                 0
@@ -125,7 +127,7 @@ def execute(payload: Mapping[str, Any], *, device: str, node: str, attempt: int)
         train = load_function(task.train)
         with keeping(keep) as networks:
             outcome: Outcome = train(
-                config, data, payload["seed"], arrays, device=device, progress=no_progress
+                config, data, recipe.seed, arrays, device=device, progress=no_progress
             )
         below = flatten(task, stages, data.fingerprint)
         row |= {
@@ -136,14 +138,14 @@ def execute(payload: Mapping[str, Any], *, device: str, node: str, attempt: int)
             "wall_s": clock()[0] - began,
             "cpu_s": clock()[1] - began_cpu,
         }
-        must_hold(store, payload["token"])
+        must_hold(store, recipe.token)
         if keep:
-            keep_weights(store, payload["key"], networks, stored, task, stages, data, device=device)
+            keep_weights(store, recipe.key, networks, stored, task, stages, data, device=device)
         commit_cell(store, row, outcome.predictions, outcome.artifacts)
     except (StoreError, LateCommit):
         raise
     except Exception as error:
-        if payload["kind"] == "cell":
+        if recipe.stage is None:
             row |= {
                 "status": "failed",
                 "error_type": type(error).__name__,
@@ -152,57 +154,54 @@ def execute(payload: Mapping[str, Any], *, device: str, node: str, attempt: int)
                 "wall_s": clock()[0] - began,
                 "cpu_s": clock()[1] - began_cpu,
             }
-            must_hold(store, payload["token"])
+            must_hold(store, recipe.token)
             commit_failure(store, row)
         raise
-    return {
-        "wall_s": row["wall_s"],
-        "seed": payload["seed"],
-        "objective": row["metrics"][payload["objective"]],
-    }
+    objective = float(row["metrics"][recipe.objective])
+    return Report(wall_s=row["wall_s"], seed=recipe.seed, objective=objective)
 
 
-def _identity(payload: Mapping[str, Any]) -> dict[str, Any]:
+def _identity(recipe: Recipe) -> dict[str, Any]:
     """The columns of a cell's row that are known before it runs."""
-    task = _task(payload["core"])
+    task = _task(recipe.core)
     return {
         "schema_version": SCHEMA_VERSION,
-        "key": payload["key"],
-        "study": payload["study"],
+        "key": recipe.key,
+        "study": recipe.study,
         "core": task.name,
         "core_version": task.version,
-        "arm": payload["arm"],
-        "levels": payload["levels"],
-        "config": canonical(payload["config"]),
-        "seed": payload["seed"],
-        "data": payload["data"],
-        "data_fingerprint": payload["fingerprint"],
-        "protocol": payload["protocol"],
-        "git_commit": payload["git_commit"],
-        "git_dirty": payload["git_dirty"],
+        "arm": recipe.arm,
+        "levels": recipe.levels,
+        "config": canonical(recipe.config),
+        "seed": recipe.seed,
+        "data": recipe.data,
+        "data_fingerprint": recipe.fingerprint,
+        "protocol": recipe.protocol,
+        "git_commit": recipe.git_commit,
+        "git_dirty": recipe.git_dirty,
         "versions": versions(),
         "host": socket.gethostname(),
         "stage_keys": {},
     }
 
 
-def end_of_run(report: Mapping[str, Any]) -> StoreError | LateCommit | None:
+def end_of_run(failure: Failure) -> StoreError | LateCommit | None:
     """What `execute` raised on a worker, where that ends the run: of no cell a failure is written
     because the store failed or somebody else holds the ledger.
     """
     kinds = {kind.__name__: kind for kind in (StoreError, LateCommit)}
-    kind = kinds.get(report.get("error_type", ""))
-    return kind(report["error"]) if kind else None
+    kind = kinds.get(failure.error_type)
+    return kind(failure.error) if kind else None
 
 
-def lost_row(payload: Mapping[str, Any], error: Mapping[str, Any], attempts: int) -> dict[str, Any]:
+def lost_row(recipe: Recipe, failure: Failure, attempts: int) -> dict[str, Any]:
     """The failure row of a cell whose worker never lived to write it."""
-    return _identity(payload) | {
+    return _identity(recipe) | {
         "status": "failed",
         "attempts": max(attempts, 1),
-        "error_type": error.get("error_type", "WorkerDied"),
-        "error": error.get("error", ""),
-        "traceback": error.get("traceback", ""),
+        "error_type": failure.error_type,
+        "error": failure.error,
+        "traceback": failure.traceback,
         "node": "",
         "device": "",
         "started": datetime.datetime.now(datetime.UTC),

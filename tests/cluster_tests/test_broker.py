@@ -4,14 +4,15 @@ import asyncio
 
 from cluster.broker import Broker
 from cluster.queue import WorkItem
+from cluster.traffic import Failure, Key, Report
 
 
 def stage(name: str) -> WorkItem:
-    return WorkItem(id=name, payload={})
+    return WorkItem(id=Key(name), payload={})
 
 
 def cells(arm: str, count: int, *needs: str) -> list[WorkItem]:
-    return [WorkItem(id=f"{arm}-{i}", payload={}, needs=needs, arm=arm) for i in range(count)]
+    return [WorkItem(id=Key(f"{arm}{i}"), payload={}, needs=needs, arm=arm) for i in range(count)]
 
 
 async def taken(broker: Broker, worker: str) -> str:
@@ -22,45 +23,45 @@ async def taken(broker: Broker, worker: str) -> str:
 def test_no_slot_waits_for_a_slow_stage_or_for_tune_while_other_work_exists():
     async def run() -> list[str]:
         broker = Broker(max_attempts=3)
-        slow, quick = cells("slow", 2, "slow stage"), cells("quick", 3, "quick stage")
-        stages = [stage("slow stage"), stage("quick stage")]
+        slow, quick = cells("slow", 2, "slow-stage"), cells("quick", 3, "quick-stage")
+        stages = [stage("slow-stage"), stage("quick-stage")]
         await broker.add([*stages, *slow, *quick], more=False)
         # No trial has started, and the first worker is in the slow stage until the end.
-        order = ["quick stage", "quick-0", "quick-1", "quick-2"]
-        assert await taken(broker, "w0") == "quick stage"  # three cells need it, two the other
-        assert await taken(broker, "w1") == "slow stage"
-        found = ["quick stage"]
+        order = ["quick-stage", "quick0", "quick1", "quick2"]
+        assert await taken(broker, "w0") == "quick-stage"  # three cells need it, two the other
+        assert await taken(broker, "w1") == "slow-stage"
+        found = ["quick-stage"]
         for _ in range(3):
-            await broker.finish("w0", "1", found[-1], {})
+            await broker.finish("w0", "1", found[-1], Report())
             found.append(await taken(broker, "w0"))
         assert found == order
-        await broker.finish("w0", "1", "quick-2", {})
+        await broker.finish("w0", "1", "quick2", Report())
         waiting = asyncio.create_task(taken(broker, "w0"))
         await asyncio.sleep(0)
         assert not waiting.done()
-        await broker.finish("w1", "1", "slow stage", {})
+        await broker.finish("w1", "1", "slow-stage", Report())
         return [await waiting, await taken(broker, "w1")]
 
-    assert asyncio.run(run()) == ["slow-0", "slow-1"]
+    assert asyncio.run(run()) == ["slow0", "slow1"]
 
 
 def test_an_arm_hears_its_own_results_in_order_whether_its_trial_began_before_or_after():
     async def run() -> list[tuple[str, str]]:
         broker = Broker(max_attempts=3)
         await broker.add([*cells("a", 2), *cells("b", 1)], more=False)
-        assert [await taken(broker, "w0"), await taken(broker, "w1")] == ["a-0", "a-1"]
-        await broker.fail("w1", "1", "a-1", {"error": "no"})
-        await broker.finish("w0", "1", "a-0", {"objective": 0.5})
+        assert [await taken(broker, "w0"), await taken(broker, "w1")] == ["a0", "a1"]
+        await broker.fail("w1", "1", "a1", Failure(error_type="E", error="no"))
+        await broker.finish("w0", "1", "a0", Report(objective=0.5))
         late = [await broker.result_of_arm("a", i) for i in (0, 1)]
         early = asyncio.create_task(broker.result_of_arm("b", 0))
-        assert await taken(broker, "w0") == "b-0"
-        await broker.finish("w0", "1", "b-0", {"objective": 1.0})
-        return [(r["item"], r["status"], r["last"]) for r in [*late, await early]]
+        assert await taken(broker, "w0") == "b0"
+        await broker.finish("w0", "1", "b0", Report(objective=1.0))
+        return [(r["item"], r["ok"], r["last"]) for r in [*late, await early]]
 
     assert asyncio.run(run()) == [
-        ("a-1", "failed", False),
-        ("a-0", "finished", True),
-        ("b-0", "finished", True),
+        ("a1", False, False),
+        ("a0", True, True),
+        ("b0", True, True),
     ]
 
 
@@ -68,15 +69,15 @@ def test_an_arm_that_may_get_more_cells_waits_for_them_and_ends_when_none_come()
     async def run() -> list[object]:
         broker = Broker(max_attempts=3)
         await broker.add(cells("a", 1), more=True)
-        assert await taken(broker, "w0") == "a-0"
-        await broker.finish("w0", "1", "a-0", {"objective": 0.5})
+        assert await taken(broker, "w0") == "a0"
+        await broker.finish("w0", "1", "a0", Report(objective=0.5))
         first = await broker.result_of_arm("a", 0)
         more = asyncio.create_task(broker.result_of_arm("a", 1))
         unknown = asyncio.create_task(broker.result_of_arm("b", 0))
         await asyncio.sleep(0)
         await broker.add([cells("a", 2)[1]], more=True)
-        assert await taken(broker, "w0") == "a-1"
-        await broker.finish("w0", "1", "a-1", {"objective": 0.5})
+        assert await taken(broker, "w0") == "a1"
+        await broker.finish("w0", "1", "a1", Report(objective=0.5))
         second = await more
         none = asyncio.create_task(broker.result_of_arm("a", 2))
         await asyncio.sleep(0)
@@ -85,23 +86,23 @@ def test_an_arm_that_may_get_more_cells_waits_for_them_and_ends_when_none_come()
         await broker.add([], more=False)
         return [(r["item"], r["last"]) for r in (first, second)] + [await none, await unknown]
 
-    assert asyncio.run(run()) == [("a-0", False), ("a-1", False), None, None]
+    assert asyncio.run(run()) == [("a0", False), ("a1", False), None, None]
 
 
 def test_a_stage_that_fails_fails_the_arms_that_need_it_before_their_trials_start():
     async def run() -> list[str]:
         broker = Broker(max_attempts=3)
-        await broker.add([stage("base"), *cells("a", 2, "base")], more=False)
-        assert await taken(broker, "w0") == "base"
-        await broker.fail("w0", "1", "base", {"error": "no"})
+        await broker.add([stage("base-0"), *cells("a", 2, "base-0")], more=False)
+        assert await taken(broker, "w0") == "base-0"
+        await broker.fail("w0", "1", "base-0", Failure(error_type="E", error="no"))
         asking = asyncio.create_task(broker.take("w0", "1"))
         await asyncio.sleep(0)
-        found = [(await broker.result_of_arm("a", i))["status"] for i in (0, 1)]
+        found = [(await broker.result_of_arm("a", i))["ok"] for i in (0, 1)]
         await broker.close()
         assert await asking == "stop"
         return found
 
-    assert asyncio.run(run()) == ["failed", "failed"]
+    assert asyncio.run(run()) == [False, False]
 
 
 def test_an_arm_that_is_held_again_hears_each_result_once():
@@ -116,32 +117,32 @@ def test_an_arm_that_is_held_again_hears_each_result_once():
         steps = [[cell] for cell in cells("arm", 3)]
         await broker.hold("proposal 0", steps)
         first = await asked(0)
-        assert await taken(broker, "w0") == "arm-0"
-        await broker.finish("w0", "1", "arm-0", {"objective": 0.0})
-        assert (await first)["item"] == "arm-0"
+        assert await taken(broker, "w0") == "arm0"
+        await broker.finish("w0", "1", "arm0", Report(objective=0.0))
+        assert (await first)["item"] == "arm0"
         lost = await asked(1)
-        assert await taken(broker, "w0") == "arm-1"
+        assert await taken(broker, "w0") == "arm1"
         lost.cancel()
         # Its trial's node is lost: the ledger has the first seed, the others are asked for again.
         await broker.hold("proposal 0", steps[1:])
         found = [await asked(0)]
-        await broker.finish("w0", "1", "arm-1", {"objective": 1.0})
+        await broker.finish("w0", "1", "arm1", Report(objective=1.0))
         found.append(await asked(1))
-        assert await taken(broker, "w0") == "arm-2"
-        await broker.finish("w0", "1", "arm-2", {"objective": 2.0})
+        assert await taken(broker, "w0") == "arm2"
+        await broker.finish("w0", "1", "arm2", Report(objective=2.0))
         return [((await result)["item"], (await result)["last"]) for result in found]
 
-    assert asyncio.run(run()) == [("arm-1", False), ("arm-2", True)]
+    assert asyncio.run(run()) == [("arm1", False), ("arm2", True)]
 
 
 def test_a_lost_run_gives_back_its_room_once_and_its_items_to_the_queue():
     async def run() -> list[object]:
         broker = Broker(max_attempts=3)
         await broker.add(cells("arm", 1), more=False)
-        assert await taken(broker, "node0/0") == "arm-0"
+        assert await taken(broker, "node0/0") == "arm0"
         await broker.say_reserved("node0", "its placement group")
         found = [await broker.lose_run("node0"), await broker.lose_run("node0")]
-        assert await taken(broker, "node1/0") == "arm-0"
+        assert await taken(broker, "node1/0") == "arm0"
         return found
 
     assert asyncio.run(run()) == ["its placement group", None]

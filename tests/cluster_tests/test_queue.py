@@ -6,14 +6,15 @@ import random
 import pytest
 
 from cluster.queue import WorkItem, WorkQueue
+from cluster.traffic import Failure, Key, Report
 
 
 def item(identity: str, *, needs: tuple[str, ...] = (), **values: float) -> WorkItem:
-    return WorkItem(id=identity, payload={}, needs=needs, arm=identity[0], **values)
+    return WorkItem(id=Key(identity), payload={}, needs=needs, arm=identity[0], **values)
 
 
 def stage(identity: str, *, needs: tuple[str, ...] = (), **values: float) -> WorkItem:
-    return WorkItem(id=identity, payload={}, needs=needs, **values)
+    return WorkItem(id=Key(identity), payload={}, needs=needs, **values)
 
 
 def taken(queue: WorkQueue, worker: str, incarnation: str = "1") -> str | None:
@@ -39,6 +40,14 @@ def test_turn_by_turn_cells_at_once_stages_with_most_dependents_then_the_longest
     assert order == ["long", "short", "common-0", "rare-0", "next"]
 
 
+def outcome(queue: WorkQueue, identity: str) -> tuple[str, Report | Failure] | None:
+    """How the item ended, and what the driver hears of it; None: it has not."""
+    for event in queue.events:
+        if event.item == identity and event.kind in ("finished", "failed"):
+            return event.kind, event.report or event.failure
+    return None
+
+
 def run(items: list[WorkItem], seconds: dict[str, float], slots: int) -> list[tuple[float, str]]:
     """(end, id) of every item on so many slots, as the queue hands them out; nothing is stated."""
     now = 0.0
@@ -50,11 +59,11 @@ def run(items: list[WorkItem], seconds: dict[str, float], slots: int) -> list[tu
         for worker in list(free):
             if (leased := queue.take(worker, "1")) is not None:
                 free.remove(worker)
-                heapq.heappush(running, (now + seconds[leased[0].kind], worker, leased[0].id))
+                heapq.heappush(running, (now + seconds[leased[0].id.kind], worker, leased[0].id))
         if not running:
             return ended
         now, worker, identity = heapq.heappop(running)
-        queue.finish(worker, "1", identity, {})
+        queue.finish(worker, "1", identity, Report())
         ended.append((now, identity))
         free.append(worker)
 
@@ -68,7 +77,7 @@ def study(arms: int, seeds: int) -> list[WorkItem]:
             needs = (f"generator-{seed}",)
             items.append(stage(f"selection-{arm}.{seed}", needs=needs, turn=seed))
             needs += (f"selection-{arm}.{seed}",)
-            items.append(item(f"cell-{arm}.{seed}", needs=needs, turn=seed))
+            items.append(item(f"cell{arm}.{seed}", needs=needs, turn=seed))
     return items
 
 
@@ -81,7 +90,7 @@ def test_the_first_cells_come_early_and_no_slot_idles_for_it(slots):
     ended = run(items, SECONDS, slots)
     assert len(ended) == len(items)
     cells = [end for end, identity in ended if identity.startswith("cell")]
-    work = sum(SECONDS[i.kind] for i in items) / slots
+    work = sum(SECONDS[i.id.kind] for i in items) / slots
     chain = sum(SECONDS.values())
     makespan = ended[-1][0]
     assert makespan <= 1.1 * max(work, chain) + max(SECONDS.values()) * (slots > 1)
@@ -92,14 +101,14 @@ def test_a_study_that_is_stopped_anywhere_has_arms_of_about_equally_many_seeds()
     ended = run(study(arms=6, seeds=5), SECONDS, 2)
     count = dict.fromkeys(range(6), 0)
     for _, identity in ended:
-        if identity.startswith("cell-"):
-            count[int(identity[5:].split(".")[0])] += 1
+        if identity.startswith("cell"):
+            count[int(identity[4:].split(".")[0])] += 1
             assert max(count.values()) - min(count.values()) <= 2
 
 
 def test_the_longest_chain_goes_first_once_it_fills_the_rest():
     """Short cells for 20 s and one chain of 17 s on two slots: begun last it would end at 27."""
-    items = [item(f"short-{i}", turn=0, cost_s=1.0) for i in range(20)]
+    items = [item(f"short{i}", turn=0, cost_s=1.0) for i in range(20)]
     items += [stage("late-0", turn=1, cost_s=16.0), item("last", needs=("late-0",), turn=1)]
     seconds = {"late": 16.0, "cell": 1.0}
     assert run(items, seconds, 2)[-1][0] <= 21
@@ -110,9 +119,9 @@ def test_a_cell_waits_for_all_its_stages_and_only_for_them():
     queue.add([item("s"), item("t"), item("cell", needs=("s", "t"))])
     assert {taken(queue, "a"), taken(queue, "b")} == {"s", "t"}
     held = {"a": "s", "b": "t"}
-    queue.finish("a", "1", held["a"], {})
+    queue.finish("a", "1", held["a"], Report())
     assert taken(queue, "a") is None
-    queue.finish("b", "1", held["b"], {})
+    queue.finish("b", "1", held["b"], Report())
     assert taken(queue, "b") == "cell"
 
 
@@ -122,10 +131,10 @@ def test_a_worker_that_comes_back_has_lost_its_item_and_gets_it_as_the_next_atte
     assert queue.take("w", "first")[1] == 1
     again = queue.take("w", "second")
     assert (again[0].id, again[1]) == ("cell", 2)
-    queue.finish("w", "first", "cell", {"late": True})  # its former self's report
-    assert queue.outcome("cell") is None
-    queue.finish("w", "second", "cell", {})
-    assert queue.outcome("cell") == ("finished", {})
+    queue.finish("w", "first", "cell", Report(wall_s=9.0))  # its former self's report
+    assert outcome(queue, "cell") is None
+    queue.finish("w", "second", "cell", Report())
+    assert outcome(queue, "cell") == ("finished", Report())
 
 
 def test_an_item_that_kills_its_worker_too_often_fails_and_the_others_are_there():
@@ -135,10 +144,10 @@ def test_an_item_that_kills_its_worker_too_often_fails_and_the_others_are_there(
         assert taken(queue, "w", incarnation) == "bad"
     queue.add([item("good")])
     queue.lose("w")
-    kind, error = queue.outcome("bad")
+    kind, error = outcome(queue, "bad")
     assert kind == "failed"
-    assert "died 3 times" in error["error"]
-    assert "--retry-failed" in error["error"]
+    assert "died 3 times" in error.error
+    assert "--retry-failed" in error.error
     assert taken(queue, "w", "4") == "good"
 
 
@@ -146,28 +155,28 @@ def test_an_item_that_raises_is_over_at_once_and_so_is_what_needs_it():
     queue = WorkQueue(max_attempts=3)
     queue.add([item("stage"), item("cell", needs=("stage",)), item("other")])
     assert taken(queue, "w") == "stage"
-    queue.fail("w", "1", "stage", {"error": "no memory", "error_type": "MemoryError"})
-    kind, error = queue.outcome("cell")
+    queue.fail("w", "1", "stage", Failure(error="no memory", error_type="MemoryError"))
+    kind, error = outcome(queue, "cell")
     assert kind == "failed"
-    assert error["error"] == "stage failed: no memory"
+    assert error.error == "stage failed: no memory"
     queue.add([item("late", needs=("stage",))])
-    assert queue.outcome("late")[0] == "failed"
+    assert outcome(queue, "late")[0] == "failed"
     assert taken(queue, "w") == "other"
 
 
 def test_an_item_past_its_deadline_fails_at_once_and_frees_the_slot():
     now = [0.0]
     queue = WorkQueue(max_attempts=3, clock=lambda: now[0])
-    queue.add([WorkItem(id="hangs", payload={}, arm="a", deadline_s=10.0), item("next")])
+    queue.add([WorkItem(id=Key("hangs"), payload={}, arm="a", deadline_s=10.0), item("next")])
     assert taken(queue, "w") == "hangs"
     now[0] = 10.5  # the watchdog has ended the worker
     assert taken(queue, "w", "2") == "next"
-    kind, error = queue.outcome("hangs")
-    assert (kind, error["error_type"]) == ("failed", "DeadlineExceeded")
-    assert "longer than its deadline of 10 s" in error["error"]
+    kind, error = outcome(queue, "hangs")
+    assert (kind, error.error_type) == ("failed", "DeadlineExceeded")
+    assert "longer than its deadline of 10 s" in error.error
     now[0] = 0.0  # a worker that dies early is a loss, not a deadline
     early = WorkQueue(max_attempts=3, clock=lambda: now[0])
-    early.add([WorkItem(id="dies", payload={}, deadline_s=10.0)])
+    early.add([WorkItem(id=Key("dies"), payload={}, deadline_s=10.0)])
     taken(early, "w")
     now[0] = 9.0
     assert taken(early, "w", "2") == "dies"
@@ -207,7 +216,7 @@ def test_under_random_deaths_every_item_ends_exactly_once(seed):
             incarnation[worker] += 1
             del held[worker]
         elif worker in held:
-            queue.finish(worker, str(incarnation[worker]), held.pop(worker), {})
+            queue.finish(worker, str(incarnation[worker]), held.pop(worker), Report())
         elif leased := queue.take(worker, str(incarnation[worker])):
             held[worker] = leased[0].id
     assert queue.open == 0

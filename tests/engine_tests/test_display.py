@@ -5,6 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
+from cluster.traffic import Key
 from sweeps.engine.display import Display
 
 
@@ -20,23 +21,23 @@ def test_stages_that_are_left_count_with_their_own_kinds_time():
     stages = ["pool-0", "pool-1", "features-0", "features-1", "selection-0"]
     shown = display(todo=4, stages=stages)
     shown.slots = 2
-    shown.over("pool-0", stage=True, ok=True, seconds=100.0)
-    shown.over("features-0", stage=True, ok=True, seconds=2.0)
+    shown.record_end(Key("pool-0"), ok=True, seconds=100.0)
+    shown.record_end(Key("features-0"), ok=True, seconds=2.0)
     assert shown.compute_left_s is None  # before the first cell nobody knows what one takes
     assert "last stage" not in shown._text().plain  # nor what a selection takes
-    shown.over("cell", stage=False, ok=True, seconds=6.0)
+    shown.record_end(Key("cell"), ok=True, seconds=6.0)
     # 3 cells, a pool, features, and a selection: not seen yet, the mean of 100, 2 and 6 s.
     assert shown.compute_left_s == pytest.approx(3 * 6 + 100 + 2 + 108 / 3)
     assert "about 1:18 left" in shown._text().plain
-    shown.over("cell 2", stage=False, ok=False, seconds=1.0)  # failed: no cell any more
+    shown.record_end(Key("cell 2"), ok=False, seconds=1.0)  # failed: no cell any more
     assert shown.compute_left_s == pytest.approx(2 * 6 + 100 + 2 + 108 / 3)
 
 
 def test_before_the_first_cell_the_stages_are_told():
     shown = display(todo=4, stages=["pool-0", "pool-1", "pool-2", "selection-0"])
     shown.slots = 2
-    shown.over("selection-0", stage=True, ok=True, seconds=9.0)
-    shown.over("pool-0", stage=True, ok=True, seconds=60.0)
+    shown.record_end(Key("selection-0"), ok=True, seconds=9.0)
+    shown.record_end(Key("pool-0"), ok=True, seconds=60.0)
     assert "about 1:00 to the last stage" in shown._text().plain  # two pools on two slots
 
 
@@ -44,8 +45,8 @@ def test_a_search_takes_the_stages_of_its_finished_cells():
     shown = display(todo=10, stages=None)
     shown.slots = 2
     for number in range(2):
-        shown.over(f"selection-{number}", stage=True, ok=True, seconds=9.0)
-        shown.over(f"cell {number}", stage=False, ok=True, seconds=1.0)
+        shown.record_end(Key(f"selection-{number}"), ok=True, seconds=9.0)
+        shown.record_end(Key(f"cell {number}"), ok=True, seconds=1.0)
     assert shown.compute_left_s == pytest.approx(8 * 10)  # 8 cells, not 8 × 1 s
     assert "at most 0:40 left" in shown._text().plain  # its rule may stop an arm early
 
@@ -54,7 +55,7 @@ def test_a_line_in_a_log_is_not_broken():
     log = io.StringIO()
     shown = display(todo=1000, stages=[f"pool-{n}" for n in range(1000)])
     shown.console = Console(file=log, width=60)
-    shown.over("pool-0", stage=True, ok=True, seconds=3.0)
+    shown.record_end(Key("pool-0"), ok=True, seconds=3.0)
     (line,) = log.getvalue().splitlines()
     assert line.startswith("cells 0/1000 done")
     assert line.endswith("to the last stage")
@@ -63,7 +64,7 @@ def test_a_line_in_a_log_is_not_broken():
 def test_what_is_left_is_told_to_onlookers():
     told = []
     shown = display(todo=2, stages=[], told=told)
-    shown.started("a", "arm")
-    shown.over("a", stage=False, ok=True, seconds=3.0)
-    shown.started("b", "arm")
+    shown.started(Key("a"), "arm")
+    shown.record_end(Key("a"), ok=True, seconds=3.0)
+    shown.started(Key("b"), "arm")
     assert [left for _, _, left in told] == [None, 3.0]

@@ -29,8 +29,8 @@ def test_memory_is_flat_in_the_number_of_finished_cells(tmp_path):
     held = []
 
     class Watched(Display):
-        def over(self, *args, **named) -> None:
-            super().over(*args, **named)
+        def record_end(self, *args, **named) -> None:
+            super().record_end(*args, **named)
             if self.finished == WARM:  # imports and caches are there
                 tracemalloc.start()
             elif self.finished == len(plan.todo):

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 import analysis.check
 import sweeps.status
 from imaging_core.task import Predictions
+from cluster.traffic import Failure
 from sweeps.engine.stages import StageStore, stated_seconds
 from sweeps.engine.worker import end_of_run
 from sweeps.ledger import files
@@ -296,13 +297,12 @@ def test_a_reader_finds_predictions_that_were_compacted_while_it_read(tmp_path):
 
 
 def test_a_worker_whose_store_fails_ends_the_run_and_its_cell_has_not_failed():
-    error = end_of_run({"error_type": "StoreError", "error": "lock.json in r could not be read"})
+    error = end_of_run(Failure(error_type="StoreError", error="lock.json could not be read"))
     assert isinstance(error, StoreError)
-    assert str(error) == "lock.json in r could not be read"
-    refused = end_of_run({"error_type": "LateCommit", "error": "late commit refused"})
+    assert str(error) == "lock.json could not be read"
+    refused = end_of_run(Failure(error_type="LateCommit", error="late commit refused"))
     assert isinstance(refused, LateCommit)
-    for other in ({"error_type": "OSError", "error": "no such image"}, {"wall_s": 1.0}):
-        assert end_of_run(other) is None
+    assert end_of_run(Failure(error_type="OSError", error="no such image")) is None
 
 
 def files_of(root: Path) -> dict[str, bytes]:

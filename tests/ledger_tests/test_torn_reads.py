@@ -206,7 +206,9 @@ def test_300_cells_on_s3_each_is_there_once_and_none_has_failed(server, store, m
         others = [pool.submit(tell, lock.token), pool.submit(look)]
         try:
             work = [
-                pool.submit(execute, recipes.cell(cell), device="cpu", node="n", attempt=1)
+                pool.submit(
+                    execute, recipes.cell(cell).to_json(), device="cpu", node="n", attempt=1
+                )
                 for cell in plan.todo
             ]
             reports = [future.result() for future in work]
