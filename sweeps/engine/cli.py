@@ -95,6 +95,7 @@ def build_app(
             settings=tuple(typed["setting"] or ()),
             keep=tuple(typed.get("keep") or ()),
             track=tuple(typed.get("track") or ()),
+            first=typed.get("first"),
         )
         session = Session(
             resources=Where(

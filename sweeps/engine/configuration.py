@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from imaging_core.field_rules import rule_of
-from imaging_core.fields import ConfigError, as_dict, as_typed, did_you_mean, sources
+from imaging_core.fields import ConfigError, as_dict, as_typed, sources
 from sweeps.engine.plan import Plan, make_plan
 from sweeps.engine.session import OK
 from sweeps.engine.study import (
@@ -19,6 +19,7 @@ from sweeps.engine.study import (
     Request,
     Study,
     apply,
+    arms_named,
     place_data,
 )
 
@@ -89,34 +90,13 @@ def chosen_arm(plan: Plan, text: str | None) -> Arm:
     Raises:
         ConfigError: no arm has these levels, or several do.
     """
-    wanted = {name: str(level) for name, level in plan.study.baseline.items()}
-    if text is not None:
-        wanted = {}
-        for part in text.split(","):
-            name, separator, level = part.partition("=")
-            if not separator:
-                raise ConfigError(f'--arm takes FACTOR=LEVEL, …, got "{text}"')
-            if name.strip() not in plan.study.factors:
-                known = tuple(plan.study.factors)
-                raise ConfigError(
-                    f'--arm: unknown factor "{name.strip()}"{did_you_mean(name.strip(), known)} '
-                    f"(factors: {', '.join(known)})"
-                )
-            wanted[name.strip()] = level.strip()
-    found = [
-        arm
-        for arm in plan.arms
-        if all(arm.text_levels.get(name) == level for name, level in wanted.items())
-    ]
-    if not found and text is None:
-        return plan.arms[0]
-    labels = [arm.label for arm in found or plan.arms]
-    if not found:
-        raise ConfigError(
-            f'--arm: no arm has the levels "{text}"{did_you_mean(text, labels)} (arms: '
-            f"{'; '.join(labels[:8])}{'; …' if len(labels) > 8 else ''})"
-        )
+    if text is None:
+        baseline = {name: str(level) for name, level in plan.study.baseline.items()}
+        found = [arm for arm in plan.arms if baseline.items() <= arm.text_levels.items()]
+        return (found or plan.arms)[0]
+    found = arms_named(plan.arms, text, "--arm")
     if len(found) > 1:
+        labels = [arm.label for arm in found]
         raise ConfigError(
             f'--arm must name one arm, "{text}" names {len(found)}: {"; ".join(labels[:8])}'
             f"{'; …' if len(labels) > 8 else ''}"

@@ -78,6 +78,15 @@ OF_RUN: Options = {
 
 
 OF_STUDY: Options = {
+    "first": (
+        Annotated[
+            str | None,
+            typer.Option(
+                metavar="FACTOR=LEVEL,…", help="Compute the arms that have these levels first."
+            ),
+        ],
+        None,
+    ),
     "keep": (
         Annotated[
             list[str] | None,

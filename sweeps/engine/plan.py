@@ -20,6 +20,7 @@ from sweeps.engine.study import (
     Request,
     Study,
     apply,
+    arms_named,
     expand,
     parse_seeds,
     split_data,
@@ -141,6 +142,8 @@ def make_plan(study: Study, request: Request, *, results: str, retry_failed: boo
         study, request, seeds, arms, fingerprints, results=results, retry_failed=retry_failed
     )
     lines = [line for text, found in data.items() for line in described(text, found)]
+    if request.first is not None:
+        arms_named(arms, request.first, "--first")
     for spec in request.track:
         split_spec(spec, "--track")
     if request.keep:

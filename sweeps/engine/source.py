@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from sweeps.engine.plan import Cell, Plan, StageWork
+from sweeps.engine.study import arms_named
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import read_metric
 
@@ -81,13 +82,17 @@ class Grid:
     """Every missing cell of a plan, seed by seed over all arms.
 
     So a study that is stopped anywhere has arms whose numbers of seeds differ by one at most, and
-    the stages come when the next cells need them.
+    the stages come when the next cells need them. Arms that `--first` names go ahead, by themselves
+    in the same order.
     """
 
     def __init__(self, plan: Plan, ledger: Store) -> None:
         self._plan, self._ledger = plan, ledger
+        first = plan.request.first
+        ahead = [] if first is None else arms_named(plan.arms, first, "--first")
+        self._ahead = {id(arm) for arm in ahead}
         self._turns = {seed: turn for turn, seed in enumerate(plan.seeds)}
-        self._cells = iter(sorted(plan.todo, key=lambda cell: self._turns[cell.seed]))
+        self._cells = iter(sorted(plan.todo, key=self.turn))
         self._left = len(plan.todo)
 
     def next(self) -> Step | None:
@@ -96,7 +101,12 @@ class Grid:
 
     def step(self, cell: Cell) -> Step:
         """A missing cell of the plan, as the loops take it."""
-        return Step(cell=cell, stages=self._plan.missing(cell), turn=self._turns[cell.seed])
+        return Step(cell=cell, stages=self._plan.missing(cell), turn=self.turn(cell))
+
+    def turn(self, cell: Cell) -> int:
+        """Lower ones go first: a seed's place among the plan's; below 0 for arms that go ahead."""
+        turn = self._turns[cell.seed]
+        return turn - len(self._turns) if id(cell.arm) in self._ahead else turn
 
     def tell(self, cell: Cell, objective: float | None) -> None:
         self._left -= 1

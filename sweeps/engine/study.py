@@ -121,6 +121,7 @@ class Request:
 
     `of_file` is what `--config` read: field or factor, and its values; `settings` come after it.
     `keep` names what is stored beside the cells, `track` who is told of them; they change none.
+    `first` names arms that go ahead of the others, by levels they have.
     """
 
     preset: str = "demo"
@@ -131,6 +132,7 @@ class Request:
     of_file: tuple[tuple[str, tuple[Any, ...]], ...] = ()
     keep: tuple[str, ...] = ()
     track: tuple[str, ...] = ()
+    first: str | None = None
 
 
 def parse_seeds(text: str | None, default: int, option: str = "--seeds") -> tuple[int, ...]:
@@ -268,6 +270,36 @@ def expand(study: Study, shared: Mapping[str, Any], data: str) -> list[Arm]:
             placed[text] = place_data(text)
         arms.append(Arm(levels=levels, config=config, data=placed[text]))
     return arms
+
+
+def arms_named(arms: Sequence[Arm], text: str, option: str) -> list[Arm]:
+    """The arms that have the levels in `text`, "method=apga,k_shot=25"; at least one.
+
+    Args:
+        option: what the user calls it, for the message.
+
+    Raises:
+        ConfigError: no arm has these levels.
+    """
+    known, wanted = tuple(arms[0].levels), {}
+    for part in text.split(","):
+        name, separator, level = (word.strip() for word in part.partition("="))
+        if not separator:
+            raise ConfigError(f'{option} takes FACTOR=LEVEL, …, got "{text}"')
+        if name not in known:
+            raise ConfigError(
+                f'{option}: unknown factor "{name}"{did_you_mean(name, known)} '
+                f"(factors: {', '.join(known)})"
+            )
+        wanted[name] = level
+    found = [arm for arm in arms if wanted.items() <= arm.text_levels.items()]
+    if not found:
+        labels = [arm.label for arm in arms]
+        raise ConfigError(
+            f'{option}: no arm has the levels "{text}"{did_you_mean(text, labels)} (arms: '
+            f"{'; '.join(labels[:8])}{'; …' if len(labels) > 8 else ''})"
+        )
+    return found
 
 
 def split_data(text: str) -> tuple[str, str | None]:

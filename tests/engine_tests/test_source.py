@@ -4,11 +4,16 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+import studies
 import toy_race
+import toy_study
 from studies import elsewhere
 from typer.testing import CliRunner
 
 from sweeps.engine.cli import build_app
+from sweeps.engine.plan import make_plan
+from sweeps.engine.source import Grid
+from sweeps.engine.study import Request
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import read_ledger, read_manifest
 
@@ -64,3 +69,29 @@ def test_on_ray_cells_are_added_while_it_runs_and_it_goes_on_where_it_was_stoppe
         query = "select state, count(*) from trials group by state"
         states = dict(connection.execute(query).fetchall())
     assert states == {"COMPLETE": 6}
+
+
+def order(results, first: str | None = None) -> list[tuple[str, int]]:
+    """(arm, seed) of the toy study's cells, as its grid hands them out."""
+    request = Request(seeds="2", settings=("ridge=1,10",), first=first)
+    plan = make_plan(toy_study.STUDY, request, results=str(results), retry_failed=False)
+    grid = Grid(plan, Store(results).child("toy"))
+    return [(step.cell.arm.label, step.cell.seed) for step in iter(grid.next, None)]
+
+
+def test_a_grid_goes_seed_by_seed_and_arms_that_are_named_go_ahead(tmp_path):
+    labels = [f"ridge={r},pooling={p}" for r in ("1.0", "10.0") for p in (8, 16)]
+    assert order(tmp_path) == [(arm, seed) for seed in (0, 1) for arm in labels]
+    last = labels[3]
+    others = [(arm, seed) for seed in (0, 1) for arm in labels[:3]]
+    assert order(tmp_path, "pooling=16, ridge=10.0") == [(last, 0), (last, 1), *others]
+    first = [(arm, seed) for seed in (0, 1) for arm in labels if "pooling=16" in arm]
+    assert order(tmp_path, "pooling=16")[:4] == first
+
+
+def test_an_arm_that_is_not_there_cannot_go_first(tmp_path):
+    answer = studies.here(toy_study, "--plan", "--results", tmp_path, "--first", "pooling=7")
+    assert answer.returncode == 2
+    assert '--first: no arm has the levels "pooling=7" (arms: ridge=0.1,pooling=8;' in " ".join(
+        answer.stderr.split()
+    )

@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 
 import analysis.check
 import sweeps.status
-from imaging_core.task import Predictions
 from cluster.traffic import Failure
+from imaging_core.task import Predictions
 from sweeps.engine.stages import StageStore, stated_seconds
 from sweeps.engine.worker import end_of_run
 from sweeps.ledger import files
