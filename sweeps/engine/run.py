@@ -19,13 +19,13 @@ from sweeps.engine.session import Session, listen_again
 from sweeps.engine.source import ArmSource
 from sweeps.engine.upload import runtime_env
 from sweeps.engine.worker import end_of_run, execute, lost_row, prepare_process
-from sweeps.ledger.cells import read_table
+from sweeps.ledger.background import Compacting
+from sweeps.ledger.cells import has_failure, read_table
 from sweeps.ledger.commit import commit_failure
 from sweeps.ledger.compact import compact
 from sweeps.ledger.files import Store, StoreError
 from sweeps.ledger.lock import LateCommit, must_hold
 from sweeps.ledger.progress import say_running
-from sweeps.ledger.read import failed_keys
 
 if TYPE_CHECKING:
     from cluster.drive import Capacity
@@ -107,7 +107,7 @@ def carry_out(
             # In this process nothing ticks between two cells, so each one is told as it starts.
             tell_every_s=0.0 if resources.inline else TELL_EVERY_S,
         )
-        with display, watch(display):
+        with Compacting(ledger, recipes.token), display, watch(display):
             if resources.inline:
                 summary = run_inline(source, recipes, display)
             else:
@@ -283,7 +283,7 @@ class _Feed:
     def _write_down(self, event: "Event") -> None:
         """A failed cell, unless its worker has done so."""
         ledger = self._recipes.ledger
-        if event.item not in failed_keys(ledger):
+        if not has_failure(ledger, event.item):
             must_hold(ledger, self._recipes.token)
             recipe = Recipe.from_json(event.payload)
             commit_failure(ledger, lost_row(recipe, event.failure, event.attempt))

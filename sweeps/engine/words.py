@@ -1,6 +1,7 @@
 """What the terminal says of a run before and after it: what is planned, and what came of it."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from rich.markup import escape
 
@@ -11,8 +12,12 @@ from sweeps.engine.run import Summary
 from sweeps.engine.search import Tuning
 from sweeps.engine.stages import stated_seconds
 from sweeps.ledger.files import Store
+from sweeps.ledger.progress import spread
 from sweeps.ledger.read import read_table
 from sweeps.search.proposals import Proposal, counts
+
+SAMPLED_STAGES = 96
+"""Stored stages whose seconds are read for the estimate."""
 
 
 def committed(plan: Plan, ledger: Store) -> int:
@@ -67,7 +72,9 @@ def _estimate(plan: Plan, results: str) -> str:
     if not seconds:
         return "time: unknown until the first cells are there"
     stages = stage_store(results).store
-    known = [s for name in stages.names("", ".json") if (s := stated_seconds(stages, name[:-5]))]
+    names = [name[:-5] for name in stages.names("", ".json")]
+    stated = stages.each(partial(stated_seconds, stages), spread(names, SAMPLED_STAGES))
+    known = [seconds for seconds in stated if seconds]
     total = len(plan.todo) * sum(seconds) / len(seconds)
     total += len(plan.stages) * (sum(known) / len(known) if known else 0.0)
     return f"time: about {duration(total)} of compute ÷ slots (from {len(seconds)} committed cells)"
