@@ -1,9 +1,9 @@
 """Which folders under `results/` hold a study."""
 
-from sweeps.ledger.files import Store
-from sweeps.ledger.schema import LedgerError
+from sweeps.ledger import progress
+from sweeps.ledger.read import MANIFEST
 
-MANIFEST = "study.json"
+__all__ = ["MANIFEST", "studies_in"]
 
 
 def studies_in(root: str) -> list[str]:
@@ -13,14 +13,4 @@ def studies_in(root: str) -> list[str]:
         LedgerError: there is none.
         StoreError: the folder cannot be read.
     """
-    store = Store(root)
-    if store.takes(MANIFEST):
-        return [store.root]
-    names = store.names("", "")
-    studies = [child.root for name in names if (child := store.child(name)).takes(MANIFEST)]
-    if not studies:
-        raise LedgerError(
-            f"no study in {root}: no {MANIFEST} there nor in a folder of it; name the folder that "
-            "the scripts of sweeps/ write to (--results)"
-        )
-    return studies
+    return [store.root for store in progress.studies_in(root)]

@@ -69,13 +69,6 @@ def _with_lesion(scores: np.ndarray, truth: np.ndarray, within: np.ndarray | Non
         yield scores[row], truth[row], inside
 
 
-def top_pixels(scores: Tensor, counts: Tensor) -> Tensor:
-    """(N, 1, H, W) 0/1: the `counts` (N,) highest pixels of each (N, H, W) map."""
-    flat = scores.flatten(1)
-    rank = flat.argsort(dim=1, descending=True).argsort(dim=1)
-    return (rank < counts.view(-1, 1)).to(scores.dtype).view(len(scores), 1, *scores.shape[1:])
-
-
 def reward_of_erasing(
     losses: Callable[[Tensor, Tensor], Tensor],
     images: Tensor,

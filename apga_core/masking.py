@@ -14,13 +14,8 @@ from torch import Tensor
 from apga_core.learner import to_device
 
 
-def adversarial_keep(logits: Tensor) -> Tensor:
-    """The adversary erases p > 0.5 (Sec. 2.3); p = 0.5 stays."""
-    return (logits <= 0).to(logits.dtype)
-
-
 def aid_keep(logits: Tensor) -> Tensor:
-    """The aid mask erases p < 0.5 (Sec. 2.1): the complement of the adversary's off p = 0.5."""
+    """The aid mask erases p < 0.5 (Sec. 2.1); p = 0.5 stays."""
     return (logits >= 0).to(logits.dtype)
 
 

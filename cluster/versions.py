@@ -1,15 +1,14 @@
 """Do all nodes run the same python, ray and torch? A cell's numbers depend on the last."""
 
-import platform
 import time
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.connect import ClusterError
+from sweeps.process import versions_of
 
 PACKAGES = ("ray", "torch")
 ANSWER_TIMEOUT_S = 60.0
@@ -17,13 +16,7 @@ ANSWER_TIMEOUT_S = 60.0
 
 def versions_here() -> dict[str, str]:
     """Python and PACKAGES of this process, without importing any; "none" where one is missing."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "none"
-    return found
+    return dict.fromkeys(("python", *PACKAGES), "none") | versions_of(PACKAGES)
 
 
 def significant(package: str, version: str) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from imaging_core.checkpoint import NO_CHECKPOINT, Checkpoint
+from imaging_core.classifiers import parameter_count
 from imaging_core.datasets.base import ImageDataset
 from imaging_core.fields import build
 from imaging_core.fitting import FitConfig
@@ -24,7 +25,7 @@ from selection_core import environment as env
 from selection_core import features as feats
 from selection_core import objectives
 from selection_core.config import SelectionConfig
-from selection_core.controllers import build_controller, candidate_inputs, parameter_count
+from selection_core.controllers import build_controller, candidate_inputs
 from selection_core.policy_training import train_controller
 from selection_core.rivals import counts_of_mask
 from selection_core.stages import candidates, labelled, new_classifier

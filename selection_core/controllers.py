@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from imaging_core.classifiers import parameter_count
 from imaging_core.seeding import initialise
 from selection_core.config import SelectionConfig
 
@@ -134,11 +135,6 @@ class Transformer(Controller):
         if self.positions:
             x = x + sinusoidal_positions(x.shape[1], x.shape[2]).to(x)
         return self.encoder(x)
-
-
-def parameter_count(module: nn.Module) -> int:
-    """Trainable scalars."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 def _gru_parameters(inputs: int, width: int, hidden: int, *, attention: bool) -> int:

@@ -252,22 +252,6 @@ def read_snapshots(arrays: Mapping[str, np.ndarray]) -> list[dict[str, Tensor]]:
     return [found[index] for index in sorted(found)]
 
 
-def train_generator(
-    images: np.ndarray,
-    labels: np.ndarray,
-    classes: int,
-    *,
-    config: GanConfig,
-    seed: int,
-    device: str = "cpu",
-    progress: Progress = no_progress,
-) -> list[dict[str, Tensor]]:
-    """A whole training in one go; returns the snapshots (see `GanTraining`)."""
-    training = GanTraining(images, labels, classes, config=config, seed=seed, device=device)
-    training.run(config.steps, progress)
-    return training.snapshots
-
-
 @torch.inference_mode()
 def sample(
     network: Generator,

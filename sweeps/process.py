@@ -11,8 +11,8 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 USAGE, SOME_FAILED = 2, 3
 PLAIN = {
@@ -178,3 +178,15 @@ def command_line() -> Iterator[None]:
             file=sys.stderr,
         )
         raise SystemExit(stop.code or SOME_FAILED) from None
+
+
+def versions_of(packages: Iterable[str]) -> dict[str, str]:
+    """Python's version and those of the packages that are installed; nothing is imported."""
+    import platform
+    from importlib import metadata
+
+    found = {"python": platform.python_version()}
+    for name in packages:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found

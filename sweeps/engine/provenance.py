@@ -4,9 +4,10 @@ import os
 import platform
 import subprocess
 from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from sweeps.process import versions_of
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMIT_VARIABLE = "MEDRL_COMMIT"
@@ -45,13 +46,7 @@ def source() -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
     """Python and the packages a number can depend on."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    return versions_of(PACKAGES)
 
 
 def device_name(device: str) -> str:

@@ -61,5 +61,5 @@ def test_cells_of_an_earlier_plan_are_counted_apart(tmp_path: Path) -> None:
 
 
 def test_no_study_anywhere(tmp_path: Path) -> None:
-    with pytest.raises(LedgerError, match=r"no study in .* name the folder that the scripts"):
+    with pytest.raises(LedgerError, match=r"no study in .* name a folder of results"):
         studies_in(str(tmp_path / "nowhere"))

@@ -414,12 +414,6 @@ def test_no_method_stands_for_another():
         )  # fmt: skip
 
 
-def test_top_pixels_takes_each_images_count():
-    scores = torch.tensor([[[1.0, 4.0], [3.0, 2.0]], [[1.0, 4.0], [3.0, 2.0]]])
-    top = localisation.top_pixels(scores, torch.tensor([1, 3]))
-    assert top[:, 0].flatten(1).tolist() == [[0, 1, 0, 0], [0, 1, 1, 1]]
-
-
 # --- networks ---------------------------------------------------------------------------------
 
 

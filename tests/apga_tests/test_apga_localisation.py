@@ -46,6 +46,13 @@ class Shuffled(PolicyArm):
         super()._descend(logits, erased, reward.flatten()[order].view_as(reward))
 
 
+def top_pixels(scores: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """(N, 1, H, W) 0/1: the `counts` (N,) highest pixels of each (N, H, W) map."""
+    flat = scores.flatten(1)
+    rank = flat.argsort(dim=1, descending=True).argsort(dim=1)
+    return (rank < counts.view(-1, 1)).to(scores.dtype).view(len(scores), 1, *scores.shape[1:])
+
+
 @functools.cache
 def planted():
     """Noise, and on positives a 6 × 6 patch anywhere, darker or brighter: images, labels, truth."""
@@ -95,7 +102,7 @@ def found(kind: type[PolicyArm], steps: int = 60) -> dict[str, float]:
     fill = PIXELS.fill(CONFIG, x)
     p = arm.importance(x)
     scores = torch.from_numpy(localisation.over_pixels(p, (32, 32)))
-    top = localisation.top_pixels(scores, lesion.sum(dim=(1, 2)))
+    top = top_pixels(scores, lesion.sum(dim=(1, 2)))
     random = masking.shift_masks(top, generator)
     rewards = [
         float(localisation.reward_of_erasing(arm.learner.losses, x, y, mask, fill).mean())

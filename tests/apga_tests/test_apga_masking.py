@@ -9,13 +9,9 @@ from apga_core import masking
 from imaging_core.seeding import torch_generator
 
 
-def test_aid_and_adversary_are_complements_off_one_half():
+def test_the_aid_mask_keeps_one_half_and_above():
     logits = torch.tensor([-1.0, 0.0, 2.0]).view(1, 1, 1, 3)
-    assert masking.adversarial_keep(logits).flatten().tolist() == [1, 1, 0]
     assert masking.aid_keep(logits).flatten().tolist() == [0, 1, 1]
-    many = torch.randn(4, 1, 8, 8, generator=torch_generator(0, "masks"))
-    both = masking.adversarial_keep(many) + masking.aid_keep(many)
-    assert torch.equal(both, torch.ones_like(both))
 
 
 def test_erase_puts_the_fill_where_nothing_is_kept():

@@ -24,7 +24,7 @@ from torch import Tensor
 from apga_core.arms import Pixels, PolicyArm, rewarded_rows
 from apga_core.config import PRESETS, APGAConfig
 from apga_core.learner import Learner, to_device
-from apga_core.masking import adversarial_keep, aid_keep, erase, fill_images, to_pixels
+from apga_core.masking import aid_keep, erase, fill_images, to_pixels
 from apga_core.networks import Policy, build_policy
 from imaging_core.classifiers import build_classifier
 from imaging_core.fields import build
@@ -110,7 +110,7 @@ def _masks(name: str, policy: Policy, images: Tensor) -> Figure:
     def batched() -> Tensor:
         logits = policy(images)
         fill = fill_images(images, "zero", black=torch.zeros(1), blur_sigma=1.0)
-        keeps = torch.stack([adversarial_keep(logits), aid_keep(logits)])
+        keeps = torch.stack([aid_keep(-logits), aid_keep(logits)])
         keeps = to_pixels(keeps.flatten(0, 1), (SIDE, SIDE)).unflatten(0, (2, BATCH))
         return erase(images, keeps, fill)
 

@@ -10,6 +10,7 @@ import dataclasses
 
 import numpy as np
 import torch
+from planted_truth import prepare
 
 from imaging_core.datasets.registry import load
 from imaging_core.fields import build
@@ -17,7 +18,6 @@ from imaging_core.seeding import numpy_generator
 from imaging_core.task import no_progress
 from selection_core.config import PRESETS, SelectionConfig
 from selection_core.controller_selection import build_environment, select
-from selection_core.planted_truth import prepare
 from selection_core.policy_reading import FINAL_RULES, READOUTS, final_mask
 
 SEEDS = range(100, 110)

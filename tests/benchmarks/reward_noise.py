@@ -12,12 +12,12 @@ import itertools
 
 import numpy as np
 import torch
+from planted_truth import prepare
 
 from imaging_core.datasets.registry import load
 from imaging_core.fields import build
 from selection_core.config import PRESETS, SelectionConfig
 from selection_core.controller_selection import build_environment
-from selection_core.planted_truth import prepare
 
 SEEDS, HALVES, REPEATS, PAIRS = (200, 201, 202), 12, 4, 6
 PLANTED = {"pool": "real", "pool_label_noise": 0.5, "reward_repeats": REPEATS}

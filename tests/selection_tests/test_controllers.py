@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from imaging_core.classifiers import parameter_count
 from imaging_core.fields import build
 from imaging_core.seeding import torch_generator
 from selection_core import objectives as obj
@@ -11,7 +12,6 @@ from selection_core.controllers import (
     CONTROLLERS,
     build_controller,
     candidate_inputs,
-    parameter_count,
     sinusoidal_positions,
 )
 

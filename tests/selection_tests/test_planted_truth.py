@@ -8,9 +8,7 @@ import itertools
 
 import numpy as np
 import pytest
-
-from imaging_core.datasets.registry import load
-from selection_core.planted_truth import (
+from planted_truth import (
     CONTROLLERS,
     POLICY_GRADIENTS,
     SIGNS,
@@ -18,6 +16,8 @@ from selection_core.planted_truth import (
     planted_config,
     prepare,
 )
+
+from imaging_core.datasets.registry import load
 
 SEEDS = range(5)
 QUICK = {"reward_model": "linear_probe", "validation_per_class": 64, "iterations": 18}

@@ -13,14 +13,15 @@ from imaging_core.datasets.base import Split
 from imaging_core.fields import ConfigError
 from imaging_core.seeding import numpy_generator, torch_generator
 from imaging_core.splits import k_shot_index
+from imaging_core.task import no_progress
 from selection_core import features as feats
 from selection_core.gan import Discriminator, Generator, SpectralConv2d, draw_network, halvings
 from selection_core.generator import (
     GanConfig,
+    GanTraining,
     augment,
     discriminator_loss,
     generator_loss,
-    train_generator,
 )
 from selection_core.pool import generated_pool, mislabel, real_pool
 from selection_core.training import keep_auc
@@ -97,11 +98,15 @@ def test_augmentation_moves_but_never_invents_pixels():
         assert torch.isin(kept, before).all()
 
 
+def trained(split, seed: int) -> list[dict[str, torch.Tensor]]:
+    training = GanTraining(split.images, split.labels, 2, config=GAN, seed=seed)
+    training.run(GAN.steps, no_progress)
+    return training.snapshots
+
+
 def test_training_is_a_function_of_the_seed_and_changes_the_generator():
     split = _split()
-    first, again, other = (
-        train_generator(split.images, split.labels, 2, config=GAN, seed=s) for s in (0, 0, 1)
-    )
+    first, again, other = (trained(split, s) for s in (0, 0, 1))
     assert len(first) == GAN.snapshots
     for a, b in zip(first, again, strict=True):
         assert all(torch.equal(a[k], b[k]) for k in a)
@@ -111,7 +116,7 @@ def test_training_is_a_function_of_the_seed_and_changes_the_generator():
 
 def test_generated_pool_mixes_snapshots_and_flips_the_asked_share():
     split = _split()
-    snapshots = train_generator(split.images, split.labels, 2, config=GAN, seed=0)
+    snapshots = trained(split, 0)
     asked = {"classes": 2, "channels": 1, "size": (16, 16), "per_class": 12, "seed": 0}
     clean = generated_pool(snapshots, GAN, label_noise=0.0, **asked)
     assert np.array_equal(clean["labels"], clean["true_labels"])
