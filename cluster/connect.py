@@ -118,7 +118,7 @@ def need_docstrings() -> None:
         )
 
 
-def speak_as_asked(address: str) -> None:
+def set_auth_mode(address: str) -> None:
     """Set Ray's token mode to the cluster's: with the wrong one it hangs, or its actors die.
 
     Raises:
@@ -219,7 +219,7 @@ def connect(address: str | None, *, runtime_env: Mapping[str, Any] | None) -> It
                     "folder that can be written, whose path has 22 characters at most"
                 ) from error
         else:
-            speak_as_asked(found)
+            set_auth_mode(found)
         for name, value in PATIENT.items():
             os.environ.setdefault(name, value)
         import ray

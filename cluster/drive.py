@@ -82,7 +82,7 @@ def drive(
     *,
     execute: str,
     scratch: str,
-    stays: bool,
+    persistent: bool,
     say: Callable[..., None],
 ) -> None:
     """Compute what is wanted; returns when all of it is finished or failed.
@@ -90,8 +90,8 @@ def drive(
     Args:
         execute: import path of the function that carries out a payload.
         scratch: a folder or URI that every node can reach, for Ray's own bookkeeping.
-        stays: the cluster is there before and after us: wait NODES_WAIT_S for nodes that are to
-            come where there is none, and for the runs to go home at the end.
+        persistent: the cluster is there before and after us: wait NODES_WAIT_S for nodes that are
+            to come where there is none, and for the runs to end once they are told to stop.
         say: `say(text)` tells the user of nodes; with `always=True` a quiet one too, of a warning.
 
     Raises:
@@ -102,7 +102,7 @@ def drive(
     try:
         _drive(
             feed, experiment, capacity, census,
-            execute=execute, scratch=scratch, stays=stays, say=say,
+            execute=execute, scratch=scratch, persistent=persistent, say=say,
         )  # fmt: skip
     except ray.exceptions.RayError as error:
         raise ClusterLost(census.dead(looking=True) or _what_died(error)) from error
@@ -131,7 +131,7 @@ def _drive(
     *,
     execute: str,
     scratch: str,
-    stays: bool,
+    persistent: bool,
     say: Callable[..., None],
 ) -> None:
     gpus = capacity.gpus_per_worker
@@ -152,7 +152,7 @@ def _drive(
         storage=scratch,
         checked=checked,
         say=say,
-        patience_s=NODES_WAIT_S if stays else 0.0,
+        patience_s=NODES_WAIT_S if persistent else 0.0,
     )
     fleet.must_live()
     feed.has_slots(fleet.slots)
@@ -175,7 +175,7 @@ def _drive(
             if fleet.follow(nodes):
                 feed.has_slots(fleet.slots)
                 broker.set_slots.remote(fleet.slots)
-            if stays:
+            if persistent:
                 fleet.want(ray.get(broker.arms_left.remote()) if experiment.leads else handed.open)
         if experiment.leads:
             over = ended and not events
@@ -192,9 +192,9 @@ def _drive(
     _let_tune_end(tune, broker)
     _heard(ray.get(broker.events_since.remote(seen, 0.0))[0], say)
     ray.get(broker.close.remote())
-    if stays:
+    if persistent:
         fleet.want(0)
-        fleet.wait_home(TIDY_TIMEOUT_S)
+        fleet.join(TIDY_TIMEOUT_S)
 
 
 class _Handed:

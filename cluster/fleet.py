@@ -17,12 +17,12 @@ from typing import Any
 
 import ray
 
+from cluster.admission import NodeAdmission
 from cluster.broker import on_this_node
 from cluster.connect import NAMESPACE
 from cluster.demand import Demand
 from cluster.errors import ClusterError, ClusterLost
 from cluster.traffic import Failure
-from cluster.versions import Door
 
 # Trials and the broker need a sliver of a CPU on the nodes that the fleet fills.
 CPU_LEFT_PER_WORKER = 0.01
@@ -236,7 +236,7 @@ class Fleet:
         self._runs: dict[str, Any] = {}  # node id → future of its run
         self._reasons: list[str] = []
         self._started = 0
-        self._door, self._say = Door(checked), say
+        self._admission, self._say = NodeAdmission(checked), say
         self._patience_s = patience_s
         self._alone_since: float | None = None
         self._demand = Demand(cpus=_worker_cpus(cpus_per_worker), gpus=gpus_per_worker)
@@ -278,7 +278,7 @@ class Fleet:
     def _may_use(self, node: Mapping[str, Any]) -> bool:
         if not self._room([node]):
             return False
-        welcome, why_not = self._door.lets_in(node)
+        welcome, why_not = self._admission.admits(node)
         if why_not:
             self._say(why_not)
         return welcome
@@ -334,7 +334,7 @@ class Fleet:
                 reasons.append(str(error).strip().splitlines()[0])
         return [reason for reason in dict.fromkeys(reasons) if reason] or ["every run ended"]
 
-    def wait_home(self, timeout_s: float) -> None:
+    def join(self, timeout_s: float) -> None:
         """Wait for the runs to end after the broker was closed (tidy on a cluster that stays)."""
         runs = list(self._runs.values())
         if runs:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sweeps.engine.display import duration
+from sweeps.engine.pace import duration
 from sweeps.ledger.files import Store, StoreError
 from sweeps.ledger.progress import Progress, progress_of, studies_in
 from sweeps.ledger.schema import LedgerError

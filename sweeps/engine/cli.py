@@ -9,7 +9,7 @@ import typer
 
 from sweeps.engine import options
 from sweeps.engine.course import MakeSource, run_search, run_study
-from sweeps.engine.run import Where
+from sweeps.engine.run import Resources
 from sweeps.engine.search import Range, Search
 from sweeps.engine.session import EXIT_CODES, LastStep, Session, run_app
 from sweeps.engine.source import Grid
@@ -98,7 +98,7 @@ def build_app(
             first=typed.get("first"),
         )
         session = Session(
-            resources=Where(
+            resources=Resources(
                 address=typed["address"],
                 workers=typed["workers"],
                 cpus_per_worker=typed["cpus_per_worker"],

@@ -1,12 +1,8 @@
 """What the person at the terminal sees while a study runs: one live line, and a last one."""
 
-import os
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
 
 from rich.console import Console
 from rich.live import Live
@@ -14,70 +10,9 @@ from rich.markup import escape
 from rich.text import Text
 
 from cluster.traffic import CELL, Key
-from sweeps.process import stream_to
+from sweeps.engine.pace import Pace, duration
 
 PLAIN_EVERY_S = 15.0
-
-
-@contextmanager
-def chatter_to(log: Path | None) -> Iterator[Console]:
-    """A console on the real terminal while everything else (Ray, C++, warnings) goes to `log`.
-
-    File descriptors 1 and 2 are redirected, because Ray's own processes inherit them.
-    """
-    if log is None:
-        yield Console()
-        return
-    log.parent.mkdir(parents=True, exist_ok=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = os.dup(1), os.dup(2)
-    file = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
-    terminal = stream_to(saved[0], getattr(sys.stdout, "encoding", None))
-    try:
-        os.dup2(file, 1)
-        os.dup2(file, 2)
-        yield Console(file=terminal, force_terminal=os.isatty(saved[0]))
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        terminal.flush()
-        os.dup2(saved[0], 1)
-        os.dup2(saved[1], 2)
-        for descriptor in (*saved, file):
-            os.close(descriptor)
-
-
-def duration(seconds: float) -> str:
-    """`75` → "1:15"; `3700` → "1:01:40"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-class Pace:
-    """Seconds that each kind of stage took in this run, and those of the cells."""
-
-    def __init__(self) -> None:
-        self._seconds: Counter[str] = Counter()
-        self._counts: Counter[str] = Counter()
-
-    def note(self, kind: str, seconds: float) -> None:
-        self._seconds[kind] += seconds
-        self._counts[kind] += 1
-
-    @property
-    def total_s(self) -> float:
-        return self._seconds.total()
-
-    def knows(self, kind: str) -> bool:
-        return self._counts[kind] > 0
-
-    def mean_s(self, kind: str) -> float:
-        """Of a kind that was not seen: the mean over everything else; 0 before there is any."""
-        if self._counts[kind]:
-            return self._seconds[kind] / self._counts[kind]
-        return self.total_s / max(1, self._counts.total())
 
 
 class Display:

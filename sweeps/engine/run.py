@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.traffic import Key, Report
-from sweeps.engine.display import Display, chatter_to
+from sweeps.engine.display import Display
 from sweeps.engine.plan import Cell, Plan
 from sweeps.engine.recipe import EXECUTE, Recipe, Recipes
+from sweeps.engine.redirect import redirect_output
 from sweeps.engine.scratch import scratch
 from sweeps.engine.session import Session, listen_again
 from sweeps.engine.source import ArmSource
@@ -36,7 +37,7 @@ TELL_EVERY_S = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Where:
+class Resources:
     """Which machines compute.
 
     Attributes:
@@ -66,7 +67,6 @@ class Summary:
     cells: int = 0
     failed: int = 0
     repeated: int = 0  # items whose worker died, computed again
-    where: str = ""
 
     @property
     def efficiency(self) -> float:
@@ -95,7 +95,7 @@ def carry_out(
     ledger, resources = recipes.ledger, session.resources
     log = Path(ledger.path("run.log")) if ledger.local else Path("medrl-run.log").absolute()
     session.log = log
-    with chatter_to(None if resources.inline else log) as console:
+    with redirect_output(None if resources.inline else log) as console:
         display = Display(
             console,
             total=total,
@@ -122,7 +122,7 @@ def carry_out(
 def run_inline(source: ArmSource, recipes: Recipes, display: Display) -> Summary:
     """Every cell that is wanted and its missing stages, one after the other, in this process."""
     prepare_process()
-    summary = Summary(slots=1, where="in this process")
+    summary = Summary(slots=1)
     computed: set[str] = set()
 
     def compute(recipe: Recipe) -> Report | None:
@@ -168,20 +168,20 @@ def record_loss(summary: Summary, display: Display, key: Key) -> None:
     display.record_loss(key)
 
 
-def capacity(where: Where) -> "Capacity":
-    """What of the cluster `where` asks for."""
+def capacity(resources: Resources) -> "Capacity":
+    """What of the cluster `resources` ask for."""
     from cluster.drive import Capacity
 
     return Capacity(
-        workers=where.workers,
-        cpus_per_worker=where.cpus_per_worker,
-        gpus_per_worker=where.gpus_per_worker,
+        workers=resources.workers,
+        cpus_per_worker=resources.cpus_per_worker,
+        gpus_per_worker=resources.gpus_per_worker,
         max_attempts=MAX_ATTEMPTS,
     )
 
 
 def database(ledger: Store) -> Path | None:
-    """Where the database for optuna-dashboard is; None on an object store."""
+    """Resources the database for optuna-dashboard is; None on an object store."""
     return Path(ledger.path("optuna.db")) if ledger.local else None
 
 
@@ -214,8 +214,8 @@ def run_on_cluster(
         ClusterError: no cluster as asked for.
         ClusterLost: the broker, the driver of a search, the whole fleet or the cluster is gone.
     """
-    where = session.resources
-    with joined(where, session, source.plan.study.core, display.say) as (stays, note):
+    resources = session.resources
+    with on_cluster(resources, session, source.plan.study.core, display.say) as persistent:
         from cluster.drive import drive
 
         ledger = recipes.ledger
@@ -223,13 +223,12 @@ def run_on_cluster(
         drive(
             feed,
             source.experiment(database(ledger)),
-            capacity(where),
+            capacity(resources),
             execute=EXECUTE,
             scratch=scratch(ledger),
-            stays=stays,
+            persistent=persistent,
             say=display.say,
         )
-    feed.summary.where = note
     return feed.summary
 
 
@@ -290,13 +289,13 @@ class _Feed:
 
 
 @contextlib.contextmanager
-def joined(
-    where: Where, session: Session, core: str, say: Callable[..., None]
-) -> Iterator[tuple[bool, str]]:
-    """The cluster that `where` names, joined; its other nodes get the code that `core` needs.
+def on_cluster(
+    resources: Resources, session: Session, core: str, say: Callable[..., None]
+) -> Iterator[bool]:
+    """The cluster that `resources` name, joined; its other nodes get the code that `core` needs.
 
     Yields:
-        whether the cluster is there before and after us, and what we joined, in words.
+        whether the cluster is there before and after us.
 
     Raises:
         ClusterError: no cluster as asked for.
@@ -305,16 +304,16 @@ def joined(
     from cluster.connect import connect
     from cluster.errors import ClusterLost
 
-    local = where.address == "local"
+    local = resources.address == "local"
     with (
         contextlib.nullcontext() if local else runtime_env(core) as code,
         contextlib.ExitStack() as goodbye,
-        connect(where.address, runtime_env=code) as connection,
+        connect(resources.address, runtime_env=code) as connection,
     ):
         listen_again()
         say(connection.note)
         try:
-            yield not connection.started, connection.note
+            yield not connection.started
         except ClusterLost as lost:  # a goodbye to a cluster that is gone may take for ever
             goodbye.enter_context(session.leaving(str(lost)))
             raise

@@ -28,7 +28,7 @@ from sweeps.process import open_descriptors
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sweeps.engine.run import Where
+    from sweeps.engine.run import Resources
 
 OK, USAGE, SOME_FAILED = 0, 2, 3
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -210,7 +210,7 @@ class Session:
     def __init__(
         self,
         *,
-        resources: "Where | None" = None,
+        resources: "Resources | None" = None,
         last_step: "LastStep | None" = None,
         only_plan: bool = False,
         retry_failed: bool = False,

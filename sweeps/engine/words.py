@@ -6,7 +6,7 @@ from functools import partial
 from rich.markup import escape
 
 from sweeps.engine.declaring import declared_line
-from sweeps.engine.display import duration
+from sweeps.engine.pace import duration
 from sweeps.engine.plan import Plan, stage_store
 from sweeps.engine.run import Summary
 from sweeps.engine.search import Tuning

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from sweeps.search.optuna_study import STEP, GroupStudy, PlainSearch, build
 from sweeps.search.proposals import COMPLETE, FAILED, OBJECTIVE, OPEN, STOPPED, Proposal, best_of
-from sweeps.search.pruner import hopeless
+from sweeps.search.pruner import should_prune
 from sweeps.search.space import Problem
 from sweeps.search.storage import Warn, to_log
 
@@ -181,7 +181,7 @@ class Campaign:
         )
         known = self._known_to(proposal.group, position)
         best = best_of(self.problem, proposal.group, known)
-        if best is None or not hopeless(
+        if best is None or not should_prune(
             proposal.values,
             best.values,
             alpha=self.problem.alpha,

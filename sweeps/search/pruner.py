@@ -35,7 +35,7 @@ def signed_rank_p(differences: Sequence[float]) -> float:
     return sum(c for value, c in counts.items() if value >= observed) / 2 ** len(kept)
 
 
-def hopeless(
+def should_prune(
     values: Mapping[int, float], best: Mapping[int, float], *, alpha: float, maximize: bool
 ) -> bool:
     """Whether the arm loses to the best one on the seeds that both have, at level `alpha`.

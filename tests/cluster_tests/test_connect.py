@@ -22,7 +22,7 @@ from cluster.connect import (
     cpus_of_ours,
     find_cluster,
     reachable,
-    speak_as_asked,
+    set_auth_mode,
 )
 from cluster.fleet import plan_nodes
 
@@ -257,7 +257,7 @@ def test_a_cluster_that_asks_for_a_token_this_machine_lacks_is_refused(tmp_path,
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "none"))
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     with pytest.raises(ClusterError, match=r"asks for a token and there is none in .*none"):
-        speak_as_asked("127.0.0.1:1")
+        set_auth_mode("127.0.0.1:1")
 
 
 def test_a_token_that_others_can_read_is_refused_with_the_command_that_closes_it(
@@ -271,8 +271,8 @@ def test_a_token_that_others_can_read_is_refused_with_the_command_that_closes_it
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     monkeypatch.setenv("RAY_AUTH_MODE", "as before")
     with pytest.raises(ClusterError) as refusal:
-        speak_as_asked("127.0.0.1:1")
+        set_auth_mode("127.0.0.1:1")
     assert f"others may read the token in {token} (its mode is 0640)" in str(refusal.value)
     subprocess.run(str(refusal.value).split("`")[1], shell=True, check=True)
-    speak_as_asked("127.0.0.1:1")
+    set_auth_mode("127.0.0.1:1")
     assert os.environ["RAY_AUTH_MODE"] == "token"

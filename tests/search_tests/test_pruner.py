@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sweeps.search.pruner import ALPHA, hopeless, signed_rank_p
+from sweeps.search.pruner import ALPHA, should_prune, signed_rank_p
 
 
 @pytest.mark.parametrize(
@@ -35,10 +35,10 @@ def test_without_ties_it_is_scipys_exact_test():
 
 def test_only_seeds_that_both_have_count_and_the_direction_of_the_metric_too():
     best = {0: 0.9, 1: 0.9, 2: 0.9, 3: 0.9}
-    assert hopeless({0: 0.8, 1: 0.7, 2: 0.6}, best, alpha=0.125, maximize=True)
-    assert not hopeless({0: 0.8, 1: 0.7, 9: 0.1}, best, alpha=0.125, maximize=True)
-    assert not hopeless({0: 0.8, 1: 0.7, 2: 0.6}, best, alpha=0.125, maximize=False)
-    assert hopeless({0: 1.0, 1: 1.1, 2: 1.2}, best, alpha=0.125, maximize=False)
+    assert should_prune({0: 0.8, 1: 0.7, 2: 0.6}, best, alpha=0.125, maximize=True)
+    assert not should_prune({0: 0.8, 1: 0.7, 9: 0.1}, best, alpha=0.125, maximize=True)
+    assert not should_prune({0: 0.8, 1: 0.7, 2: 0.6}, best, alpha=0.125, maximize=False)
+    assert should_prune({0: 1.0, 1: 1.1, 2: 1.2}, best, alpha=0.125, maximize=False)
 
 
 def simulate(gap: float, *, arms: int = 20, seeds: int = 5, runs: int):
@@ -57,7 +57,7 @@ def simulate(gap: float, *, arms: int = 20, seeds: int = 5, runs: int):
         for arm in range(arms):
             for k in range(1, seeds):
                 rival = max(complete, key=lambda a: values[a].mean(), default=None)
-                if rival is not None and hopeless(
+                if rival is not None and should_prune(
                     dict(enumerate(values[arm, :k])),
                     dict(enumerate(values[rival])),
                     alpha=ALPHA,
