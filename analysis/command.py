@@ -6,10 +6,9 @@ from collections.abc import Callable
 
 import typer
 
+from sweeps.exits import code_of
 from sweeps.ledger.files import StoreError
 from sweeps.ledger.schema import LedgerError
-
-USAGE, STORE = 2, 3
 
 
 def run_command(command: Callable[[], None]) -> None:
@@ -18,9 +17,6 @@ def run_command(command: Callable[[], None]) -> None:
     """
     try:
         command()
-    except LedgerError as error:
+    except (LedgerError, StoreError) as error:
         print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(USAGE) from None
-    except StoreError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(STORE) from None
+        raise typer.Exit(code_of(error)) from None

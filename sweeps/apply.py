@@ -33,7 +33,8 @@ import typer
 from imaging_core.datasets import ImageDataset
 from imaging_core.fields import ConfigError
 from imaging_core.keeping import Applied
-from sweeps.engine.session import OK, Session
+from sweeps.engine.session import Session
+from sweeps.exits import OK
 from sweeps.process import command_line
 
 PARTS = ("train", "validation", "test")

@@ -21,7 +21,8 @@ from typing import Annotated
 import typer
 
 from imaging_core.fields import ConfigError
-from sweeps.engine.session import OK, Session
+from sweeps.engine.session import Session
+from sweeps.exits import OK
 from sweeps.process import command_line
 
 

@@ -17,9 +17,10 @@ import sys
 
 from analysis import last_step
 from sweeps.engine.cli import main
-from sweeps.engine.session import OK, USAGE, Session
+from sweeps.engine.session import Session
 from sweeps.engine.study import Study
 from sweeps.engine.yaml_files import read_study
+from sweeps.exits import OK, USAGE
 from sweeps.process import command_line
 
 HOW = "usage: python sweeps/declared.py STUDY.yaml [OPTIONS]; --help after the file lists them"

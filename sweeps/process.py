@@ -14,7 +14,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-USAGE, SOME_FAILED = 2, 3
+from sweeps.exits import SOME_FAILED, USAGE
+
 PLAIN = {
     "±": "+/-", "×": "x", "−": "-", "–": "-", "—": "-", "·": "-", "…": "...", "→": "->",
     "≤": "<=", "≥": ">=", "≈": "~", "÷": "/", "’": "'", "“": '"', "”": '"', "•": "-", "α": "alpha",

@@ -15,12 +15,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from sweeps.engine.pace import duration
+from sweeps.exits import code_of
 from sweeps.ledger.files import Store, StoreError
 from sweeps.ledger.progress import Progress, progress_of, studies_in
 from sweeps.ledger.schema import LedgerError
 from sweeps.process import command_line
 
-UNREADABLE, STORE = 2, 3
 FAILURES_SHOWN = 10
 
 
@@ -105,34 +105,27 @@ def main(
         typer.Argument(help="Folders or URIs of results, or of single studies. Default: results."),
     ] = None,
 ) -> None:
-    studies, errors, code = [], [], UNREADABLE
+    studies, errors = [], []
     for root in results or ["results"]:
         try:
             stores = studies_in(root)
-        except LedgerError as error:
-            errors.append(str(error))
-            continue
-        except StoreError as error:
-            errors.append(str(error))
-            code = STORE
+        except (LedgerError, StoreError) as error:
+            errors.append(error)
             continue
         for store in stores:
             try:
                 studies.append((store, progress_of(store)))
-            except LedgerError as error:
-                errors.append(str(error))
-            except StoreError as error:
-                errors.append(str(error))
-                code = STORE
+            except (LedgerError, StoreError) as error:
+                errors.append(error)
     console = Console()
     if studies:
         console.print(overview(studies))
     if len(studies) == 1:
         details(studies[0][1], console)
     for error in errors:
-        Console(stderr=True).print(f"[bold red]error:[/] {escape(error)}", soft_wrap=True)
+        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
     if errors:
-        raise typer.Exit(code)
+        raise typer.Exit(max(map(code_of, errors)))
 
 
 app = typer.Typer(add_completion=False)

@@ -11,10 +11,11 @@ from sweeps.engine import options
 from sweeps.engine.course import MakeSource, run_search, run_study
 from sweeps.engine.run import Resources
 from sweeps.engine.search import Range, Search
-from sweeps.engine.session import EXIT_CODES, LastStep, Session, run_app
+from sweeps.engine.session import LastStep, Session, run_app
 from sweeps.engine.source import Grid
 from sweeps.engine.study import Request, Study, describe_factors
 from sweeps.engine.yaml_files import with_file
+from sweeps.exits import EXIT_CODES
 from sweeps.process import command_line
 
 __all__ = ["LastStep", "build_app", "main"]

@@ -11,7 +11,6 @@ from rich.table import Table
 from imaging_core.field_rules import rule_of
 from imaging_core.fields import ConfigError, as_dict, as_typed, sources
 from sweeps.engine.plan import Plan, make_plan
-from sweeps.engine.session import OK
 from sweeps.engine.study import (
     DATA,
     SETTING,
@@ -22,6 +21,7 @@ from sweeps.engine.study import (
     arms_named,
     place_data,
 )
+from sweeps.exits import OK
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,10 +16,11 @@ from sweeps.engine.provenance import source as commit
 from sweeps.engine.recipe import Recipes
 from sweeps.engine.run import Summary, carry_out, database
 from sweeps.engine.search import Search, prepare, reporting_study
-from sweeps.engine.session import OK, SOME_FAILED, Session
+from sweeps.engine.session import Session
 from sweeps.engine.source import ArmSource, Grid
 from sweeps.engine.study import Request, Study
 from sweeps.engine.trackers import tracked
+from sweeps.exits import OK, verdict
 from sweeps.ledger.commit import write_manifest
 from sweeps.ledger.files import Store
 from sweeps.ledger.lock import Lock
@@ -64,8 +65,7 @@ def _run_locked(plan: Plan, session: Session, token: str, make_source: MakeSourc
         summary, source = _compute(plan, session, token, make_source)
         session.tables()
     Console().print(words.last_line(source.plan, summary, ledger), soft_wrap=True)
-    keys = source.plan.keys
-    return OK if words.committed(source.plan, ledger) == len(keys) else SOME_FAILED
+    return verdict(there=words.committed(source.plan, ledger), wanted=len(source.plan.keys))
 
 
 def _again(plan: Plan, session: Session, *, retry_failed: bool) -> Plan:
@@ -194,7 +194,7 @@ def run_search(search: Search, request: Request, session: Session, **asked: Any)
             f"(see {ledger.root}/failures; --retry-failed computes them again)",
             soft_wrap=True,
         )
-        return SOME_FAILED
+        return verdict(there=len(best), wanted=len(tuning.problem.groups))
     study, request = reporting_study(tuning, {group: p.point for group, p in best.items()})
     return run_study(study, request, session)
 

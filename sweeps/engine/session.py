@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
+from sweeps.exits import OK, SOME_FAILED, USAGE, code_of, of_signal
 from sweeps.process import open_descriptors
 
 if TYPE_CHECKING:
@@ -30,19 +31,12 @@ if TYPE_CHECKING:
 
     from sweeps.engine.run import Resources
 
-OK, USAGE, SOME_FAILED = 0, 2, 3
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_S = 20.0
 AGAIN_S = 0.2
 """A second signal sooner than this is the first one's echo: `timeout` sends each twice."""
 ROOM_BYTES = 1 << 20  # less than this free: the disk is full, whoever noticed it first
 GONE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENODEV)
-
-EXIT_CODES = (
-    "Exit codes: 0 every cell is there; 2 bad input (nothing was started); 3 some cells failed "
-    "(the table still comes, with its n), the disk is full, or what computes died; 130/143/129 "
-    "interrupted by SIGINT/SIGTERM/SIGHUP (run the same command to resume)."
-)
 
 
 class Interrupted(BaseException):
@@ -163,7 +157,7 @@ def _later(seconds: float, act: Callable[[], None]) -> threading.Timer:
 def _leave(number: int) -> None:
     """End this process at once: what is committed is whole, and Ray's processes end with it."""
     session = _ears.session or Session()
-    _exit(session.words(_interruption(number)), 128 + number)
+    _exit(session.words(_interruption(number)), of_signal(number))
 
 
 def _exit(words: str, code: int) -> None:
@@ -269,27 +263,16 @@ class Session:
             return f"; how many cells are committed cannot be read ({type(error).__name__})"
 
     def _ended_by(self, error: BaseException) -> int:
-        from imaging_core.datasets import DataError
-        from imaging_core.fields import ConfigError
-        from sweeps.ledger.files import StoreError
-        from sweeps.ledger.lock import LateCommit
-        from sweeps.ledger.schema import LedgerError
-
         if _ears.heard is not None:
             # Whatever came up: Ray's own handler raises SystemExit(15), a dead terminal OSError.
             return self._interrupted(_ears.heard)
         if self._disk_is_full(error):
             return self._out_of_room(error)
-        if isinstance(error, (StoreError, LateCommit)):
+        code = code_of(error)
+        if code == SOME_FAILED:
             # Of a remote task with Ray's traceback around.
             return self.cut_short(str(getattr(error, "cause", error)))
-        if isinstance(error, (ConfigError, DataError, LedgerError)):
-            return self._refuse(str(error))
-        from cluster.errors import ClusterError, ClusterLost
-
-        if isinstance(error, ClusterLost):
-            return self.cut_short(str(error))
-        if isinstance(error, ClusterError):
+        if code == USAGE:
             return self._refuse(str(error))
         if isinstance(error, OSError) and error.errno in GONE and self.count is not None:
             name = f" of {error.filename}" if error.filename else ""
@@ -299,7 +282,7 @@ class Session:
     def _interrupted(self, number: int) -> int:
         _ears.cut_short = True
         self._say(self.words(_interruption(number)))
-        return 128 + number
+        return of_signal(number)
 
     def _refuse(self, message: str) -> int:
         """Bad input; nothing was started."""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pyarrow as pa
 
+from sweeps.exits import code_of
 from sweeps.ledger.cells import (
     compact_names,
     failed_keys,
@@ -223,12 +224,9 @@ def main(root: str) -> None:
     try:
         with Lock(store):
             print(f"{compact(store, minimum=1)} cell files compacted")
-    except LedgerError as error:
+    except (LedgerError, StoreError) as error:
         print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except StoreError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(3) from None
+        raise SystemExit(code_of(error)) from None
 
 
 if __name__ == "__main__":
