@@ -1,6 +1,6 @@
 """The course of one search: which arm next, which one goes on, which one is over. No Ray.
 
-The same object drives a search in this process and one on a cluster (`cluster.tuning`). It decides
+The same object drives a search in this process and one on a cluster (`cluster.tune`). It decides
 whose turn it is and when an arm is over; the points come from the groups' searches, which are told
 what came of them.
 """
