@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from analysis.answer import answer_markdown, answer_sentences
+from analysis.calibration import calibration_table
 from analysis.claims import claims_table, verdict_table
 from analysis.command import run_command
 from analysis.comparisons import arms_table
@@ -71,6 +72,7 @@ def study_tables(ledger: Ledger) -> list[Table]:
         rise_table(ledger),
         iqm_table(ledger),
         variance_table(ledger),
+        calibration_table(ledger),
         *([claims_table(papers)] if papers else []),
     ]
     return list({table.name: table for table in every if table is not None}.values())
