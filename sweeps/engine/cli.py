@@ -95,6 +95,8 @@ def build_app(
             seeds=typed["seeds"],
             settings=tuple(typed["setting"] or ()),
             keep=tuple(typed.get("keep") or ()),
+            until=typed.get("until"),
+            most_seeds=typed.get("max_seeds"),
             track=tuple(typed.get("track") or ()),
             first=typed.get("first"),
         )

@@ -44,6 +44,10 @@ def run_study(
         Console().print(words.describe(plan, results), soft_wrap=True)
         return OK
     ledger = Store(results).child(plan.study.name)
+    if request.until is not None:
+        from sweeps.engine.race import Race
+
+        make_source = Race
     session.count = partial(words.count_line, plan, ledger)
     with Lock(ledger) as lock:
         session.tables = partial(

@@ -6,7 +6,7 @@ from typing import Any
 
 from imaging_core.fields import ConfigError, did_you_mean
 from sweeps.engine.plan import Plan, manifest_of
-from sweeps.engine.study import Study
+from sweeps.engine.study import Study, seeds_of
 from sweeps.ledger.books import MANIFEST_BOOK, Damaged
 from sweeps.ledger.declared import Declared, compared, declaring
 from sweeps.ledger.files import Store
@@ -37,7 +37,13 @@ def declared_of(plan: Plan) -> Declared:
     Raises:
         ConfigError: see `primary_direction`.
     """
-    study = plan.study
+    study, seeds = plan.study, len(plan.seeds)
+    if plan.request.until is None:
+        looks: tuple[int, ...] = (seeds,)
+    else:
+        from sweeps.search.looks import schedule  # scipy, which nothing else of a plan needs
+
+        looks = schedule(len(seeds_of(study, plan.request)))
     baseline = {name: str(level) for name, level in study.baseline.items()}
     return Declared(
         metric=study.primary,
@@ -46,7 +52,7 @@ def declared_of(plan: Plan) -> Declared:
         error=study.error,
         comparisons=len(compared([arm.text_levels for arm in plan.arms], baseline)),
         baseline=baseline,
-        looks=(len(plan.seeds),),
+        looks=looks,
         after_cells=len(plan.done),
     )
 

@@ -78,6 +78,24 @@ OF_RUN: Options = {
 
 
 OF_STUDY: Options = {
+    "until": (
+        Annotated[
+            str | None,
+            typer.Option(
+                metavar="decided",
+                help="A race: add seeds in looks to the arms whose comparison with the baseline is "
+                "open, and stop each once it is better, worse or equivalent.",
+            ),
+        ],
+        None,
+    ),
+    "max_seeds": (
+        Annotated[
+            int | None,
+            typer.Option(metavar="N", help="What a race may use at most. Default: the study's."),
+        ],
+        None,
+    ),
     "first": (
         Annotated[
             str | None,

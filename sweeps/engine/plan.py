@@ -22,7 +22,7 @@ from sweeps.engine.study import (
     apply,
     arms_named,
     expand,
-    parse_seeds,
+    seeds_of,
     split_data,
 )
 from sweeps.ledger.files import Store
@@ -120,7 +120,7 @@ def make_plan(study: Study, request: Request, *, results: str, retry_failed: boo
         DataError: the dataset breaks a rule.
     """
     study, shared = apply(study, request)
-    seeds = parse_seeds(request.seeds, study.seeds)
+    seeds = seeds_of(study, request)
     arms = expand(study, shared, request.data or study.data)
     if not arms:
         raise ConfigError("no arm is left; --set excludes every combination of levels")

@@ -122,6 +122,7 @@ class Request:
     `of_file` is what `--config` read: field or factor, and its values; `settings` come after it.
     `keep` names what is stored beside the cells, `track` who is told of them; they change none.
     `first` names arms that go ahead of the others, by levels they have.
+    `until` is "decided" for a race, which may use `most_seeds` (the study's by default).
     """
 
     preset: str = "demo"
@@ -133,6 +134,36 @@ class Request:
     keep: tuple[str, ...] = ()
     track: tuple[str, ...] = ()
     first: str | None = None
+    until: str | None = None
+    most_seeds: int | None = None
+
+
+FEWEST_OF_A_RACE = 6  # the exact test of fewer pairs decides nothing, however large the effect
+
+
+def seeds_of(study: Study, request: Request) -> tuple[int, ...]:
+    """The seeds that are asked for: of a race (`--until decided`) the most that it may use.
+
+    Raises:
+        ConfigError: see `parse_seeds`, or a race whose options do not fit.
+    """
+    if request.until is None:
+        if request.most_seeds is not None:
+            raise ConfigError("--max-seeds belongs to a race; write --until decided beside it")
+        return parse_seeds(request.seeds, study.seeds)
+    if request.until != "decided":
+        raise ConfigError(f'--until must be decided, got "{request.until}"')
+    if request.seeds is not None:
+        raise ConfigError(
+            f'--until decided chooses the seeds, got --seeds "{request.seeds}"; leave it out, or '
+            "write --max-seeds N"
+        )
+    most = study.most_seeds if request.most_seeds is None else request.most_seeds
+    if not FEWEST_OF_A_RACE <= most <= MOST_SEEDS:
+        raise ConfigError(
+            f"--max-seeds must be from {FEWEST_OF_A_RACE} to {MOST_SEEDS}, got {most}"
+        )
+    return tuple(range(most))
 
 
 def parse_seeds(text: str | None, default: int, option: str = "--seeds") -> tuple[int, ...]:

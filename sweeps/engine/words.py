@@ -60,6 +60,10 @@ def describe(plan: Plan, results: str) -> str:
         f"stages: {len(plan.stages)} to compute, {plan.reused} uses of stored or shared ones",
     ]
     lines += [escape(line) for line in (*plan.data, declared_line(plan), *plan.notes)]
+    if plan.request.until is not None:
+        from sweeps.engine.race import race_line
+
+        lines.append(race_line(plan))
     if plan.todo:
         lines.append(_estimate(plan, results))
     return "\n".join(lines)
