@@ -40,6 +40,8 @@ class Arms:
 
 
 MANY_FACTORS = 3
+TWIN, TWIN_OF = "test_at_best_val", "accuracy"
+"""Cells carry the first because a paper prints it; tables show it where it is not the second."""
 
 
 def arm_names(ledger: Ledger) -> dict[str, str]:
@@ -100,10 +102,18 @@ def present_metrics(ledger: Ledger) -> list[Metric]:
         column = f"metric.{metric.name}"
         if column not in cells or not cells[column].notna().any():
             continue
+        if metric.name == TWIN and same_as(cells, TWIN_OF):
+            continue
         largest = float(cells[column].abs().max())
         digits = 3 if metric.fraction or largest < 10 else (2 if largest < 100 else 1)
         found.append(replace(metric, digits=digits))
     return found
+
+
+def same_as(cells: pd.DataFrame, other: str) -> bool:
+    """Whether TWIN is the metric `other` in every cell."""
+    column = f"metric.{other}"
+    return column in cells and cells[f"metric.{TWIN}"].equals(cells[column])
 
 
 def best_first(values: np.ndarray, metric: Metric) -> tuple[list[int], tuple[str, ...]]:

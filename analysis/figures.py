@@ -6,8 +6,9 @@ python analysis/figures.py results/controller_ablation
 import hashlib
 import io
 import json
+import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,7 @@ import typer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import plots
+from analysis import factor_plots, plots
 from analysis.aggregate import Metric, in_order, level_names
 from analysis.command import run_command
 from analysis.comparisons import arms_of, baseline_name, present_metrics
@@ -129,6 +130,11 @@ def metric_figures(ledger: Ledger, cells: pd.DataFrame) -> Drawn:
             yield f"paired_{metric.name}", _titled(ax, ledger, f"{metric.label}, paired by seed")
 
 
+def _are_numbers(levels: Iterable[str]) -> bool:
+    """Whether these levels have an order of their own; "all" is more than any number."""
+    return all(level == "all" or re.fullmatch(r"[-+.\deE]+", level) for level in levels)
+
+
 def factor_figures(ledger: Ledger, cells: pd.DataFrame) -> Drawn:
     """Heat map and interaction of two factors; curves along k where one of the factors is k."""
     varied = varied_factors(ledger)
@@ -148,7 +154,7 @@ def factor_figures(ledger: Ledger, cells: pd.DataFrame) -> Drawn:
         rows, columns = varied
         if rows in TASK_FACTORS:
             rows, columns = columns, rows
-        ax = plots.heat_map(
+        ax = factor_plots.heat_map(
             cells,
             f"factor.{rows}",
             f"factor.{columns}",
@@ -160,19 +166,20 @@ def factor_figures(ledger: Ledger, cells: pd.DataFrame) -> Drawn:
         text = f"{metric.label}, mean ± 95 % t-interval"
         yield f"heat_{rows}_{columns}", _titled(ax, ledger, text)
         if "k_shot" not in varied:
-            ax = plots.level_curves(
+            ax = factor_plots.level_curves(
                 cells.assign(arm=cells[f"factor.{rows}"]),
                 f"factor.{columns}",
                 column,
                 order=ordered(columns),
                 label=_unit(metric),
                 xlabel=columns,
+                ordered=_are_numbers(varied[columns]),
             )
             yield f"interaction_{rows}_{columns}", _titled(ax, ledger, f"{rows} × {columns}")
     if "k_shot" in varied and len(varied) > 1:
         others = [name for name in varied if name != "k_shot"]
         joined = cells[[f"factor.{name}" for name in others]].agg(", ".join, axis=1)
-        ax = plots.level_curves(
+        ax = factor_plots.level_curves(
             cells.assign(arm=joined),
             "factor.k_shot",
             column,

@@ -53,6 +53,12 @@ def looks(number: int) -> tuple[str, object, str]:
     )
 
 
+LIMITS = {
+    "entropy": (0.0, float(np.log(2))),
+    "kept_fraction": (0.0, 1.0),
+    "validation_accuracy": (0.0, 1.0),
+}
+"""curve → what its values can be; a t-interval may go beyond, which would mean nothing."""
 LABEL = 34
 """Characters of a label on one line."""
 
@@ -84,6 +90,12 @@ def t_halfwidth(values: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         std = np.sqrt(np.nansum((values - np.nanmean(values, axis=0)) ** 2, axis=0) / (n - 1))
         return stats.t.ppf(0.975, n - 1) * std / np.sqrt(n)
+
+
+def band(curve: str, mean: np.ndarray, half: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper bound of an interval, within what the curve can be."""
+    low, high = LIMITS.get(curve.partition("/")[0], (-np.inf, np.inf))
+    return np.clip(mean - half, low, high), np.clip(mean + half, low, high)
 
 
 def with_curve(frame: pd.DataFrame, curve: str) -> pd.DataFrame:
@@ -129,7 +141,7 @@ def learning_panels(frame: pd.DataFrame, curve: str, *, ylabel: str, xlabel: str
         colour, _, _ = looks(number)
         ax.plot(x, values.T, color=colour, alpha=0.35, linewidth=0.7)
         ax.plot(x, mean, color=colour, linewidth=2, marker="o" if len(x) == 1 else "")
-        ax.fill_between(x, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
+        ax.fill_between(x, *band(curve, mean, half), color=colour, alpha=0.15, linewidth=0)
         ax.set_title(counted(arm, len(values)), fontsize=9)
         ax.xaxis.get_major_locator().set_params(integer=True)
         if number % across == 0:
@@ -195,7 +207,7 @@ def learning_curves(
         point = "o" if len(x) == 1 else ""  # a line through one step shows nothing
         ax.plot(x, mean, color=colour, linestyle=dash, marker=point, label=name)
         half = t_halfwidth(values)
-        ax.fill_between(x, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
+        ax.fill_between(x, *band(curve, mean, half), color=colour, alpha=0.15, linewidth=0)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), title="arm (seeds)", fontsize=8)
@@ -314,102 +326,4 @@ def seeds_strip(frame: pd.DataFrame, metric: str, *, label: str, ax: Axes | None
     ax.set_yticks(places, [counted(arm, counts[arm]) for arm in wide.columns])
     ax.set_ylim(len(places) - 0.5, -0.5)
     ax.set(xlabel=f"{label}\na line joins one seed")
-    return ax
-
-
-def heat_map(
-    frame: pd.DataFrame,
-    rows: str,
-    columns: str,
-    metric: str,
-    *,
-    label: str,
-    row_order: Sequence[str],
-    column_order: Sequence[str],
-    ax: Axes | None = None,
-) -> Axes:
-    """Mean of `metric` over two factors, each field with its 95 % t-interval and n.
-
-    Args:
-        frame: columns `rows`, `columns`, `metric`.
-        rows, columns: names of the factor columns.
-        metric: the column.
-        label: of the metric, with its unit.
-        row_order, column_order: the levels as they are to stand.
-        ax: where to draw; a new figure by default.
-    """
-    values = np.full((len(row_order), len(column_order)), np.nan)
-    texts = np.full(values.shape, "n = 0", dtype=object)
-    for r, row in enumerate(row_order):
-        for c, column in enumerate(column_order):
-            chosen = (frame[rows] == row) & (frame[columns] == column)
-            here = frame.loc[chosen, metric].dropna().to_numpy(dtype=float)
-            if len(here):
-                values[r, c] = here.mean()
-                half = t_halfwidth(here) if len(here) > 1 else np.nan
-                spread = f"\n± {half:.3f}" if np.isfinite(half) else ""
-                texts[r, c] = f"{here.mean():.3f}{spread}\nn = {len(here)}"
-    size = (max(2.2 + 1.0 * len(column_order), 5.6), 1.2 + 0.72 * len(row_order))
-    ax = ax or plt.subplots(figsize=size, layout="constrained")[1]
-    sns.heatmap(
-        pd.DataFrame(values, index=list(row_order), columns=list(column_order)),
-        annot=texts,
-        fmt="",
-        cmap="cividis",
-        annot_kws={"fontsize": 8},
-        cbar_kws={"label": "\n".join(textwrap.wrap(label, 24))},
-        linewidths=0.5,
-        ax=ax,
-    )
-    ax.set(xlabel=columns.removeprefix("factor."), ylabel=rows.removeprefix("factor."))
-    ax.tick_params(axis="y", rotation=0)
-    ax.tick_params(axis="x", rotation=0 if max(map(len, column_order)) <= 10 else 30)
-    return ax
-
-
-def level_curves(
-    frame: pd.DataFrame,
-    along: str,
-    metric: str,
-    *,
-    order: Sequence[str],
-    label: str,
-    xlabel: str,
-    ax: Axes | None = None,
-) -> Axes:
-    """A line per arm over the levels of one factor (k of k-shot), with 95 % t-intervals.
-
-    Levels stand at equal distances, so that "all" has its place.
-
-    Args:
-        frame: columns `arm`, `along`, `metric`.
-        along: the column of levels.
-        metric: the column.
-        order: the levels from left to right.
-        label, xlabel: with units.
-        ax: where to draw; a new figure by default.
-    """
-    ax = ax or beside_a_legend(frame["arm"].unique())
-    for number, (arm, rows) in enumerate(frame.groupby("arm", sort=False)):
-        here = [rows.loc[rows[along] == x, metric].dropna().to_numpy(dtype=float) for x in order]
-        mean = np.array([v.mean() if len(v) else np.nan for v in here])
-        half = np.array([t_halfwidth(v) if len(v) > 1 else 0.0 for v in here])
-        colour, dash, marker = looks(number)
-        counts = sorted({len(v) for v in here})
-        n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
-        x = np.arange(len(order))
-        ax.plot(
-            x,
-            mean,
-            color=colour,
-            linestyle=dash,
-            marker=marker,
-            markersize=4,
-            label=counted(arm, n),
-        )
-        ax.fill_between(x, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
-    ax.set_xticks(range(len(order)), list(order))
-    text = textwrap.fill(f"{label}, mean and 95 % t-interval", LABEL)
-    ax.set(xlabel=xlabel, ylabel=text)
-    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), title="arm (seeds)", fontsize=8)
     return ax

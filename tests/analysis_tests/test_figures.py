@@ -13,7 +13,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from toy_ledgers import make_ledger
 
-from analysis import figures, plots
+from analysis import factor_plots, figures, plots
 from analysis.galleries import distance_histogram, mask_gallery, selection_gallery
 from sweeps.ledger.read import read_ledger
 
@@ -88,7 +88,7 @@ def test_heat_map_prints_interval_and_n_in_each_field() -> None:
     frame = pd.DataFrame(
         {"lam": ["0.1"] * 3 + ["1"], "decay": ["a"] * 3 + ["b"], "m": [0.1, 0.2, 0.3, 0.9]}
     )
-    ax = plots.heat_map(
+    ax = factor_plots.heat_map(
         frame, "lam", "decay", "m", label="M", row_order=["0.1", "1"], column_order=["a", "b"]
     )
     texts = [t.get_text() for t in ax.texts]
@@ -116,10 +116,31 @@ def test_learning_panels_have_every_seed_and_the_mean_of_each_arm() -> None:
 
 def test_level_curves_keep_the_order_they_are_given() -> None:
     frame = pd.DataFrame({"arm": "apga", "k": ["10", "all", "10"], "m": [0.5, 0.9, 0.7]})
-    ax = plots.level_curves(frame, "k", "m", order=["10", "25", "all"], label="M", xlabel="k")
+    ax = factor_plots.level_curves(
+        frame, "k", "m", order=["10", "25", "all"], label="M", xlabel="k"
+    )
     (line,) = ax.get_lines()
     np.testing.assert_allclose(line.get_ydata(), [0.6, np.nan, 0.9])
     assert [t.get_text() for t in ax.get_xticklabels()] == ["10", "25", "all"]
+
+
+def test_names_are_not_joined_by_lines_and_arms_stand_side_by_side() -> None:
+    frame = pd.DataFrame({"arm": ["a", "b"], "f": "x", "m": [0.5, 0.9]})
+    ax = factor_plots.level_curves(
+        frame, "f", "m", order=["x", "y"], label="M", xlabel="f", ordered=False
+    )
+    points = [container.lines[0] for container in ax.containers]
+    assert [line.get_linestyle() for line in points] == ["None", "None"]
+    assert points[0].get_xdata()[0] < points[1].get_xdata()[0]
+
+
+def test_colours_and_bands_show_no_more_than_there_is() -> None:
+    low, high = factor_plots.colour_limits(np.array([[0.82, np.nan], [0.89, 0.85]]))
+    assert (low, high) == pytest.approx((0.755, 0.955))
+    assert factor_plots.colour_limits(np.array([0.1, 0.9])) == pytest.approx((0.1, 0.9))
+    below, above = plots.band("entropy/class1", np.array([0.6]), np.array([0.3]))
+    assert (below[0], above[0]) == pytest.approx((0.3, np.log(2)))
+    assert plots.band("reward", np.array([0.6]), np.array([0.9]))[1] == pytest.approx([1.5])
 
 
 def test_seeds_strip_joins_each_seed() -> None:

@@ -1,0 +1,130 @@
+"""Figures over the levels of factors: a heat map of two, and lines or points along one."""
+
+import textwrap
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from analysis.plots import LABEL, beside_a_legend, counted, looks, t_halfwidth
+
+LEAST_RANGE = 0.2
+"""A scale of colours that is narrower makes noise look like an effect."""
+
+
+def colour_limits(values: np.ndarray) -> tuple[float, float]:
+    """From the lowest to the highest value, or LEAST_RANGE around their middle where that is more.
+
+    Args:
+        values: any shape, NaN where there is none.
+    """
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    missing = max(0.0, LEAST_RANGE - (high - low))
+    return low - missing / 2, high + missing / 2
+
+
+def heat_map(
+    frame: pd.DataFrame,
+    rows: str,
+    columns: str,
+    metric: str,
+    *,
+    label: str,
+    row_order: Sequence[str],
+    column_order: Sequence[str],
+    ax: Axes | None = None,
+) -> Axes:
+    """Mean of `metric` over two factors, each field with its 95 % t-interval and n.
+
+    Args:
+        frame: columns `rows`, `columns`, `metric`.
+        rows, columns: names of the factor columns.
+        metric: the column.
+        label: of the metric, with its unit.
+        row_order, column_order: the levels as they are to stand.
+        ax: where to draw; a new figure by default.
+    """
+    values = np.full((len(row_order), len(column_order)), np.nan)
+    texts = np.full(values.shape, "n = 0", dtype=object)
+    for r, row in enumerate(row_order):
+        for c, column in enumerate(column_order):
+            chosen = (frame[rows] == row) & (frame[columns] == column)
+            here = frame.loc[chosen, metric].dropna().to_numpy(dtype=float)
+            if len(here):
+                values[r, c] = here.mean()
+                half = t_halfwidth(here) if len(here) > 1 else np.nan
+                spread = f"\n± {half:.3f}" if np.isfinite(half) else ""
+                texts[r, c] = f"{here.mean():.3f}{spread}\nn = {len(here)}"
+    size = (max(2.2 + 1.0 * len(column_order), 5.6), 1.2 + 0.72 * len(row_order))
+    ax = ax or plt.subplots(figsize=size, layout="constrained")[1]
+    limits = colour_limits(values) if np.isfinite(values).any() else (0.0, 1.0)
+    sns.heatmap(
+        pd.DataFrame(values, index=list(row_order), columns=list(column_order)),
+        annot=texts,
+        fmt="",
+        cmap="cividis",
+        vmin=limits[0],
+        vmax=limits[1],
+        annot_kws={"fontsize": 8},
+        cbar_kws={"label": "\n".join(textwrap.wrap(label, 24))},
+        linewidths=0.5,
+        ax=ax,
+    )
+    ax.set(xlabel=columns.removeprefix("factor."), ylabel=rows.removeprefix("factor."))
+    ax.tick_params(axis="y", rotation=0)
+    ax.tick_params(axis="x", rotation=0 if max(map(len, column_order)) <= 10 else 30)
+    return ax
+
+
+def level_curves(
+    frame: pd.DataFrame,
+    along: str,
+    metric: str,
+    *,
+    order: Sequence[str],
+    label: str,
+    xlabel: str,
+    ordered: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """An arm's means over the levels of one factor (k of k-shot), with 95 % t-intervals.
+
+    Levels stand at equal distances, so that "all" has its place. A line joins them where they have
+    an order; between names there is nothing, and arms stand side by side.
+
+    Args:
+        frame: columns `arm`, `along`, `metric`.
+        along: the column of levels.
+        metric: the column.
+        order: the levels from left to right.
+        label, xlabel: with units.
+        ordered: whether the levels are numbers.
+        ax: where to draw; a new figure by default.
+    """
+    ax = ax or beside_a_legend(frame["arm"].unique())
+    arms = frame["arm"].nunique()
+    for number, (arm, rows) in enumerate(frame.groupby("arm", sort=False)):
+        here = [rows.loc[rows[along] == x, metric].dropna().to_numpy(dtype=float) for x in order]
+        mean = np.array([v.mean() if len(v) else np.nan for v in here])
+        half = np.array([t_halfwidth(v) if len(v) > 1 else 0.0 for v in here])
+        colour, dash, marker = looks(number)
+        counts = sorted({len(v) for v in here})
+        n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
+        name = counted(arm, n)
+        x = np.arange(len(order), dtype=float)
+        if not ordered:
+            x += 0.5 * ((number + 0.5) / arms - 0.5)
+            ax.errorbar(
+                x, mean, yerr=half, fmt=marker, color=colour, markersize=5, capsize=2, label=name
+            )
+            continue
+        ax.plot(x, mean, color=colour, linestyle=dash, marker=marker, markersize=4, label=name)
+        ax.fill_between(x, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
+    ax.set_xticks(range(len(order)), list(order))
+    text = textwrap.fill(f"{label}, mean and 95 % t-interval", LABEL)
+    ax.set(xlabel=xlabel, ylabel=text)
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), title="arm (seeds)", fontsize=8)
+    return ax
