@@ -34,7 +34,10 @@ def answer_sentences(ledger: Ledger) -> tuple[str, ...]:
     left = [decision for decision in found.every if decision.answer == "undecided"]
     if left:
         said.append(f"Open: {_named(found, left, _price)}.")
-    said.append(_error(found, everything=not left))
+    if len(left) < len(found.every):
+        said.append(_error(found, everything=not left))
+    elif found.declared is None:
+        said.append("Nothing was declared before the run.")
     return tuple(said)
 
 
@@ -72,7 +75,8 @@ def _named(
         for one in first
     ]
     rest = len(of) - len(first)
-    return ", ".join(names) + (f" and {rest} more" if rest else "")
+    between = "; " if any(", " in found.arms.labels[one.row] for one in first) else ", "
+    return between.join(names) + (f" and {rest} more" if rest else "")
 
 
 def _size(found: Decisions, decision: Decision) -> str:
