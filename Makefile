@@ -28,10 +28,11 @@ $(STAMP): pyproject.toml constraints.txt
 ablation: $(STAMP)  ## the controller ablation of Ye et al. 2020 on this machine (ARGS="--seeds 6")
 	$(BIN)/python sweeps/ablation_controller.py $(ARGS)
 
-lint: $(STAMP)  ## ruff and the import contracts
+lint: $(STAMP)  ## ruff, the import contracts, and mypy where it is strict
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 test: test-fast  ## lint, then every test but the slow fault tests
 	$(BIN)/python -m pytest -m "ray and not slow"
@@ -46,4 +47,4 @@ bench: $(STAMP)  ## every benchmark, as a table in docs/benchmarks.md
 	PYTHONPATH=tests/support $(BIN)/python tests/benchmarks/run_all.py
 
 clean:  ## remove .venv and caches; results stay
-	rm -rf $(VENV) *.egg-info build .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) *.egg-info build .pytest_cache .ruff_cache .import_linter_cache .mypy_cache

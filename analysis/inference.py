@@ -129,7 +129,7 @@ def seeds_needed(d_z: float, alpha: float = ALPHA) -> int | None:
     return low
 
 
-def holm(p: Sequence[float]) -> np.ndarray:
+def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
     """Holm's adjusted p-values; NaN stays NaN and is no member of the family.
 
     statsmodels' `multipletests` gives the same (the tests hold it to that) and collects garbage

@@ -155,7 +155,7 @@ def denormalised(value: Tensor, moments: Moments) -> Tensor:
 
 
 def _deviation(moments: Moments) -> float:
-    return max(moments[1] - moments[0] ** 2, 0.0) ** 0.5
+    return float(max(moments[1] - moments[0] ** 2, 0.0) ** 0.5)
 
 
 def kl_divergence(

@@ -89,7 +89,7 @@ def commit_cell(
         store.write(f"predictions/{key}.parquet", parquet_bytes(stored))
     if artifacts:
         sink = io.BytesIO()
-        np.savez_compressed(sink, **artifacts)
+        np.savez_compressed(sink, **artifacts)  # type: ignore[arg-type]  # of names that are ours
         store.write(f"artifacts/{key}.npz", sink.getvalue())
     store.write(f"cells/{key}.parquet", content)
     store.delete(f"failures/{key}.parquet")

@@ -100,7 +100,8 @@ def _filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     if uri.startswith("s3://"):
         # One request for a small file instead of the three of a multipart upload.
         uri += ("&" if "?" in uri else "?") + "allow_delayed_open=true"
-    return pafs.FileSystem.from_uri(uri)
+    found: tuple[pafs.FileSystem, str] = pafs.FileSystem.from_uri(uri)
+    return found
 
 
 class Store:
@@ -261,7 +262,7 @@ class Store:
 
     def _exists(self, path: str) -> bool:
         if not self.local:
-            return self.fs.get_file_info(path).type == pafs.FileType.File
+            return bool(self.fs.get_file_info(path).type == pafs.FileType.File)
         try:
             return stat.S_ISREG(os.stat(path).st_mode)
         except (FileNotFoundError, NotADirectoryError):
@@ -279,9 +280,9 @@ class Store:
 
     def modified(self, name: str) -> datetime.datetime | None:
         """When `name` was written, by the store's clock; None where there is no such file."""
-        return self.patiently(
-            "looked up", name, lambda: self.fs.get_file_info(self.path(name))
-        ).mtime
+        found = self.patiently("looked up", name, lambda: self.fs.get_file_info(self.path(name)))
+        written: datetime.datetime | None = found.mtime
+        return written
 
     def names(self, folder: str, suffix: str) -> Iterator[str]:
         """Leaf names in `folder` that end in `suffix`, sorted; temporary files never show.

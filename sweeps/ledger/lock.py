@@ -17,6 +17,7 @@ import threading
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 from sweeps.ledger.books import LOCK_BOOK, Damaged
 from sweeps.ledger.files import Store
@@ -90,11 +91,11 @@ class Lock:
 
     def __enter__(self) -> "Lock":
         if self.store.local:
-            self._handle = self.store.patiently("opened", "lock", self._opened)
+            handle = self._handle = self.store.patiently("opened", "lock", self._opened)
             try:
-                taken = self.store.patiently("locked", "lock", lambda: _take(self._handle))
+                taken = self.store.patiently("locked", "lock", lambda: _take(handle))
             except _NoLocks as error:
-                os.close(self._handle)
+                os.close(handle)
                 raise LedgerError(
                     f"the file system of {self.store.root} must have locks, it has none ({error}): "
                     "two studies could write there at once; use another --results folder (a local "
@@ -102,7 +103,7 @@ class Lock:
                     "nolock)"
                 ) from None
             if not taken:
-                os.close(self._handle)
+                os.close(handle)
                 self._refuse()
             self._say()
             return self
@@ -170,7 +171,7 @@ def _content(store: Store) -> bytes | None:
         return b""  # as damaged as an empty file
 
 
-def holder_of(store: Store) -> dict | None:
+def holder_of(store: Store) -> dict[str, Any] | None:
     """What the lock says of its holder, or None where nobody holds it or the lock is damaged.
 
     Raises:
@@ -179,7 +180,7 @@ def holder_of(store: Store) -> dict | None:
     return _named(_content(store) or b"")
 
 
-def _named(content: bytes) -> dict | None:
+def _named(content: bytes) -> dict[str, Any] | None:
     try:
         return LOCK_BOOK.parse(LOCK, content).model_dump()
     except Damaged:

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -149,7 +149,7 @@ def spread(items: Sequence[str], count: int) -> list[str]:
 
 def mean_seconds(samples: Sequence[tuple[str, float]]) -> tuple[dict[str, float], float | None]:
     """Mean seconds per arm of (arm, seconds) samples, and over all of them (None: no sample)."""
-    totals: Counter[str] = Counter()
+    totals: dict[str, float] = defaultdict(float)
     counts: Counter[str] = Counter()
     for arm, seconds in samples:
         totals[arm] += seconds

@@ -7,8 +7,8 @@ import pyarrow.compute as pc
 
 from sweeps.ledger.cells import COMPACT, read_compact, read_each, single_names, write_compact
 from sweeps.ledger.files import Store
+from sweeps.ledger.keyed import FOLDER
 from sweeps.ledger.predictions import (
-    FOLDER,
     SUSPECTS,
     DamagedPredictions,
     PredictionReader,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol, TypeGuard
 
 import pyarrow as pa
 
@@ -107,13 +107,13 @@ class Predictions:
         return (found, True) if isinstance(found, dict) else ({}, False)
 
     def same(self, one: pa.Table, other: pa.Table) -> bool:
-        return one.equals(other)  # which of two is right is what the cell's row says
+        return bool(one.equals(other))  # which of two is right is what the cell's row says
 
     def write(self, cells: Mapping[str, pa.Table]) -> str:
         return keyed.write_keyed(self._store, dict(sorted(cells.items())))
 
 
-def _is_table(found: object) -> bool:
+def _is_table(found: Any) -> TypeGuard[pa.Table]:
     """Whether it was read: neither damaged (a text), which `check` names, nor gone (None)."""
     return isinstance(found, pa.Table)
 

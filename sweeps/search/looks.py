@@ -14,6 +14,8 @@ from functools import lru_cache
 import numpy as np
 from scipy import optimize, stats
 
+Numbers = Sequence[float] | np.ndarray
+
 SCHEDULE = (12, 16, 24, 32, 40)
 """Seeds at which a race looks. Not earlier: the exact test of eight pairs has no p below .0078, and
 a seed in ten that collapses is absent from eight in 43 % of the cases, from twelve in 28 %."""
@@ -55,7 +57,7 @@ def levels(looks: tuple[int, ...], error: float, *, sides: int) -> tuple[float, 
     return tuple(float(sides * stats.norm.sf(bound)) for bound in bounds)
 
 
-def boundaries(times: Sequence[float], spent: Sequence[float], *, sides: int) -> list[float]:
+def boundaries(times: Numbers, spent: Numbers, *, sides: int) -> list[float]:
     """z at which each look rejects, so that it rejects first there with the probability `spent`.
 
     The sum of the data up to time t is a Brownian motion; its density among the paths that no look

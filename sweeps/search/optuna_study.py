@@ -7,7 +7,7 @@ lost at any time.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.trial import TrialState
@@ -61,7 +61,7 @@ class GroupStudy:
         return f"{self.problem.name}: {self.group}" if self.group else self.problem.name
 
     @property
-    def direction(self) -> str:
+    def direction(self) -> Literal["maximize", "minimize"]:
         """Optuna's word for it."""
         return "maximize" if self.problem.maximize else "minimize"
 

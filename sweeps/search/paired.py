@@ -89,10 +89,10 @@ def difference_p(differences: np.ndarray) -> np.ndarray:
     mean, std, skew = moments(differences)
     safe = 2 * stats.t.sf(np.abs(skewed_t(mean, std, skew, n)), n - 1)
     if n <= EXACT_LIMIT:
-        return np.maximum(sign_flip_p(differences), safe)
+        return np.asarray(np.maximum(sign_flip_p(differences), safe))
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.where((std == 0) & (mean == 0), 0.0, mean / std) * math.sqrt(n)
-    return np.maximum(2 * stats.t.sf(np.abs(t), n - 1), safe)
+    return np.asarray(np.maximum(2 * stats.t.sf(np.abs(t), n - 1), safe))
 
 
 def equivalence_p(differences: np.ndarray, margin: float) -> np.ndarray:
@@ -117,4 +117,4 @@ def equivalence_p(differences: np.ndarray, margin: float) -> np.ndarray:
         safe = skewed_t(off, std, lopsided, n)
         t, safe = (np.where(np.isnan(value), -np.inf, value) for value in (t, safe))
         found.append(stats.t.sf(np.minimum(t, safe), n - 1))
-    return np.maximum(np.maximum(*found), 2.0**-n)
+    return np.asarray(np.maximum(np.maximum(*found), 2.0**-n))

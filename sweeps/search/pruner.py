@@ -32,7 +32,7 @@ def signed_rank_p(differences: Sequence[float]) -> float:
         for value, count in counts.items():
             after[value + rank] = after.get(value + rank, 0) + count
         counts = after
-    return sum(c for value, c in counts.items() if value >= observed) / 2 ** len(kept)
+    return float(sum(c for value, c in counts.items() if value >= observed) / 2 ** len(kept))
 
 
 def should_prune(

@@ -1,7 +1,7 @@
 """Where Optuna keeps a study: in memory, and for optuna-dashboard in a database that may fail."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ class Shown(InMemoryStorage):
             return None
 
     def create_new_study(
-        self, directions: list[StudyDirection], study_name: str | None = None
+        self, directions: Sequence[StudyDirection], study_name: str | None = None
     ) -> int:
         study = super().create_new_study(directions, study_name)
         name = self.get_study_name_from_id(study)
