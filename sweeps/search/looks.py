@@ -46,9 +46,14 @@ def levels(looks: tuple[int, ...], error: float, *, sides: int) -> tuple[float, 
         sides: 1 or 2 tails of the test.
 
     Raises:
-        ValueError: looks that do not ascend from at least 2.
+        ValueError: looks that do not ascend from at least 2. A single one may be of one seed: of a
+            study that was asked for one, which decides nothing.
     """
-    if not looks or looks[0] < 2 or any(b <= a for a, b in itertools.pairwise(looks)):
+    if (
+        not looks
+        or looks[0] < min(len(looks), 2)
+        or any(b <= a for a, b in itertools.pairwise(looks))
+    ):
         raise ValueError(f"looks must be ascending numbers of seeds from 2 on, got {looks}")
     if len(looks) == 1:
         return (error,)

@@ -51,6 +51,12 @@ def answers(found) -> dict[str, str]:
     return {found.arms.labels[one.row]: one.answer for one in found.every}
 
 
+def test_a_study_of_one_seed_has_its_tables_and_decides_nothing(tmp_path: Path) -> None:
+    ledger = study(tmp_path, seeds=1, extra={DECLARED: asdict(declared(looks=(1,)))})
+    assert set(answers(decisions(ledger)).values()) == {"undecided"}
+    assert rebuild(str(tmp_path / "s"))
+
+
 def test_the_declared_metric_decides_at_its_looks(tmp_path: Path) -> None:
     found = decisions(study(tmp_path))
     assert found.metric.name == "auc"

@@ -36,10 +36,17 @@ def test_one_look_has_the_whole_error_and_more_spend_it_step_by_step() -> None:
     assert found[-1] < 0.01 < sum(found)
     with pytest.raises(ValueError, match="ascending numbers of seeds from 2 on, got \\(8, 8\\)"):
         levels((8, 8), 0.05, sides=2)
+    with pytest.raises(ValueError, match="from 2 on, got \\(1, 8\\)"):
+        levels((1, 8), 0.05, sides=2)
     assert schedule(40) == RACE
     assert schedule(24) == (12, 16, 24)
     assert schedule(8) == (8,)
     assert schedule(80) == (*RACE, 56, 72, 80)
+
+
+def test_a_study_of_one_seed_decides_nothing() -> None:
+    (found,) = decide(np.array([[0.5]]), Rule(looks=(1,), margin=0.01, error=0.05, family=1))
+    assert (found.answer, found.seeds) == ("undecided", 0)
 
 
 def test_two_one_sided_tests_are_those_of_statsmodels() -> None:
