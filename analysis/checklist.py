@@ -152,6 +152,7 @@ def budget_lines(ledger: Ledger) -> Lines:
             f"{hours(wall.sum())} of wall time, {hours(done['cpu_s'].sum())} of processor time",
         ),
         ("A cell", f"median {hours(wall.median())}, longest {hours(wall.max())}"),
+        *peak_lines(done),
         ("From, to", f"{first:%Y-%m-%d}, {last:%Y-%m-%d}"),
     ]
     for name in ("optimiser_steps", "classifier_trainings", "evaluations"):
@@ -160,6 +161,16 @@ def budget_lines(ledger: Ledger) -> Lines:
             low, high = done[column].min(), done[column].max()
             shown = f"{low:g}" if low == high else f"{low:g} to {high:g}"
             lines.append((f"{name.replace('_', ' ').capitalize()} per cell", shown))
+    return lines
+
+
+def peak_lines(done: pd.DataFrame) -> Lines:
+    """The most memory that a cell held, where cells say so."""
+    lines = []
+    for column, what in (("peak_host_bytes", "host"), ("peak_device_bytes", "device")):
+        if column in done and done[column].notna().any():
+            most, said = done[column].max() / 2**30, done[column].notna().sum()
+            lines.append((f"Peak memory of a cell, {what}", f"{most:.2f} GiB ({said} cells say)"))
     return lines
 
 

@@ -16,6 +16,7 @@ from imaging_core import datasets
 from imaging_core.fields import build
 from imaging_core.keeping import keeping
 from imaging_core.task import Outcome, Task, clock, load_function, no_progress
+from sweeps.engine import peaks
 from sweeps.engine.kept import keep_weights
 from sweeps.engine.provenance import device_name, versions
 from sweeps.engine.recipe import Recipe
@@ -89,6 +90,7 @@ def execute(payload: Mapping[str, Any], *, device: str, node: str, attempt: int)
         Exception: what the recipe raised.
     """
     prepare_process()
+    peaks.begin(device)
     began, began_cpu = clock()
     started = datetime.datetime.now(datetime.UTC)
     recipe = Recipe.from_json(payload)
@@ -137,6 +139,7 @@ def execute(payload: Mapping[str, Any], *, device: str, node: str, attempt: int)
             "stage_keys": {stage.name: key for key, (stage, _) in below.items()},
             "wall_s": clock()[0] - began,
             "cpu_s": clock()[1] - began_cpu,
+            **peaks.columns(device),
         }
         must_hold(store, recipe.token)
         if keep:

@@ -55,7 +55,7 @@ class Ledger:
             "missing"), one `metric.<name>` column per metric (NaN unless ok), and the provenance
             columns of the schema (config as text, host, started, wall_s, …; missing where the
             cell is). `curves`, `versions` and `stage_keys` hold a dict per row; `fused` is 1 where
-            nothing was.
+            nothing was, the peaks of memory NA where nobody said.
         damaged: names of files that could not be read, with the reason.
     """
 
@@ -132,6 +132,15 @@ DETAILS = ("curves", "versions", "stage_keys", "traceback")
 """What tables do not need and a large ledger has much of: left out by `details=False`."""
 
 
+def _plain(name: str, column: pa.ChunkedArray) -> pd.Series:
+    """A column without lists or maps; numbers that may be absent stay whole ones."""
+    if name == "fused":
+        return column.fill_null(1).to_pandas()
+    if pa.types.is_integer(column.type) and CELL_SCHEMA.field(name).nullable:
+        return column.to_pandas(types_mapper={column.type: pd.Int64Dtype()}.get)
+    return column.to_pandas()
+
+
 def read_ledger(root: str, *, details: bool = True) -> Ledger:
     """The study in the folder or URI `root`, as a frame.
 
@@ -172,7 +181,7 @@ def read_ledger(root: str, *, details: bool = True) -> Ledger:
             frame[name] = (
                 pd.Series(taken[name].to_pylist(maps_as_pydicts="strict"), dtype=object)
                 if nested
-                else (taken[name].fill_null(1) if name == "fused" else taken[name]).to_pandas()
+                else _plain(name, taken[name])
             )
     return Ledger(
         store=store,

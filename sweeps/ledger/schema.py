@@ -52,10 +52,14 @@ CELL_SCHEMA = pa.schema(
         # Of what the cell's predictions say (`sweeps.ledger.predictions.digest`); "": it has none.
         # Empty in rows that version 0.1 wrote, whose predictions nobody can check.
         pa.field("predictions_sha256", pa.string()),
+        # The most memory that the cell's process held, and that torch held on its GPU, in bytes.
+        # Empty where nobody could say.
+        pa.field("peak_host_bytes", pa.int64()),
+        pa.field("peak_device_bytes", pa.int64()),
     ]
 )
 
-LATER_COLUMNS = ("fused", "predictions_sha256")
+LATER_COLUMNS = ("fused", "predictions_sha256", "peak_host_bytes", "peak_device_bytes")
 """Columns that came after the first files of this version: absent from a file where all are empty,
 so that it is the same file as before they came."""
 
