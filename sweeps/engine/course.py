@@ -53,23 +53,18 @@ def run_study(
         session.tables = partial(
             session.last_step, results, plan.study.name, Console(), quiet=session.quiet
         )
-        return _run_locked(plan, session, lock.token, make_source)
-
-
-def _run_locked(plan: Plan, session: Session, token: str, make_source: MakeSource) -> int:
-    ledger = Store(session.results).child(plan.study.name)
-    if _set_aside(ledger, plan):
-        plan = _again(plan, session, retry_failed=session.retry_failed)
-    summary, source = _compute(plan, session, token, make_source)
-    session.tables()
-    if suspected(ledger) & plan.keys:
-        # Predictions are read by the last step alone, which names those that are damaged.
-        _set_aside(ledger, plan)
-        plan = _again(plan, session, retry_failed=False)
-        summary, source = _compute(plan, session, token, make_source)
+        if _set_aside(ledger, plan):
+            plan = _again(plan, session, retry_failed=session.retry_failed)
+        summary, source = _compute(plan, session, lock.token, make_source)
         session.tables()
-    Console().print(words.last_line(source.plan, summary, ledger), soft_wrap=True)
-    return verdict(there=words.committed(source.plan, ledger), wanted=len(source.plan.keys))
+        if suspected(ledger) & plan.keys:
+            # Predictions are read by the last step alone, which names those that are damaged.
+            _set_aside(ledger, plan)
+            plan = _again(plan, session, retry_failed=False)
+            summary, source = _compute(plan, session, lock.token, make_source)
+            session.tables()
+        Console().print(words.last_line(source.plan, summary, ledger), soft_wrap=True)
+        return verdict(there=words.committed(source.plan, ledger), wanted=len(source.plan.keys))
 
 
 def _again(plan: Plan, session: Session, *, retry_failed: bool) -> Plan:
