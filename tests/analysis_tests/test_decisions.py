@@ -185,3 +185,20 @@ def test_many_arms_are_counted_and_hostile_names_stay_text(tmp_path: Path) -> No
     assert "m0\\|\\*x\\*" in answer_markdown(ledger)
     assert "tables/answer.md" in [path[-16:] for path in rebuild(str(root))]
     assert (root / "tables" / "answer.md").read_text() == answer_markdown(ledger)
+
+
+def test_an_answer_that_does_not_hold_for_other_patients_says_so(tmp_path: Path) -> None:
+    # The cells' accuracy differs by .05; their predictions, of twelve patients, say far less.
+    ledger = study(
+        tmp_path, extra={DECLARED: asdict(declared(metric="accuracy"))}, predictions=True
+    )
+    found = decisions(ledger)
+    by_name = {found.arms.labels[one.row]: one for one in found.every}
+    good = by_name["good"]
+    assert (good.both.seeds, good.both.patients) == (12, 12)
+    assert good.for_others is False
+    assert good.text == "better on these test patients"
+    assert "good (+.049, 12 seeds, on these test patients)" in answer_sentences(ledger)[0]
+    assert "for training anew and, where not said" in answer_sentences(ledger)[-1]
+    (table, *_) = paired_tables(ledger)
+    assert table.rows[0].entries[table.columns.index("with patients")].values["low"] < 0.05
