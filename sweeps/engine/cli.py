@@ -7,7 +7,8 @@ from typing import Any
 
 import typer
 
-from sweeps.engine import options
+from sweeps.engine import notify, options
+from sweeps.engine.budget import Budget
 from sweeps.engine.course import MakeSource, run_search, run_study
 from sweeps.engine.run import Resources
 from sweeps.engine.search import Range, Search
@@ -100,6 +101,7 @@ def build_app(
             track=tuple(typed.get("track") or ()),
             first=typed.get("first"),
         )
+        urls = tuple(typed["notify"] or ())
         session = Session(
             resources=Resources(
                 address=typed["address"],
@@ -108,6 +110,11 @@ def build_app(
                 gpus_per_worker=typed["gpus_per_worker"],
                 deadline_s=typed["deadline"],
                 inline=typed["inline"],
+                budget=Budget(
+                    hours=typed.get("max_hours"),
+                    gpu_hours=typed.get("max_gpu_hours"),
+                    gpus_per_slot=typed["gpus_per_worker"] or 1.0,
+                ),
             ),
             last_step=last_step,
             only_plan=typed["plan"],
@@ -116,6 +123,8 @@ def build_app(
         )
 
         def run() -> int:
+            session.resources.budget.check()
+            notify.check(urls)
             if isinstance(declared, Search):
                 session.results = options.absolute(typed["results"])
                 return run_search(declared, request, session, **{name: typed[name] for name in own})
@@ -136,7 +145,9 @@ def build_app(
             session.results = options.absolute(typed["results"])
             return run_study(declared, asked, session, make_source)
 
-        raise typer.Exit(session.conclude(run))
+        code = session.conclude(run)
+        notify.tell_end(urls, declared.name, code, session.count)
+        raise typer.Exit(code)
 
     app = typer.Typer(
         add_completion=False, rich_markup_mode="markdown", pretty_exceptions_show_locals=False

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,7 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from sweeps.engine import words
+from sweeps.engine.budget import Budgeted
 from sweeps.engine.declaring import declared_manifest
+from sweeps.engine.display import Display
 from sweeps.engine.plan import Plan, make_plan
 from sweeps.engine.provenance import source as commit
 from sweeps.engine.recipe import Recipes
@@ -89,10 +92,18 @@ def _compute(
     """What the plan's source wants, and the manifest that says so."""
     ledger = Store(session.results).child(plan.study.name)
     source = make_source(plan, ledger)
+    budgeted = Budgeted(source, session.resources.budget) if session.resources.budget else None
+    source = budgeted or source
     session.count = lambda: words.count_line(source.plan, ledger)
     known = source.plan
     write_manifest(ledger, declared_manifest(known, ledger, {}))
     began, summary = time.monotonic(), Summary()
+
+    def watch(display: Display) -> AbstractContextManager[None]:
+        if budgeted:
+            budgeted.use(lambda: display.slots)
+        return tracked(plan, ledger, display.say, display)
+
     if source.left:
         if not session.quiet:
             Console().print(words.describe(plan, session.results), soft_wrap=True)
@@ -110,8 +121,10 @@ def _compute(
             total=len(known.keys),
             committed=len(plan.done),
             stages=[work.key for work in plan.stages],
-            watch=lambda display: tracked(plan, ledger, display.say, display),
+            watch=watch,
         )
+        if budgeted and budgeted.line:
+            Console().print(budgeted.line, soft_wrap=True)
         summary.stages_reused = plan.reused
         if source.plan is not known:
             write_manifest(ledger, declared_manifest(source.plan, ledger, {}))

@@ -70,6 +70,17 @@ OF_RUN: Options = {
         Annotated[bool, typer.Option("--inline", help="No Ray, in this process, for a debugger.")],
         False,
     ),
+    "notify": (
+        Annotated[
+            list[str] | None,
+            typer.Option(
+                metavar="URL",
+                help="Tell this service how the run ended (apprise's URLs, extra notify: json://, "
+                "mailto://, slack://, …); may be repeated.",
+            ),
+        ],
+        None,
+    ),
     "quiet": (
         Annotated[bool, typer.Option("--quiet", help="The last line and errors only.")],
         False,
@@ -101,6 +112,28 @@ OF_STUDY: Options = {
             str | None,
             typer.Option(
                 metavar="FACTOR=LEVEL,…", help="Compute the arms that have these levels first."
+            ),
+        ],
+        None,
+    ),
+    "max_hours": (
+        Annotated[
+            float | None,
+            typer.Option(
+                metavar="H",
+                help="Start no further cell after H hours: at most a cell per slot more, then "
+                "tables, what the rest would cost, and exit code 3.",
+            ),
+        ],
+        None,
+    ),
+    "max_gpu_hours": (
+        Annotated[
+            float | None,
+            typer.Option(
+                metavar="H",
+                help="The same for hours × slots × GPUs per worker (a slot without a GPU counts "
+                "as one).",
             ),
         ],
         None,

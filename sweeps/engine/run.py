@@ -5,12 +5,13 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.traffic import Key, Report
+from sweeps.engine.budget import Budget
 from sweeps.engine.display import Display
 from sweeps.engine.plan import Cell, Plan
 from sweeps.engine.recipe import EXECUTE, Recipe, Recipes
@@ -45,6 +46,7 @@ class Resources:
         workers: at most so many; None takes every slot.
         deadline_s: a cell or stage that runs longer is ended and counts as failed.
         inline: no Ray at all, in this process.
+        budget: when it is spent no further cell starts.
     """
 
     address: str = "local"
@@ -53,6 +55,7 @@ class Resources:
     gpus_per_worker: float | None = None
     deadline_s: float | None = None
     inline: bool = False
+    budget: Budget = field(default_factory=Budget)
 
 
 @dataclass(kw_only=True)
