@@ -105,6 +105,10 @@ class Broker:
         last = position + 1 >= len(self._cells[arm]) and not self._more
         return {**self._results[arm][position], "last": last}
 
+    async def signed(self, worker: str, incarnation: str, item: str, saved: bool) -> None:
+        """The work on the item goes on, see `WorkQueue.signed`."""
+        self.queue.signed(worker, incarnation, item, saved=saved)
+
     async def take(self, worker: str, incarnation: str) -> tuple[WorkItem, int] | str:
         """The next item and its attempt, or "wait" (nothing is ready yet), or "stop"."""
         for _ in range(2):

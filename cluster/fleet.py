@@ -7,12 +7,14 @@ what it held goes back to the queue, and no other node notices.
 
 import faulthandler
 import importlib
+import inspect
 import os
 import time
 import traceback
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import ray
@@ -27,6 +29,7 @@ from cluster.traffic import Failure
 # Trials and the broker need a sliver of a CPU on the nodes that the fleet fills.
 CPU_LEFT_PER_WORKER = 0.01
 RESTARTS_WITHOUT_PROGRESS = 3
+SIGN_EVERY_S = 30.0  # of progress, to the broker: a thousand workers are 33 messages a second
 MAX_NODES = 1_000
 # Train starts an actor that watches for preemption so that workers can save a checkpoint; ours
 # have committed what they finished, and save its process.
@@ -83,12 +86,14 @@ def serve(config: Mapping[str, Any]) -> None:
 
     `config["execute"]` is an import path "module:function" to
     `function(payload, *, device, node, attempt) -> Report`; an exception that it lets out fails the
-    item.
+    item. One that has a parameter `signs` calls it while its work goes on: the deadline counts from
+    the last call.
     """
     import ray.train  # here, as the driver imports this module and needs neither it nor torch
 
     module, _, name = config["execute"].partition(":")
     execute = getattr(importlib.import_module(module), name)
+    takes_signs = "signs" in inspect.signature(execute).parameters
     broker = ray.get_actor(config["broker"], namespace=NAMESPACE)
     rank = ray.train.get_context().get_world_rank()
     worker = f"{config['run']}/{rank}"
@@ -109,7 +114,12 @@ def serve(config: Mapping[str, Any]) -> None:
                 # A watchdog outside Python's lock: it ends this process even where native code
                 # hangs, and leaves every thread's traceback in the worker's log.
                 faulthandler.dump_traceback_later(item.deadline_s, exit=True)
-            report = execute(item.payload, device=device, node=node, attempt=attempt)
+            tells = {}
+            if takes_signs:
+                tells["signs"] = _Signs(
+                    item.deadline_s, partial(broker.signed.remote, worker, incarnation, item.id)
+                )
+            report = execute(item.payload, device=device, node=node, attempt=attempt, **tells)
         except Exception as error:
             failure = Failure(
                 error_type=type(error).__name__,
@@ -121,6 +131,30 @@ def serve(config: Mapping[str, Any]) -> None:
             ray.get(broker.finish.remote(worker, incarnation, item.id, report))
         finally:
             faulthandler.cancel_dump_traceback_later()
+
+
+class _Signs:
+    """Tells the watchdog at once that work goes on, and the broker from time to time.
+
+    Args:
+        tell: `tell(saved)` sends it to the broker; nobody waits for it.
+    """
+
+    def __init__(self, deadline_s: float | None, tell: Callable[[bool], Any]) -> None:
+        self._deadline_s, self._tell = deadline_s, tell
+        self._next = time.monotonic() + self._pause_s
+
+    @property
+    def _pause_s(self) -> float:
+        return SIGN_EVERY_S if self._deadline_s is None else min(SIGN_EVERY_S, self._deadline_s / 4)
+
+    def __call__(self, *, saved: bool) -> None:
+        if self._deadline_s is not None:
+            faulthandler.dump_traceback_later(self._deadline_s, exit=True)
+        now = time.monotonic()
+        if saved or now >= self._next:
+            self._tell(saved)
+            self._next = now + self._pause_s
 
 
 def _gpu() -> str:

@@ -29,7 +29,8 @@ class WorkItem:
         cost_s: expected seconds. 0 = unknown: the mean of its kind so far.
         turn: whose turn it is: lower ones go first. A stage has that of the first cell that needs
             it.
-        deadline_s: a worker that holds the item longer ends itself; its loss is the item's failure.
+        deadline_s: a worker that gives no sign of progress for so long ends itself; its loss is the
+            item's failure.
     """
 
     id: Key
@@ -86,9 +87,12 @@ class WorkQueue:
         self.max_attempts = max_attempts
         self._clock = clock
         self._since: dict[str, float] = {}  # worker → when its lease began
+        self._signed: dict[str, float] = {}  # worker → when it last said that the work goes on
+        self._saved: set[str] = set()  # workers whose attempt left something to go on with
         self.events: list[Event] = []
         self._items: dict[str, WorkItem] = {}
         self._attempts: dict[str, int] = {}
+        self._excused: dict[str, int] = {}  # of these, attempts that were gone on with
         self._done: set[str] = set()
         self._failed: dict[str, Failure] = {}
         self._unmet: dict[str, set[str]] = {}
@@ -181,7 +185,8 @@ class WorkQueue:
             self._count(self._items[identity], -1)
             self._attempts[identity] += 1
             self._lease[worker] = identity
-            self._since[worker] = self._clock()
+            self._since[worker] = self._signed[worker] = self._clock()
+            self._saved.discard(worker)
             self._note("started", identity, worker)
             return self._items[identity], self._attempts[identity]
         return None
@@ -193,6 +198,13 @@ class WorkQueue:
     def holds(self, worker: str, incarnation: str, identity: str) -> bool:
         """Whether this incarnation of `worker` still has the lease of the item."""
         return self._lease.get(worker) == identity and self._incarnation.get(worker) == incarnation
+
+    def signed(self, worker: str, incarnation: str, identity: str, *, saved: bool) -> None:
+        """The work on the item goes on; `saved`: its loss would cost minutes, not all of it."""
+        if self.holds(worker, incarnation, identity):
+            self._signed[worker] = self._clock()
+            if saved:
+                self._saved.add(worker)
 
     def finish(self, worker: str, incarnation: str, identity: str, report: Report) -> None:
         """The worker has carried the item out; a report from a lost lease is ignored."""
@@ -239,16 +251,18 @@ class WorkQueue:
         self._incarnation.pop(worker, None)
         if identity is None:
             return
-        held_s = self._clock() - self._since[worker]
+        silent_s = self._clock() - self._signed[worker]
+        if worker in self._saved:  # the next attempt goes on where this one stood: none is lost
+            self._excused[identity] = self._excused.get(identity, 0) + 1
         deadline_s = self._items[identity].deadline_s
-        if deadline_s is not None and held_s >= deadline_s:
+        if deadline_s is not None and silent_s >= deadline_s:
             message = (
-                f"it ran longer than its deadline of {deadline_s:g} s and its worker was ended; "
-                "raise --deadline, then --retry-failed"
+                f"it gave no sign of progress for {deadline_s:g} s, its deadline, and its worker "
+                "was ended; raise --deadline, then --retry-failed"
             )
             self._fail(identity, worker, Failure(error_type="DeadlineExceeded", error=message))
-        elif self._attempts[identity] >= self.max_attempts:
-            times = self._attempts[identity]
+        elif self._attempts[identity] - self._excused.get(identity, 0) >= self.max_attempts:
+            times = self._attempts[identity] - self._excused.get(identity, 0)
             message = (
                 f"the worker died {times} times while computing it "
                 f"(last: {worker}); out of memory? Run with fewer --workers, then --retry-failed"

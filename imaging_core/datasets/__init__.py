@@ -5,6 +5,17 @@ no identical image; the check runs on every load.
 """
 
 from imaging_core.datasets.base import DataError, ImageDataset, Split
+from imaging_core.datasets.fetch import FetchError
 from imaging_core.datasets.registry import absolute, card, expand, load, names
 
-__all__ = ["DataError", "ImageDataset", "Split", "absolute", "card", "expand", "load", "names"]
+__all__ = [
+    "DataError",
+    "FetchError",
+    "ImageDataset",
+    "Split",
+    "absolute",
+    "card",
+    "expand",
+    "load",
+    "names",
+]

@@ -1,6 +1,7 @@
 """`mura`: MURA v1.1 (Rajpurkar et al. 2018) in its public layout, one body part or all of them."""
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,6 +148,18 @@ def _folder_and_part(path: str | None, option: str) -> tuple[Path, str]:
     if len(named) > 1:
         raise ConfigError(f'part must be named once, got "{suffix}" and "{option}"')
     return root, named.pop() if named else ALL_PARTS
+
+
+def at_uri(uri: str, values: Mapping[str, str]) -> tuple[str, str, Callable[[str], bool]]:
+    """The folder at a URI, where the data lie in it, and the files that a body part needs."""
+    root, _, last = uri.rstrip("/").rpartition("/")
+    inside = last if last.startswith("XR_") else ""
+    part = body_part(inside or values.get("part") or ALL_PARTS)
+    return (
+        root if inside else uri,
+        inside,
+        lambda name: part == ALL_PARTS or "/XR_" not in name or f"/{part}/" in name,
+    )
 
 
 def read_rows(root: Path, name: str) -> list[Row]:

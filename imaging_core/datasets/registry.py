@@ -7,11 +7,13 @@ writes them behind the path, `--data mura:MURA-v1.1?part=XR_ELBOW&size=64`.
 
 import importlib
 from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from imaging_core import places
 from imaging_core.datasets.base import ImageDataset
 from imaging_core.datasets.decoding import PROGRESS
+from imaging_core.datasets.fetch import fetched, filesystem_options, is_uri
 from imaging_core.datasets.kept import of_fingerprint, settled
 from imaging_core.datasets.options import split_query
 from imaging_core.fields import ConfigError, build, did_you_mean
@@ -73,7 +75,8 @@ def load(
     """The dataset, checked; the last two stay in memory, so a warm worker loads none twice.
 
     Args:
-        path: of the data, with the loader's options after a `?`: `/data/x?size=64&colour=rgb`.
+        path: of the data, with the loader's options after a `?`: `/data/x?size=64&colour=rgb`; or
+            a URI, whose files are fetched into the cache first.
         fingerprint: of the content that is wanted, if it is known: where this machine has decoded
             it before, nothing else is read. Another content may be returned: compare.
         progress: hears how far the decoding is, where there is any.
@@ -100,9 +103,18 @@ def load(
     return data
 
 
+def forget() -> None:
+    """The datasets in memory are loaded anew when they are asked for."""
+    _loaded.clear()
+
+
 def _read(module: Any, name: str, path: str | None, protocol: str) -> ImageDataset:
     """What the loader makes of the files."""
     where, values = split_query(path)
+    if name in PLACES and is_uri(where):
+        of_store = filesystem_options(values)
+        root, inside, wanted = getattr(module, "at_uri", _everything)(where, values)
+        where = str(fetched(root, of_store, wanted) / inside)
     if not hasattr(module, "Options"):
         if values:
             raise ConfigError(f'{name} takes no options, got "{next(iter(values))}"')
@@ -112,6 +124,11 @@ def _read(module: Any, name: str, path: str | None, protocol: str) -> ImageDatas
     except ConfigError as error:
         raise ConfigError(f"options of {name}: {error}") from None
     return module.load(where, protocol=protocol, options=options)
+
+
+def _everything(uri: str, values: Mapping[str, str]) -> tuple[str, str, Callable[[str], bool]]:
+    """What is fetched, where the data lie in it, and which of its files are needed: all."""
+    return uri, "", lambda _: True
 
 
 def expand(text: str) -> tuple[str, ...]:

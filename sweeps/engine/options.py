@@ -61,7 +61,8 @@ OF_RUN: Options = {
             typer.Option(
                 min=1.0,
                 metavar="SECONDS",
-                help="A cell that runs longer is ended and counts as failed. Default: 6 hours.",
+                help="A cell that gives no sign of progress for so long is ended and counts as "
+                "failed. Default: 6 hours.",
             ),
         ],
         DEADLINE_S,

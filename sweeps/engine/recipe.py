@@ -69,7 +69,7 @@ class Recipes:
         request: its protocol, and what is kept beside the cells.
         token: of the lock on the study's ledger.
         commit: what `provenance.source` says, where this process cannot know.
-        deadline_s: a cell or stage that runs longer is ended and counts as failed.
+        deadline_s: a cell or stage without a sign of progress for so long is ended, and has failed.
     """
 
     def __init__(

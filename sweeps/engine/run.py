@@ -44,7 +44,7 @@ class Resources:
     Attributes:
         address: "auto", "local" or HOST:PORT (see `cluster.connect`).
         workers: at most so many; None takes every slot.
-        deadline_s: a cell or stage that runs longer is ended and counts as failed.
+        deadline_s: a cell or stage without a sign of progress for so long is ended, and has failed.
         inline: no Ray at all, in this process.
         budget: when it is spent no further cell starts.
     """

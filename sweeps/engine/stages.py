@@ -22,6 +22,7 @@ import numpy as np
 from imaging_core.datasets import ImageDataset
 from imaging_core.keeping import keeping
 from imaging_core.task import Arrays, Stage, Task, clock, load_function
+from sweeps.engine.checkpoints import StoredCheckpoint, takes_checkpoint
 from sweeps.ledger.books import STAGE_BOOK, Damaged
 from sweeps.ledger.files import Store
 from sweeps.ledger.lock import NO_LOCKS
@@ -174,11 +175,13 @@ class StageStore:
         device: str,
         progress: Callable[..., None],
         keep: bool = False,
+        checkpoint_of: Callable[[Store, str], StoredCheckpoint] | None = None,
     ) -> tuple[Arrays, bool]:
         """The stage's arrays, computed (with what it needs) where they are not stored.
 
         Args:
             keep: whether the networks that a computation offers are stored too.
+            checkpoint_of: makes the checkpoint of a stage of this store by its key.
 
         Returns:
             The arrays, and whether this call computed them.
@@ -188,7 +191,15 @@ class StageStore:
         if arrays is not None:
             return arrays, False
         needs = {
-            name: self.obtain(task, need, data, device=device, progress=progress, keep=keep)[0]
+            name: self.obtain(
+                task,
+                need,
+                data,
+                device=device,
+                progress=progress,
+                keep=keep,
+                checkpoint_of=checkpoint_of,
+            )[0]
             for name, need in stage.needs.items()
         }
         with self._single_flight(key):
@@ -198,11 +209,18 @@ class StageStore:
             self._set_aside(key)
             began, _ = clock()
             compute = load_function(stage.compute)
+            more, checkpoint = {}, None
+            if checkpoint_of is not None and takes_checkpoint(compute):
+                more["checkpoint"] = checkpoint = checkpoint_of(self.store, key)
             with keeping(keep) as networks:
-                arrays = compute(stage.inputs, data, needs, device=device, progress=progress)
+                arrays = compute(
+                    stage.inputs, data, needs, device=device, progress=progress, **more
+                )
             if networks:
                 self.networks.save(key, networks, 0.0)
             self.save(key, arrays, clock()[0] - began)
+            if checkpoint is not None:
+                checkpoint.forget()
         return arrays, True
 
 

@@ -9,6 +9,7 @@ import os
 import socket
 import traceback
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from cluster.traffic import Failure, Report
@@ -17,6 +18,7 @@ from imaging_core.fields import build
 from imaging_core.keeping import keeping
 from imaging_core.task import Outcome, Task, clock, load_function, no_progress
 from sweeps.engine import peaks
+from sweeps.engine.checkpoints import Signs, StoredCheckpoint, no_signs, takes_checkpoint
 from sweeps.engine.kept import keep_weights
 from sweeps.engine.provenance import device_name, versions
 from sweeps.engine.recipe import Recipe
@@ -78,8 +80,13 @@ def _task(core: str) -> Task:
     return load_function(f"{core}.task:TASK")
 
 
-def execute(payload: Mapping[str, Any], *, device: str, node: str, attempt: int) -> Report:
-    """Carry one recipe (`Recipe.to_json`) out.
+def execute(
+    payload: Mapping[str, Any], *, device: str, node: str, attempt: int, signs: Signs = no_signs
+) -> Report:
+    """Carry one recipe (`Recipe.to_json`) out; what a killed attempt left of it is gone on with.
+
+    Args:
+        signs: is told that the work goes on, again and again.
 
     A cell that raises is committed as a failure (a row with its error) before the exception goes
     on to the queue.
@@ -97,6 +104,10 @@ def execute(payload: Mapping[str, Any], *, device: str, node: str, attempt: int)
     task = _task(recipe.core)
     name, path = split_data(recipe.data)
     store = recipe.ledger
+    # What of its packages a processor or a GPU of the same kind computes is the same.
+    made_by = [task.version, versions(), device_name(device)]
+    checkpoint_of = partial(StoredCheckpoint, made_by=made_by, signs=signs)
+    checkpoint: StoredCheckpoint | None = None
     row = _identity(recipe) | {
         "attempts": attempt,
         "node": node,
@@ -104,32 +115,38 @@ def execute(payload: Mapping[str, Any], *, device: str, node: str, attempt: int)
         "started": started,
     }
     try:
-        data = datasets.load(name, path, recipe.protocol, fingerprint=recipe.fingerprint)
+        data = datasets.load(
+            name,
+            path,
+            recipe.protocol,
+            fingerprint=recipe.fingerprint,
+            progress=lambda *_: signs(saved=False),
+        )
         if data.fingerprint != recipe.fingerprint:
             raise ValueError(
-                f"the data at {payload['data']} on {row['host']} is not the controller's "
-                f"({data.fingerprint[:12]} instead of {payload['fingerprint'][:12]})"
+                f"the data at {recipe.data} on {row['host']} is not the controller's "
+                f"({data.fingerprint[:12]} instead of {recipe.fingerprint[:12]})"
             )
         config = build(task.config, recipe.config)
         stages = task.stages(config, recipe.seed)
         stored = _stages_of(recipe.results)
         keep = "weights" in recipe.keep
+        how = {"device": device, "progress": no_progress, "keep": keep}
         if recipe.stage is not None:
             stage, _ = flatten(task, stages, data.fingerprint)[recipe.stage]
-            _, computed = stored.obtain(
-                task, stage, data, device=device, progress=no_progress, keep=keep
-            )
+            _, computed = stored.obtain(task, stage, data, **how, checkpoint_of=checkpoint_of)
             return Report(wall_s=clock()[0] - began, computed=computed)
         arrays = {
-            name: stored.obtain(task, stage, data, device=device, progress=no_progress, keep=keep)[
-                0
-            ]
+            name: stored.obtain(task, stage, data, **how, checkpoint_of=checkpoint_of)[0]
             for name, stage in stages.items()
         }
         train = load_function(task.train)
+        more = {}
+        if takes_checkpoint(train):
+            more["checkpoint"] = checkpoint = checkpoint_of(store, recipe.key)
         with keeping(keep) as networks:
             outcome: Outcome = train(
-                config, data, recipe.seed, arrays, device=device, progress=no_progress
+                config, data, recipe.seed, arrays, device=device, progress=no_progress, **more
             )
         below = flatten(task, stages, data.fingerprint)
         row |= {
@@ -145,9 +162,15 @@ def execute(payload: Mapping[str, Any], *, device: str, node: str, attempt: int)
         if keep:
             keep_weights(store, recipe.key, networks, stored, task, stages, data, device=device)
         commit_cell(store, row, outcome.predictions, outcome.artifacts)
+        if checkpoint is not None:
+            checkpoint.forget()
     except (StoreError, LateCommit):
         raise
+    except datasets.FetchError as error:  # no cell is to blame
+        raise StoreError(f"{error} (on {row['host']})") from None
     except Exception as error:
+        if checkpoint is not None:  # it would raise again where it stood
+            checkpoint.forget()
         if recipe.stage is None:
             row |= {
                 "status": "failed",

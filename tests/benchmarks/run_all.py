@@ -21,6 +21,7 @@ BENCHMARKS = (
     "bench_ledger_read",
     "bench_stages",
     "bench_slots",
+    "bench_data",
 )
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 TABLE = DOCS / "benchmarks.csv"

@@ -173,13 +173,42 @@ def test_an_item_past_its_deadline_fails_at_once_and_frees_the_slot():
     assert taken(queue, "w", "2") == "next"
     kind, error = outcome(queue, "hangs")
     assert (kind, error.error_type) == ("failed", "DeadlineExceeded")
-    assert "longer than its deadline of 10 s" in error.error
+    assert "no sign of progress for 10 s, its deadline" in error.error
     now[0] = 0.0  # a worker that dies early is a loss, not a deadline
     early = WorkQueue(max_attempts=3, clock=lambda: now[0])
     early.add([WorkItem(id=Key("dies"), payload={}, deadline_s=10.0)])
     taken(early, "w")
     now[0] = 9.0
     assert taken(early, "w", "2") == "dies"
+
+
+def test_a_deadline_counts_from_the_last_sign_of_progress():
+    now = [0.0]
+    queue = WorkQueue(max_attempts=3, clock=lambda: now[0])
+    queue.add([WorkItem(id=Key("long"), payload={}, deadline_s=10.0)])
+    taken(queue, "w")
+    for now[0] in (8.0, 16.0, 24.0):
+        queue.signed("w", "1", "long", saved=False)
+    now[0] = 30.0  # it died of something else
+    assert taken(queue, "w", "2") == "long"
+    queue.signed("w", "1", "long", saved=False)  # of a lease that is lost
+    now[0] = 40.5
+    queue.lose("w")
+    assert outcome(queue, "long")[1].error_type == "DeadlineExceeded"
+
+
+def test_an_attempt_that_can_be_gone_on_with_is_no_failure():
+    queue = WorkQueue(max_attempts=2)
+    queue.add([item("a")])
+    for incarnation in "12345":
+        assert taken(queue, "w", incarnation) == "a"
+        queue.signed("w", incarnation, "a", saved=True)
+    queue.lose("w")
+    assert outcome(queue, "a") is None
+    for incarnation in "67":  # two that come to nothing
+        assert taken(queue, "w", incarnation) == "a"
+    queue.lose("w")
+    assert "the worker died 2 times" in outcome(queue, "a")[1].error
 
 
 def test_losing_a_run_frees_what_all_its_workers_held_and_no_other():
