@@ -109,6 +109,6 @@ def test_the_scripts_end_with_it() -> None:
     scripts = sorted(Path(ablation_controller.__file__).parent.glob("*.py"))
     others = ("status", "apply", "as_folder", "declared")  # they run no study of their own
     mains = [p for p in scripts if "__main__" in p.read_text() and p.stem not in others]
-    assert len(mains) == 9
+    assert len(mains) == 10
     for path in mains:
         assert ", last_step.run, __doc__)" in path.read_text(), path.name
