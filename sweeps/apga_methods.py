@@ -15,7 +15,7 @@ if __name__ == "__main__":  # before the imports, which take a second
 
     listen()
 
-from analysis import last_step
+from analysis import reporting
 from sweeps.engine.cli import main
 from sweeps.engine.study import Study
 
@@ -43,4 +43,4 @@ STUDY = Study(
 )
 
 if __name__ == "__main__":
-    main(STUDY, last_step.run, __doc__)
+    main(STUDY, reporting.run, __doc__)

@@ -185,7 +185,7 @@ def run(
         KeyboardInterrupt: by a signal; what is committed stays, and the same call resumes.
         RuntimeError: what computes died; what is committed stays.
     """
-    from analysis import last_step
+    from analysis import reporting
     from sweeps.engine.cli import build_app
 
     arguments = ["--preset", preset, "--results", results, *(["--inline"] if inline else [])]
@@ -198,7 +198,7 @@ def run(
         several = isinstance(value, Sequence) and not isinstance(value, str)
         levels = value if several else [value]
         arguments += ["--set", f"{name}={','.join(map(str, levels))}"]
-    app = build_app(study, last_step.run, study.question)
+    app = build_app(study, reporting.run, study.question)
     code: int | str | None = 0
     try:
         app([*arguments, *options])

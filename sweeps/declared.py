@@ -15,7 +15,7 @@ if __name__ == "__main__":  # before the imports, which take a second
 
 import sys
 
-from analysis import last_step
+from analysis import reporting
 from sweeps.engine.cli import main
 from sweeps.engine.session import Session
 from sweeps.engine.study import Study
@@ -35,4 +35,4 @@ if __name__ == "__main__":
         code = Session().conclude(lambda: found.append(read_study(file)) or OK)
     if code:
         sys.exit(code)
-    main(found[0], last_step.run, None, arguments)
+    main(found[0], reporting.run, None, arguments)

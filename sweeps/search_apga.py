@@ -17,7 +17,7 @@ if __name__ == "__main__":  # before the imports, which take a second
 
     listen()
 
-from analysis import last_step
+from analysis import reporting
 from sweeps.engine.cli import main
 from sweeps.engine.search import Choice, Range, Search
 
@@ -50,4 +50,4 @@ SEARCH = Search(
 )
 
 if __name__ == "__main__":
-    main(SEARCH, last_step.run, __doc__)
+    main(SEARCH, reporting.run, __doc__)

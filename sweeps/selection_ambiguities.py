@@ -14,7 +14,7 @@ if __name__ == "__main__":  # before the imports, which take a second
 
     listen()
 
-from analysis import last_step
+from analysis import reporting
 from imaging_core.fields import build
 from selection_core.config import PRESETS, SelectionConfig
 from sweeps.ablation_controller import SOMETHING_TO_FIND
@@ -69,4 +69,4 @@ STUDY = Study(
 )
 
 if __name__ == "__main__":
-    main(STUDY, last_step.run, __doc__)
+    main(STUDY, reporting.run, __doc__)

@@ -12,19 +12,19 @@ from sweeps.engine.budget import Budget
 from sweeps.engine.course import MakeSource, run_search, run_study
 from sweeps.engine.run import Resources
 from sweeps.engine.search import Range, Search
-from sweeps.engine.session import LastStep, Session, run_app
+from sweeps.engine.session import Reporting, Session, run_app
 from sweeps.engine.source import Grid
 from sweeps.engine.study import Request, Study, describe_factors
 from sweeps.engine.yaml_files import with_file
 from sweeps.exits import EXIT_CODES
 from sweeps.process import command_line
 
-__all__ = ["LastStep", "build_app", "main"]
+__all__ = ["Reporting", "build_app", "main"]
 
 
 def main(
     declared: Study | Search,
-    last_step: LastStep,
+    reporting: Reporting,
     description: str | None,
     arguments: Sequence[str] | None = None,
     *,
@@ -34,12 +34,12 @@ def main(
     exit code.
 
     Args:
-        last_step: what is made of the ledger once the cells are there.
+        reporting: what is made of the ledger once the cells are there.
         description: the script's docstring (none with PYTHONOPTIMIZE=2).
         arguments: those of the process where they are not given.
         make_source: what says which cell of a study comes next.
     """
-    app = build_app(declared, last_step, description, make_source)
+    app = build_app(declared, reporting, description, make_source)
     with command_line():
         run_app(app if arguments is None else partial(app, list(arguments)))
 
@@ -60,7 +60,7 @@ def describe_space(search: Search) -> str:
 
 def build_app(
     declared: Study | Search,
-    last_step: LastStep,
+    reporting: Reporting,
     description: str | None,
     make_source: MakeSource = Grid,
 ) -> typer.Typer:
@@ -116,7 +116,7 @@ def build_app(
                     gpus_per_slot=typed["gpus_per_worker"] or 1.0,
                 ),
             ),
-            last_step=last_step,
+            reporting=reporting,
             only_plan=typed["plan"],
             retry_failed=typed["retry_failed"],
             quiet=typed["quiet"],

@@ -54,7 +54,7 @@ def run_study(
     session.count = partial(words.count_line, plan, ledger)
     with Lock(ledger) as lock:
         session.tables = partial(
-            session.last_step, results, plan.study.name, Console(), quiet=session.quiet
+            session.reporting, results, plan.study.name, Console(), quiet=session.quiet
         )
         if _set_aside(ledger, plan):
             plan = _again(plan, session, retry_failed=session.retry_failed)

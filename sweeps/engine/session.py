@@ -179,8 +179,8 @@ def resume_command() -> str:
     return shlex.join(["python", *sys.argv])
 
 
-class LastStep(Protocol):
-    """What a study makes of its ledger once the cells are there (`analysis.last_step.run`)."""
+class Reporting(Protocol):
+    """What a study makes of its ledger once the cells are there (`analysis.reporting.run`)."""
 
     def __call__(self, results: str, study: str, console: "Console", *, quiet: bool) -> None:
         """`results` is the folder or URI of all studies, `study` the name of this one."""
@@ -192,7 +192,7 @@ class Session:
     Attributes:
         results: folder or URI of all studies, once it is known.
         resources: which machines compute.
-        last_step: what is made of the ledger once the cells are there.
+        reporting: what is made of the ledger once the cells are there.
         only_plan: say what would be computed, and stop.
         retry_failed: compute failed cells again.
         quiet: the last line and errors only.
@@ -205,12 +205,12 @@ class Session:
         self,
         *,
         resources: "Resources | None" = None,
-        last_step: "LastStep | None" = None,
+        reporting: "Reporting | None" = None,
         only_plan: bool = False,
         retry_failed: bool = False,
         quiet: bool = False,
     ) -> None:
-        self.resources, self.last_step = resources, last_step
+        self.resources, self.reporting = resources, reporting
         self.only_plan, self.retry_failed, self.quiet = only_plan, retry_failed, quiet
         self.results: str | None = None
         self.count: Callable[[], str] | None = None

@@ -12,7 +12,7 @@ from toy_ledgers import make_ledger
 
 from analysis import report
 
-# Its figures take seconds to draw; the fast part holds the report in test_last_step.py.
+# Its figures take seconds to draw; the fast part holds the report in test_reporting.py.
 pytestmark = pytest.mark.slow
 
 BROWSER = next(

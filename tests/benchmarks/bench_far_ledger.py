@@ -29,7 +29,7 @@ from far_store import FarFolder, far_stores
 from rich.console import Console
 from timing import Figure
 
-from analysis import last_step
+from analysis import reporting
 from imaging_core.task import Predictions
 from sweeps.engine.cli import describe
 from sweeps.engine.plan import Plan, make_plan, manifest_of
@@ -122,7 +122,7 @@ def resume(cells: int, results: str) -> None:
 
 def report(results: str, study: str) -> None:
     """The last step of a run: tables, figures, report, account."""
-    last_step.run(results, study, Console(quiet=True), quiet=True)
+    reporting.run(results, study, Console(quiet=True), quiet=True)
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from sweeps.ledger.progress import say_running
 FLAGS = ("--inline", "--quiet", "--set", "pooling=16", "--set", "ridge=1.0")
 STUDY = SimpleNamespace(
     STUDY=toy_study.STUDY,
-    last_step=SimpleNamespace(
+    reporting=SimpleNamespace(
         run=lambda results, study, console, *, quiet: tables.rebuild(str(Path(results) / study))
     ),
     __doc__="toy",

@@ -18,9 +18,9 @@ NOTEBOOK = "module://matplotlib_inline.backend_inline"
 PLAIN = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 WITH_FIGURES = """
 import toy_study
-from analysis import last_step
+from analysis import reporting
 from sweeps.engine.cli import main
-main(toy_study.STUDY, last_step.run, __doc__)
+main(toy_study.STUDY, reporting.run, __doc__)
 """
 
 

@@ -16,7 +16,7 @@ RACE = ("--until", "decided", "--max-seeds", "16")
 
 
 def here(*arguments: object):
-    app = build_app(toy_study.STUDY, toy_study.last_step, toy_study.__doc__)
+    app = build_app(toy_study.STUDY, toy_study.reporting, toy_study.__doc__)
     return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "250"})
 
 

@@ -21,7 +21,7 @@ SCRIPT = Path(toy_race.__file__)
 
 
 def here(*arguments: object):
-    app = build_app(toy_race.STUDY, toy_race.last_step, toy_race.__doc__, toy_race.TwoLooks)
+    app = build_app(toy_race.STUDY, toy_race.reporting, toy_race.__doc__, toy_race.TwoLooks)
     return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200"})
 
 

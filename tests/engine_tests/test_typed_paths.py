@@ -142,7 +142,7 @@ def test_a_pool_is_named_in_full(site):
 )
 def test_results_that_nobody_means_are_refused(command, typed, rule, site):
     if command is toy_search:
-        app = build_app(toy_search.SEARCH, toy_search.last_step, "")
+        app = build_app(toy_search.SEARCH, toy_search.reporting, "")
         answer = CliRunner().invoke(app, ["--plan", "--results", typed], env={"COLUMNS": "200"})
         code = answer.exit_code
     else:

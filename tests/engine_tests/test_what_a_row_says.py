@@ -21,12 +21,12 @@ from sweeps.ledger.read import read_ledger, read_predictions, read_rows
 FLAGS = ("--inline", "--quiet", "--set", "pooling=16", "--seeds", 3)
 
 
-def last_step(results, study, console, *, quiet) -> None:
+def reporting(results, study, console, *, quiet) -> None:
     tables.rebuild(str(Path(results) / study))
 
 
 STUDY = SimpleNamespace(
-    STUDY=toy_study.STUDY, last_step=SimpleNamespace(run=last_step), __doc__="toy"
+    STUDY=toy_study.STUDY, reporting=SimpleNamespace(run=reporting), __doc__="toy"
 )
 
 

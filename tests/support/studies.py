@@ -10,7 +10,7 @@ from types import ModuleType
 
 from typer.testing import CliRunner
 
-from sweeps.engine.cli import LastStep, build_app
+from sweeps.engine.cli import Reporting, build_app
 
 ROOT = Path(__file__).resolve().parents[2]
 SUPPORT = ROOT / "tests" / "support"
@@ -39,13 +39,13 @@ def study_environment(**extra: str) -> dict[str, str]:
     }
 
 
-def step_of(script: ModuleType) -> LastStep:
+def step_of(script: ModuleType) -> Reporting:
     """The script's last step: the toys have one of their own."""
-    return getattr(script.last_step, "run", script.last_step)
+    return getattr(script.reporting, "run", script.reporting)
 
 
 def here(script: ModuleType, *arguments: object) -> Answer:
-    """The command line of a study script (a module with STUDY and last_step), in this process."""
+    """The command line of a study script (a module with STUDY and reporting), in this process."""
     began = time.monotonic()
     app = build_app(script.STUDY, step_of(script), script.__doc__)
     result = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200"})

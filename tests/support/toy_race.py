@@ -21,7 +21,7 @@ from sweeps.ledger.read import read_metric
 MORE = 2  # seeds that the one arm gets after the first look
 
 STUDY = replace(toy_study.STUDY, name="race", seeds=1 + MORE)
-last_step = toy_study.last_step
+reporting = toy_study.reporting
 
 
 class TwoLooks(Grid):
@@ -74,4 +74,4 @@ class TwoLooks(Grid):
 
 
 if __name__ == "__main__":
-    main(STUDY, last_step, __doc__, make_source=TwoLooks)
+    main(STUDY, reporting, __doc__, make_source=TwoLooks)

@@ -27,9 +27,9 @@ SEARCH = Search(
 )
 
 
-def last_step(results, study, console, *, quiet) -> None:
+def reporting(results, study, console, *, quiet) -> None:
     """No last step: these tests read the ledger."""
 
 
 if __name__ == "__main__":
-    main(SEARCH, last_step, __doc__)
+    main(SEARCH, reporting, __doc__)

@@ -23,9 +23,9 @@ STUDY = Study(
 )
 
 
-def last_step(results, study, console, *, quiet) -> None:
+def reporting(results, study, console, *, quiet) -> None:
     """No last step: these tests read the ledger."""
 
 
 if __name__ == "__main__":
-    main(STUDY, last_step, __doc__)
+    main(STUDY, reporting, __doc__)

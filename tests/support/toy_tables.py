@@ -17,7 +17,7 @@ from sweeps.engine.cli import main
 from sweeps.ledger.read import read_ledger
 
 
-def last_step(results, study, console, *, quiet) -> None:
+def reporting(results, study, console, *, quiet) -> None:
     """The number of cells stands for the tables."""
     status = read_ledger(f"{results}/{study}").cells["status"]
     console.print(f"tables of {(status == 'ok').sum()} cells")
@@ -25,4 +25,4 @@ def last_step(results, study, console, *, quiet) -> None:
 
 
 if __name__ == "__main__":
-    main(STUDY, last_step, __doc__)
+    main(STUDY, reporting, __doc__)
