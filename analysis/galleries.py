@@ -121,7 +121,7 @@ def distance_histogram(arrays: Arrays) -> Figure | None:
         mine = labels == label
         closest = mine & (distance <= np.median(distance[mine]))
         bins = np.linspace(distance[mine].min(), distance[mine].max(), 25)
-        parts = {"pool": mine, "closest half [18]": closest, "kept": mine & kept}
+        parts = {"pool": mine, "closest half (centroid distance)": closest, "kept": mine & kept}
         for number, (name, chosen) in enumerate(parts.items()):
             axis.hist(
                 distance[chosen], bins=bins, histtype="step", color=PALETTE[number],

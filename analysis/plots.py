@@ -245,8 +245,10 @@ def means(frame: pd.DataFrame, metric: str, *, label: str, ax: Axes | None = Non
             fmt=marker,
             color=colour,
             capsize=3,
-            markersize=6,
-            markeredgecolor="white",
+            markersize=8,
+            markeredgecolor="black",
+            ecolor="black",
+            zorder=3,  # over its own seeds, which have its colour
         )
     ax.set(xlabel=f"{label}\npoints: seeds; bar: 95 % t-interval of the mean")
     ax.set_yticks(range(len(arms)), names)

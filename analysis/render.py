@@ -5,7 +5,7 @@ import html
 import io
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from rich import box
 from rich.console import Console
@@ -154,14 +154,19 @@ def _latex_widths(table: Table) -> list[int]:
     return [min(width, LATEX_WORDS) for width in (stub, *columns)]
 
 
-def _latex_blocks(widths: list[int], room: int) -> list[list[int]]:
-    """The columns in as many blocks as fit `room` characters, the stub standing in each."""
+def _latex_blocks(widths: list[int], room: int, kept: Collection[int] = ()) -> list[list[int]]:
+    """The columns in as many blocks as fit `room` characters, the stub standing in each.
+
+    Args:
+        kept: columns that stand beside the one before them, whatever the block.
+    """
     blocks: list[list[int]] = [[]]
     left = room - widths[0]
     for place, width in enumerate(widths[1:]):
         if blocks[-1] and width + 2 > left:
-            blocks.append([])
-            left = room - widths[0]
+            along = [blocks[-1].pop()] if place in kept and len(blocks[-1]) > 1 else []
+            blocks.append(along)
+            left = room - widths[0] - sum(widths[p + 1] + 2 for p in along)
         blocks[-1].append(place)
         left -= width + 2
     return blocks
@@ -179,9 +184,11 @@ def to_latex(table: Table) -> str:
     floats, each with some of the columns.
     """
     widths = _latex_widths(table)
+    # A verdict is read beside its p.
+    kept = {place for place, name in enumerate(table.columns) if name in table.prose and place}
     size = next((s for s, room in LATEX_LINE.items() if len(_latex_blocks(widths, room)) == 1), "")
     size = size or r"\footnotesize" * (len(_latex_blocks(widths, LATEX_LINE[""])) > 1)
-    blocks = _latex_blocks(widths, LATEX_LINE[size])
+    blocks = _latex_blocks(widths, LATEX_LINE[size], kept)
     lines = []
     for number, places in enumerate(blocks, start=1):
         title = table.title + (", further columns" if number > 1 else "")

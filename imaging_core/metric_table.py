@@ -69,7 +69,8 @@ _METRICS = (
         low=0.0,
         high=1.0,
         meaning="Highest validation accuracy over what was selected from: what the papers print. "
-        "Optimistic, because the same images chose it.",
+        "Of the images that chose it (in the demos at most 256, as many of each class), so neither "
+        "an estimate of test accuracy nor always above it.",
     ),
     Metric(
         name="test_at_best_val",

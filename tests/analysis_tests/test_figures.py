@@ -187,7 +187,7 @@ def test_galleries_show_what_the_arrays_hold() -> None:
     }
     legend = distance_histogram(pool).axes[0].get_legend().get_texts()
     assert [t.get_text() for t in legend] == [
-        "pool (n = 4)", "closest half [18] (n = 2)", "kept (n = 2)",
+        "pool (n = 4)", "closest half (centroid distance) (n = 2)", "kept (n = 2)",
     ]  # fmt: skip
     assert distance_histogram({}) is None
 

@@ -34,6 +34,19 @@ def test_every_line_has_every_field_and_no_bare_special_character() -> None:
     assert text.count(r"\midrule") == 2
 
 
+def test_a_verdict_stands_beside_its_p_in_one_float() -> None:
+    columns = (*(f"column {i} is long" for i in range(4)), "p", "verdict")
+    entries = tuple(Entry(text=f"entry {i}") for i in range(6))
+    wide = Table(
+        name="v", title="t", stub="claim", columns=columns, prose=("verdict",),
+        rows=(Row(label="a claim that is long", entries=entries),),
+    )  # fmt: skip
+    floats = to_latex(wide).split(r"\end{table}")[:-1]
+    assert len(floats) > 1
+    assert ["verdict" in text for text in floats] == [" p &" in text for text in floats]
+    assert sum(text.count("entry ") for text in floats) == 6
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on this machine")
 def test_every_table_of_a_study_compiles(tmp_path: Path) -> None:
     root = make_ledger(tmp_path / "study", seeds=(0, 1), missing=(1,), predictions=True)
