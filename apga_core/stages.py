@@ -12,14 +12,14 @@ from torch import Tensor
 
 from apga_core.arms import Pixels
 from apga_core.controls import measure_controls
+from imaging_core.cell import labelled, new_classifier
 from imaging_core.checkpoint import NO_CHECKPOINT, Checkpoint
-from imaging_core.classifiers import Classifier, build_classifier
+from imaging_core.classifiers import Classifier
 from imaging_core.datasets.base import ImageDataset, Split
 from imaging_core.fitting import FitConfig, fit
 from imaging_core.pretrained import imagenet_normalisation, load_pretrained, weights_file
 from imaging_core.seeding import torch_generator
 from imaging_core.splits import k_shot
-from imaging_core.standardised import Standardised, standardised
 from imaging_core.task import Arrays, Progress, no_progress
 
 Normalisation = tuple[np.ndarray, np.ndarray]
@@ -35,27 +35,12 @@ def normalisation(weights: str, weights_path: str, train: Split) -> Normalisatio
     return train.mean_std
 
 
-def tensors(part: Split, by: Normalisation, device: str) -> tuple[Standardised, Tensor]:
-    """Standardised images and labels of one part."""
-    return standardised(part.images, *by, device), torch.from_numpy(part.labels).to(device)
-
-
 def class_weights(how: str, train: Split) -> Tensor | None:
     """(classes,) weights of the loss: N / (classes · images of the class) with "balanced"."""
     if how == "none":
         return None
     sizes = torch.tensor(list(train.class_sizes.values())).float()
     return sizes.sum() / (len(sizes) * sizes)
-
-
-def _new_classifier(name: str, data: ImageDataset, seed: int) -> Classifier:
-    return build_classifier(
-        name,
-        channels=data.channels,
-        classes=len(data.classes),
-        size=data.size,
-        generator=torch_generator(seed, "apga/classifier"),
-    )
 
 
 def train_base(
@@ -74,13 +59,13 @@ def train_base(
     """
     seed = inputs["seed"]
     train = k_shot(data.train, inputs["k_shot"], seed)
-    model = _new_classifier(inputs["classifier"], data, seed)
+    model = new_classifier(inputs["classifier"], data, seed, "apga/classifier")
     weights = (inputs["weights"], inputs["weights_path"])
     if file := weights_file(inputs["classifier"], *weights):
         load_pretrained(model, inputs["classifier"], file)
     model.to(device)
     by = normalisation(*weights, train)
-    images, labels = tensors(train, by, device)
+    images, labels = labelled(train, by, device)
     result = fit(
         model,
         images,
@@ -97,7 +82,7 @@ def train_base(
             augment=inputs["augment"],
         ),
         generator=torch_generator(seed, "apga/base-fit"),
-        validation=tensors(data.validation, by, device),
+        validation=labelled(data.validation, by, device),
         keep_best=True,
         precision=inputs["precision"],
         class_weights=class_weights(inputs["class_weights"], train),
@@ -131,7 +116,7 @@ def score_controls(
     train = k_shot(data.train, inputs["k_shot"], inputs["seed"])
     base = converged(inputs["classifier"], data, needs["base"], inputs["seed"], device)
     by = normalisation(inputs["weights"], inputs["weights_path"], train)
-    images, labels = tensors(data.test, by, device)
+    images, labels = labelled(data.test, by, device)
     rows = measure_controls(inputs, base, data, images, labels, pixels_of(by).black)
     return {"masked": np.asarray([float(bool(rows))]), **rows}
 
@@ -142,7 +127,7 @@ def pixels_of(by: Normalisation) -> Pixels:
 
 
 def converged(name: str, data: ImageDataset, stage: Arrays, seed: int, device: str) -> Classifier:
-    model = _new_classifier(name, data, seed)
+    model = new_classifier(name, data, seed, "apga/classifier")
     state = {
         key.removeprefix(WEIGHT): torch.from_numpy(np.array(value))
         for key, value in stage.items()

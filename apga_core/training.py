@@ -15,9 +15,10 @@ from apga_core.localisation import over_pixels
 from apga_core.networks import Policy, build_policy
 from apga_core.reporting import gallery, pretraining_rewards, two_view_accuracy
 from apga_core.second_phase import second_phase
-from apga_core.stages import class_weights, converged, normalisation, pixels_of, tensors
+from apga_core.stages import class_weights, converged, normalisation, pixels_of
+from imaging_core.cell import labelled, predictions_of
 from imaging_core.checkpoint import NO_CHECKPOINT, Checkpoint
-from imaging_core.datasets.base import ImageDataset, Split
+from imaging_core.datasets.base import ImageDataset
 from imaging_core.fitting import Images
 from imaging_core.keeping import offer
 from imaging_core.metrics import metrics_of
@@ -25,7 +26,7 @@ from imaging_core.pretrained import weights_file
 from imaging_core.seeding import torch_generator
 from imaging_core.splits import k_shot
 from imaging_core.state_arrays import arrays_of
-from imaging_core.task import Arrays, Outcome, Predictions, Progress, no_progress
+from imaging_core.task import Arrays, Outcome, Progress, no_progress
 
 
 def train_cell(
@@ -46,9 +47,9 @@ def train_cell(
     """
     train = k_shot(data.train, config.k_shot, seed)
     by = normalisation(config.weights, config.weights_path, train)
-    images, labels = tensors(train, by, device)
-    validation = tensors(data.validation, by, device)
-    test = tensors(data.test, by, device)
+    images, labels = labelled(train, by, device)
+    validation = labelled(data.validation, by, device)
+    test = labelled(data.test, by, device)
     pixels = pixels_of(by).to(device)
     base = converged(config.classifier, data, stages["base"], seed, device).eval()
     policy = _new_policy(config, data, seed, device)
@@ -112,8 +113,8 @@ def train_cell(
     return Outcome(
         metrics=metrics,
         predictions=(
-            _predictions("validation", data.validation, of_validation),
-            _predictions("test", data.test, of_test),
+            predictions_of("validation", data.validation, [of_validation]),
+            predictions_of("test", data.test, [of_test]),
         ),
         curves=curves,
         artifacts=artifacts,
@@ -182,13 +183,3 @@ def _policy_metrics(
         "localisation_maps": np.array(list(table)),
         "localisation": np.stack(list(table.values())).astype(np.float32),
     }
-
-
-def _predictions(name: str, part: Split, probabilities: np.ndarray) -> Predictions:
-    return Predictions(
-        split=name,
-        ids=part.ids,
-        groups=part.groups,
-        labels=part.labels,
-        probabilities=probabilities.astype(np.float32),
-    )

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from imaging_core.cell import new_classifier
 from imaging_core.checkpoint import NO_CHECKPOINT, Checkpoint
 from imaging_core.classifiers import parameter_count
 from imaging_core.datasets.base import ImageDataset
@@ -28,7 +29,7 @@ from selection_core.config import SelectionConfig
 from selection_core.controllers import build_controller, candidate_inputs
 from selection_core.policy_training import train_controller
 from selection_core.rivals import counts_of_mask
-from selection_core.stages import candidates, labelled, new_classifier
+from selection_core.stages import candidates, labelled
 
 
 def reward_fit(config: SelectionConfig) -> FitConfig:

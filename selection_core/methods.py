@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from imaging_core.cell import new_classifier
 from imaging_core.checkpoint import NO_CHECKPOINT, Checkpoint, numbers, prefixed, under
 from imaging_core.datasets.base import ImageDataset
 from imaging_core.fields import as_dict
@@ -23,7 +24,6 @@ from selection_core.stages import (
     candidates,
     final_fit,
     labelled,
-    new_classifier,
 )
 from selection_core.streams import chosen_stream
 from selection_core.triplet import fit_embedding

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from imaging_core import cell
 from imaging_core.checkpoint import NO_CHECKPOINT, Checkpoint
-from imaging_core.classifiers import Classifier, build_classifier
+from imaging_core.classifiers import Classifier
 from imaging_core.datasets.base import ImageDataset, Split
 from imaging_core.fitting import FitConfig, Images, fit, predict
 from imaging_core.seeding import torch_generator
@@ -55,26 +56,9 @@ def final_fit(values: Mapping[str, Any]) -> FitConfig:
     )
 
 
-def new_classifier(
-    name: str, data: ImageDataset, seed: int, component: str, device: str
-) -> Classifier:
-    """An untrained classifier for `data`, drawn from (seed, component)."""
-    model = build_classifier(
-        name,
-        channels=data.channels,
-        classes=len(data.classes),
-        size=data.size,
-        generator=torch_generator(seed, component),
-    )
-    return model.to(device)
-
-
 def labelled(part: Split, reference: Split, device: str) -> tuple[Standardised, Tensor]:
     """Images of `part`, standardised by the original training images, and labels, on `device`."""
-    return (
-        standardised(part.images, *reference.mean_std, device),
-        torch.from_numpy(part.labels).to(device),
-    )
+    return cell.labelled(part, reference.mean_std, device)
 
 
 def candidates(pool: Arrays, reference: Split, device: str) -> tuple[Standardised, Tensor]:
@@ -171,7 +155,7 @@ def _trained(
 ) -> Classifier:
     """A classifier trained on `examples` for all of its epochs: no image but these is seen."""
     seed, count = inputs["seed"], len(examples[0])
-    model = new_classifier(inputs["classifier"], data, seed, "classifier/weights", device)
+    model = cell.new_classifier(inputs["classifier"], data, seed, "classifier/weights", device)
     how = final_fit({**inputs, "classifier_patience": 0})
     fit(
         model,
@@ -189,7 +173,9 @@ def _trained(
 def _base_model(
     inputs: Mapping[str, Any], data: ImageDataset, state: Arrays, device: str
 ) -> Classifier:
-    model = new_classifier(inputs["classifier"], data, inputs["seed"], "classifier/weights", device)
+    model = cell.new_classifier(
+        inputs["classifier"], data, inputs["seed"], "classifier/weights", device
+    )
     model.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in state.items()})
     return model
 

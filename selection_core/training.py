@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from imaging_core.cell import new_classifier, predictions_of
 from imaging_core.checkpoint import NO_CHECKPOINT, Checkpoint, prefixed, under
 from imaging_core.datasets.base import ImageDataset, Split
 from imaging_core.fields import as_dict, build
@@ -17,13 +18,13 @@ from imaging_core.seeding import torch_generator
 from imaging_core.splits import k_shot
 from imaging_core.standardised import Standardised
 from imaging_core.state_arrays import arrays_of
-from imaging_core.task import Arrays, Outcome, Predictions, Progress, no_progress
+from imaging_core.task import Arrays, Outcome, Progress, no_progress
 from selection_core.applying import WITH_OWN_CONTROLLER, offer_pool
 from selection_core.config import PLANTED, SelectionConfig
 from selection_core.environment import joined
 from selection_core.methods import Selection, choose, read_selection, selection_arrays
 from selection_core.pool import text_array
-from selection_core.stages import candidates, final_fit, labelled, new_classifier
+from selection_core.stages import candidates, final_fit, labelled
 from selection_core.streams import chosen_stream
 
 THUMBNAILS = 8  # per class and kind
@@ -252,8 +253,8 @@ def train_cell(
     return Outcome(
         metrics=metrics,
         predictions=(
-            _predictions("validation", data.validation, [f.validation for f in fits]),
-            _predictions("test", data.test, [f.test for f in fits]),
+            predictions_of("validation", data.validation, [f.validation for f in fits]),
+            predictions_of("test", data.test, [f.test for f in fits]),
         ),
         curves=selection.curves,
         artifacts=artifacts,
@@ -303,14 +304,3 @@ def thumbnails(part: Split, pool: Arrays, keep: np.ndarray, classes: int) -> Arr
             if len(images):
                 found[f"{kind}_{label}"] = images[:THUMBNAILS].copy()
     return found
-
-
-def _predictions(split: str, part: Split, draws: list[np.ndarray]) -> Predictions:
-    """One draw after another, each (N, classes)."""
-    return Predictions(
-        split=split,
-        ids=np.tile(part.ids, len(draws)),
-        groups=np.tile(part.groups, len(draws)),
-        labels=np.tile(part.labels, len(draws)),
-        probabilities=np.concatenate(draws).astype(np.float32),
-    )
