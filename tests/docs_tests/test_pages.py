@@ -30,3 +30,9 @@ def test_a_page_of_results_opens_with_its_answer_and_the_index_repeats_it(page: 
     assert any(".py" in line for line in rest), "a result without its command"
     index = (ROOT / "docs/results/README.md").read_text()
     assert f"| [{title[2:]}]({page.name}) | {answer.strip('*')} |" in index
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """pytest imports them by it: with two of a name it collects neither room, and runs nothing."""
+    names = [path.name for path in ROOT.glob("tests/*/test_*.py")]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
