@@ -14,6 +14,7 @@ there is little to find.
     python sweeps/ablation_controller.py                  # this machine
     python sweeps/ablation_controller.py --address auto   # the cluster this machine belongs to
     python sweeps/ablation_controller.py --plan           # what would be computed
+    python sweeps/ablation_controller.py --until decided  # seeds until each arm has its answer
     python sweeps/ablation_controller.py --set pool=mixed --set pool_label_noise=0  # the other case
 
 The demo preset's 50 cells take about 4 minutes on 2 cores without a GPU; expect the six arms to be
