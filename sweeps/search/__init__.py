@@ -4,6 +4,6 @@
 `proposals` and `optuna_study` are what came of it, in our words and in Optuna's, `pruner` says when
 an arm is not worth its remaining seeds, and `campaign` is the course of it all.
 
-A race is beside it: `looks` says when to look and with which error, `paired` has the tests, `decide`
-gives the answers, which `analysis` asks for too, and `race` says which cells are wanted for them.
+A race is beside it: `looks` says when to look and with which error, `paired` has the tests,
+`decide` gives the answers, which `analysis` asks for too, and `race` says which cells they want.
 """
