@@ -31,12 +31,16 @@ class Version(BaseModel):
 
 
 class LockFile(BaseModel):
-    """`lock.json`: who holds the ledger, and how often it has said so."""
+    """`lock.json`: who holds the ledger, and how often it has said so. `where` and `since` tell
+    its process from another of the same id (`sweeps.ledger.alive`).
+    """
 
     token: str
     pid: int
     host: str
     beat: int = 0
+    where: str = ""
+    since: int = 0
 
 
 class RunningFile(BaseModel):

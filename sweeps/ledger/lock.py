@@ -2,7 +2,9 @@
 
 On a local or shared folder the kernel holds the lock (`flock`), so it is free the moment its
 holder dies. On an object store the holder writes a beat, and a newcomer that sees the beat stand
-still for a while takes over; no two clocks are compared. Either way the lock names the holder by a
+still for a while takes over; no two clocks are compared. It watches for a shorter time where the
+store's own clock says that the beat has stood still for long already, and not at all where the
+holder was a process of this machine that has ended. Either way the lock names the holder by a
 token, and a worker that reads another's token there must not commit.
 """
 
@@ -19,6 +21,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from sweeps.ledger.alive import has_ended, here, started
 from sweeps.ledger.books import LOCK_BOOK, Damaged
 from sweeps.ledger.files import Store
 from sweeps.ledger.schema import LedgerError
@@ -26,6 +29,13 @@ from sweeps.ledger.schema import LedgerError
 LOCK = "lock.json"
 BEAT_S = 5.0
 STILL_S = 20.0
+WATCH_BEATS = 2.0
+"""So many beats are watched for whatever the store's clock says: two machines of a store may differ
+in the time they have, and a holder that lives beats meanwhile."""
+ROUNDED_S = 1.0
+"""To which a store may round when an object was written."""
+CLOCK = "lock.clock"
+"""Written to see what time the store has."""
 SETTLE_S = 1.0  # of two that came to a free object store at once, the one that wrote last stays
 WIDTH = 256
 """Bytes of the lock, filled up with blanks: its length never changes while the beat counts up, so
@@ -66,6 +76,8 @@ class Lock:
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "beat": self._beat,
+            "where": here(),
+            "since": started(os.getpid()),
         }
         self.store.write(LOCK, json.dumps(holder).encode().ljust(WIDTH))
 
@@ -108,8 +120,8 @@ class Lock:
             self._say()
             return self
         before = _content(self.store)
-        if before is not None:
-            self._stop.wait(STILL_S)
+        if before is not None and not _has_ended(before):
+            self._stop.wait(self._watched_s())
             if _content(self.store) not in (before, None):
                 self._refuse()
         self._say()
@@ -119,6 +131,16 @@ class Lock:
         self._thread = threading.Thread(target=self._keep_beating, daemon=True)
         self._thread.start()
         return self
+
+    def _watched_s(self) -> float:
+        """How long the lock that is there is watched before it is taken over."""
+        self.store.write(CLOCK, b"")
+        now, written = self.store.modified(CLOCK), self.store.modified(LOCK)
+        self.store.delete(CLOCK)
+        if now is None or written is None:
+            return STILL_S
+        still = (now - written).total_seconds() - ROUNDED_S
+        return min(STILL_S, max(STILL_S - still, WATCH_BEATS * BEAT_S))
 
     def _keep_beating(self) -> None:
         while not self._stop.wait(BEAT_S):
@@ -139,6 +161,12 @@ class Lock:
                 self.store.delete(LOCK)
         if self._handle is not None:
             os.close(self._handle)
+
+
+def _has_ended(content: bytes) -> bool:
+    """Whether the lock names a process of this machine that runs no more."""
+    holder = _named(content)
+    return holder is not None and has_ended(holder["pid"], holder["where"], holder["since"])
 
 
 def _take(handle: int) -> bool:

@@ -29,13 +29,13 @@ from far_store import FarFolder, far_stores
 from rich.console import Console
 from timing import Figure
 
-from analysis import reporting
+from analysis import reporting, tables
 from imaging_core.task import Predictions
-from sweeps.engine.cli import describe
 from sweeps.engine.plan import Plan, make_plan, manifest_of
-from sweeps.engine.run import _objective_of_finished, expected_seconds
+from sweeps.engine.run import expected_seconds
 from sweeps.engine.scratch import scratch
 from sweeps.engine.study import Request
+from sweeps.engine.words import describe
 from sweeps.ledger.cells import write_compact
 from sweeps.ledger.commit import predictions_table, write_manifest
 from sweeps.ledger.compact import BATCH, compact
@@ -44,19 +44,21 @@ from sweeps.ledger.lock import Lock
 from sweeps.ledger.predictions import digest
 from sweeps.ledger.progress import progress_of
 from sweeps.ledger.quarantine import quarantine_damaged
+from sweeps.ledger.read import read_ledger, read_metric
 from sweeps.ledger.schema import CELL_SCHEMA, canonical
 
 DELAY_S = 0.025
 CELLS, ARMS, EXAMPLES = 100_000, 1_000, 100
 SMALL, SMALL_FILES, SINGLE = 256, 15, 255
 """Of the ledger that a killed controller leaves: what is not in large files yet, at its most."""
-LIMITS_S = {"plan": 10, "resume": 10, "status": 10, "report": 30}
+LIMITS_S = {"plan": 10, "status": 10, "resume": 10, "one read": 10, "tables": 30}
+OTHERS = ("report", "compact")
 
 
-def planned(cells: int, results: str) -> Plan:
-    """All cells of 1,000 arms, or of a tenth as many as there are cells."""
+def planned(cells: int, results: str, *, more: int = 1) -> Plan:
+    """All cells of 1,000 arms, or of a tenth as many as there are cells, and `more` seeds."""
     arms = min(ARMS, cells // 10)
-    request = Request(seeds=str(cells // arms))
+    request = Request(seeds=str(cells // arms + more))
     return make_plan(wide(arms), request, results=results, retry_failed=False)
 
 
@@ -72,8 +74,8 @@ def sizes(cells: int, single: bool) -> Iterator[tuple[int, int]]:
 
 
 def make(folder: Path, cells: int, *, single: bool) -> None:
-    """The ledger in `folder`, all of whose planned cells are there."""
-    plan, rng = planned(cells, str(folder)), np.random.default_rng(0)
+    """The ledger in `folder`, of which one seed more will be planned."""
+    plan, rng = planned(cells, str(folder), more=0), np.random.default_rng(0)
     store = Store(folder).child(plan.study.name)
     (data,) = plan.fingerprints.values()
     part = Predictions(
@@ -117,7 +119,7 @@ def resume(cells: int, results: str) -> None:
         describe(plan, results)
         scratch(ledger)
         assert len(expected_seconds(plan, ledger)) == len(plan.arms)
-        _objective_of_finished(plan, ledger)
+        read_metric(ledger, set(plan.done), plan.study.objective)
 
 
 def report(results: str, study: str) -> None:
@@ -142,6 +144,8 @@ def measured(
             "plan": lambda: describe(planned(cells, results), results),
             "status": lambda: progress_of(Store(results).child(study)),
             "resume": lambda: resume(cells, results),
+            "one read": lambda: read_ledger(f"{results}/{study}"),
+            "tables": lambda: tables.rebuild(f"{results}/{study}"),
             "report": lambda: report(results, study),
             "compact": lambda: compact(Store(results).child(study), minimum=1),
         }
@@ -173,7 +177,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", type=int, default=CELLS)
     parser.add_argument("--single", action="store_true")
-    parser.add_argument("--only", nargs="+", default=list(LIMITS_S), choices=[*LIMITS_S, "compact"])
+    parser.add_argument("--only", nargs="+", default=list(LIMITS_S), choices=[*LIMITS_S, *OTHERS])
     asked = parser.parse_args()
     met = True
     for what, cost in measured(asked.cells, single=asked.single, only=asked.only):

@@ -2,9 +2,12 @@
 
 import datetime
 import json
+import multiprocessing
+import os
 import threading
 import time
 import uuid
+from types import SimpleNamespace
 
 import boto3
 import numpy as np
@@ -20,6 +23,8 @@ from imaging_core.task import Predictions
 from sweeps.engine.cli import build_app
 from sweeps.engine.scratch import scratch
 from sweeps.ledger import lock as lock_module
+from sweeps.ledger.alive import has_ended, started
+from sweeps.ledger.alive import here as here_of_process
 from sweeps.ledger.commit import commit_cell, commit_failure, write_manifest
 from sweeps.ledger.files import Store
 from sweeps.ledger.lock import LOCK, Lock, must_hold
@@ -240,7 +245,8 @@ def test_a_clock_that_is_off_neither_lets_a_second_one_in_nor_hinders_a_takeover
             return super().now(tz) + datetime.timedelta(hours=hours)
 
     with Lock(store):
-        monkeypatch.setattr(lock_module.datetime, "datetime", Off)
+        ours = SimpleNamespace(datetime=Off, UTC=datetime.UTC)  # the server's is as it was
+        monkeypatch.setattr(lock_module, "datetime", ours)
         with pytest.raises(LedgerError, match="in use by process"):
             Lock(store).__enter__()
     store.write(LOCK, json.dumps({"token": "dead", "pid": 1, "host": "gone", "beat": 9}).encode())
@@ -280,6 +286,63 @@ def test_a_dead_controller_is_taken_over_and_its_late_commit_refused(store, quic
             must_hold(store, "dead")
     with pytest.raises(LedgerError, match="nobody holds"):
         must_hold(store, second.token)
+
+
+def _held(address: str, root: str, ready) -> None:
+    os.environ["AWS_ENDPOINT_URL"] = address
+    with Lock(Store(root)):
+        ready.set()
+        time.sleep(600)
+
+
+@pytest.mark.slow
+def test_a_controller_that_was_killed_on_this_machine_is_taken_over_at_once(
+    store, server, monkeypatch
+):
+    monkeypatch.setattr(lock_module, "SETTLE_S", 0.3)
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    process = context.Process(target=_held, args=(server, store.root, ready), daemon=True)
+    process.start()
+    assert ready.wait(60)
+    holder = json.loads(store.read(LOCK))
+    assert (holder["pid"], holder["where"], len(store.read(LOCK))) == (
+        process.pid,
+        here_of_process(),
+        lock_module.WIDTH,
+    )
+    process.kill()
+    process.join()
+    monkeypatch.setattr(lock_module, "STILL_S", 600.0)
+    with Lock(store) as second:
+        must_hold(store, second.token)
+
+
+@pytest.mark.parametrize(("where", "since"), [("elsewhere", 5), ("", 0), (here_of_process(), 0)])
+def test_what_cannot_be_seen_to_have_ended_is_watched(where, since, store, quick, monkeypatch):
+    dead = {"token": "dead", "pid": 2**22, "host": "gone", "where": where, "since": since}
+    store.write(LOCK, json.dumps(dead).encode())
+    waits: list[float] = []
+    monkeypatch.setattr(lock_module.Lock, "_watched_s", lambda _: waits.append(0.05) or 0.05)
+    with Lock(store):
+        pass
+    assert waits == [0.05]
+
+
+@pytest.mark.parametrize(
+    ("still", "watched"),
+    [(0.0, 20.0), (7.0, 14.0), (21.0, 10.0), (900.0, 10.0), (-900.0, 20.0), (None, 20.0)],
+)
+def test_a_beat_that_stands_still_by_the_stores_clock_is_watched_for_less(
+    still, watched, store, monkeypatch
+):
+    now = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    store.write(LOCK, b"{}")
+    written = None if still is None else now - datetime.timedelta(seconds=still)
+    times = {LOCK: written, lock_module.CLOCK: now}
+    monkeypatch.setattr(Store, "modified", lambda _, name: times[name])
+    assert Lock(store)._watched_s() == pytest.approx(watched)
+    assert not store.exists(lock_module.CLOCK)
 
 
 def test_a_failed_request_does_not_end_the_beat(store, quick, monkeypatch):
@@ -404,3 +467,16 @@ def test_rays_books_of_runs_that_are_over_go_from_the_bucket(bucket, client):
     own = [root.partition("?")[0].rpartition("/")[2] for root in (first, second)]
     left = {name for name in listing(client, bucket) if not name.endswith("/")}
     assert left == {f"studies/one/ray/{name}/owner.json" for name in own}  # this process lives
+
+
+def test_a_process_has_ended_only_where_that_can_be_seen():
+    pid = os.getpid()
+    since = started(pid)
+    assert since > 0
+    where = here_of_process()
+    assert not has_ended(pid, where, since)
+    assert has_ended(pid, where, since + 1)  # another process has its number now
+    assert has_ended(2**22 + 1, where, since)
+    assert not has_ended(2**22 + 1, "another machine", since)
+    assert not has_ended(2**22 + 1, "", since)
+    assert not has_ended(2**22 + 1, where, 0)
