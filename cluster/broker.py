@@ -38,7 +38,8 @@ class Broker:
         self._results: dict[str, list[dict[str, Any]]] = {}  # arm → its results so far
         self._trials_started = 0
         self._read = 0  # events that `_notify` has sorted into the above
-        self._changed = asyncio.Condition()
+        self._changed = asyncio.Condition()  # results and events: for trials and the driver
+        self._work = asyncio.Condition()  # items that are ready: for workers
 
     async def _notify(self) -> None:
         for event in self.queue.events[self._read :]:
@@ -52,11 +53,21 @@ class Broker:
         self._read = len(self.queue.events)
         async with self._changed:
             self._changed.notify_all()
+        await self._wake()
 
-    async def _wait(self, timeout_s: float) -> None:
-        async with self._changed:
+    async def _wake(self) -> None:
+        """As many waiting workers as there is work for: each of the others would only look."""
+        async with self._work:
+            if self.closed:
+                self._work.notify_all()
+            else:
+                self._work.notify(self.queue.ready)
+
+    async def _wait(self, timeout_s: float, on: asyncio.Condition | None = None) -> None:
+        on = on or self._changed
+        async with on:
             try:
-                await asyncio.wait_for(self._changed.wait(), timeout_s)
+                await asyncio.wait_for(on.wait(), timeout_s)
             except TimeoutError:
                 return
 
@@ -119,7 +130,7 @@ class Broker:
                 await self._notify()
             if leased:
                 return leased
-            await self._wait(LONG_POLL_S)
+            await self._wait(LONG_POLL_S, self._work)
             # The caller may have died and come back while this call was waiting: an old
             # incarnation must not be leased anything.
             if self.queue.current(worker) != incarnation:

@@ -291,6 +291,11 @@ class WorkQueue:
         )
 
     @property
+    def ready(self) -> int:
+        """At least as many as there are items that a worker could take now."""
+        return sum(map(len, self._ready.values()))
+
+    @property
     def open(self) -> int:
         """Items that are neither finished nor failed."""
         return len(self._items) - len(self._done) - len(self._failed)

@@ -22,6 +22,7 @@ BENCHMARKS = (
     "bench_stages",
     "bench_slots",
     "bench_data",
+    "bench_broker",
 )
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 TABLE = DOCS / "benchmarks.csv"

@@ -146,3 +146,36 @@ def test_a_lost_run_gives_back_its_room_once_and_its_items_to_the_queue():
         return found
 
     assert asyncio.run(run()) == ["its placement group", None]
+
+
+def test_an_item_wakes_a_worker_and_not_all_that_wait():
+    async def run() -> int:
+        broker, asked = Broker(max_attempts=3), 0
+        take = broker.queue.take
+
+        def counted(worker: str, incarnation: str):
+            nonlocal asked
+            asked += 1
+            return take(worker, incarnation)
+
+        broker.queue.take = counted
+
+        async def work(worker: str) -> None:
+            while (answer := await broker.take(worker, "1")) != "stop":
+                if answer != "wait":
+                    await broker.finish(worker, "1", answer[0].id, Report())
+
+        workers = [asyncio.create_task(work(f"w{i}")) for i in range(200)]
+        await asyncio.sleep(0)
+        chain = [
+            WorkItem(id=Key(f"c{i}"), payload={}, needs=(f"c{i - 1}",) if i else ())
+            for i in range(30)
+        ]
+        await broker.add(chain, more=False)
+        while broker.queue.open:
+            await asyncio.sleep(0)
+        await broker.close()
+        await asyncio.wait_for(asyncio.gather(*workers), 2.0)  # and all go home at once
+        return asked
+
+    assert asyncio.run(run()) < 200 + 30 * 4
