@@ -37,6 +37,7 @@ class Broker:
         self._reserved: dict[str, Any] = {}  # run → the placement group of its workers
         self._results: dict[str, list[dict[str, Any]]] = {}  # arm → its results so far
         self._trials_started = 0
+        self._shares: dict[str, float] = {}  # item that is being computed → how much of it is done
         self._read = 0  # events that `_notify` has sorted into the above
         self._changed = asyncio.Condition()  # results and events: for trials and the driver
         self._work = asyncio.Condition()  # items that are ready: for workers
@@ -119,6 +120,17 @@ class Broker:
     async def signed(self, worker: str, incarnation: str, item: str, saved: bool) -> None:
         """The work on the item goes on, see `WorkQueue.signed`."""
         self.queue.signed(worker, incarnation, item, saved=saved)
+
+    async def share_done(self, worker: str, incarnation: str, item: str, share: float) -> None:
+        """So much of the item is done, in [0, 1]; of a lease that is lost it is ignored."""
+        if self.queue.holds(worker, incarnation, item):
+            self._shares[item] = share
+
+    async def shares(self) -> dict[str, float]:
+        """How much of each item that is being computed is done, as far as its worker has said."""
+        leased = self.queue.leased
+        self._shares = {item: share for item, share in self._shares.items() if item in leased}
+        return self._shares
 
     async def take(self, worker: str, incarnation: str) -> tuple[WorkItem, int] | str:
         """The next item and its attempt, or "wait" (nothing is ready yet), or "stop"."""

@@ -40,8 +40,11 @@ class Feed(Protocol):
     def has_slots(self, slots: int) -> None:
         """How many workers there are: at the start, and when nodes come or go."""
 
+    def see(self, shares: Mapping[str, float]) -> None:
+        """How much of each item that is being computed is done, in [0, 1]; about twice a second."""
+
     def tick(self) -> None:
-        """About twice a second."""
+        """About twice a second, after `see`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +172,7 @@ def _drive(
         for event in _heard(events, say):
             handed.open -= event.kind in ("finished", "failed")
             feed.hear(event)
+        feed.see(ray.get(broker.shares.remote()))
         feed.tick()
         nodes = census.news()
         if nodes is not None:

@@ -29,6 +29,7 @@ from cluster.traffic import Failure
 # Trials and the broker need a sliver of a CPU on the nodes that the fleet fills.
 CPU_LEFT_PER_WORKER = 0.01
 RESTARTS_WITHOUT_PROGRESS = 3
+SHARE_EVERY_S = 2.0  # of an item's share done, to the broker; a call between costs a microsecond
 SIGN_EVERY_S = 30.0  # of progress, to the broker: a thousand workers are 33 messages a second
 MAX_NODES = 1_000
 # Train starts an actor that watches for preemption so that workers can save a checkpoint; ours
@@ -87,13 +88,14 @@ def serve(config: Mapping[str, Any]) -> None:
     `config["execute"]` is an import path "module:function" to
     `function(payload, *, device, node, attempt) -> Report`; an exception that it lets out fails the
     item. One that has a parameter `signs` calls it while its work goes on: the deadline counts from
-    the last call.
+    the last call. One that has a parameter `progress` calls that with the share that is done.
     """
     import ray.train  # here, as the driver imports this module and needs neither it nor torch
 
     module, _, name = config["execute"].partition(":")
     execute = getattr(importlib.import_module(module), name)
     takes_signs = "signs" in inspect.signature(execute).parameters
+    takes_progress = "progress" in inspect.signature(execute).parameters
     broker = ray.get_actor(config["broker"], namespace=NAMESPACE)
     rank = ray.train.get_context().get_world_rank()
     worker = f"{config['run']}/{rank}"
@@ -119,6 +121,10 @@ def serve(config: Mapping[str, Any]) -> None:
                 tells["signs"] = _Signs(
                     item.deadline_s, partial(broker.signed.remote, worker, incarnation, item.id)
                 )
+            if takes_progress:
+                tells["progress"] = EverySoOften(
+                    partial(broker.share_done.remote, worker, incarnation, item.id), SHARE_EVERY_S
+                )
             report = execute(item.payload, device=device, node=node, attempt=attempt, **tells)
         except Exception as error:
             failure = Failure(
@@ -131,6 +137,23 @@ def serve(config: Mapping[str, Any]) -> None:
             ray.get(broker.finish.remote(worker, incarnation, item.id, report))
         finally:
             faulthandler.cancel_dump_traceback_later()
+
+
+class EverySoOften:
+    """A core's progress callback: hands the share that is done on, every `pause_s` seconds at most.
+
+    Args:
+        tell: `tell(share)`, in [0, 1]; nobody waits for it.
+    """
+
+    def __init__(self, tell: Callable[[float], Any], pause_s: float) -> None:
+        self._tell, self._pause_s, self._next = tell, pause_s, 0.0
+
+    def __call__(self, done: float, note: str = "") -> None:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + self._pause_s
+            self._tell(min(max(float(done), 0.0), 1.0))
 
 
 class _Signs:

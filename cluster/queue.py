@@ -199,6 +199,11 @@ class WorkQueue:
         """Whether this incarnation of `worker` still has the lease of the item."""
         return self._lease.get(worker) == identity and self._incarnation.get(worker) == incarnation
 
+    @property
+    def leased(self) -> set[str]:
+        """The items that workers hold now."""
+        return set(self._lease.values())
+
     def signed(self, worker: str, incarnation: str, identity: str, *, saved: bool) -> None:
         """The work on the item goes on; `saved`: its loss would cost minutes, not all of it."""
         if self.holds(worker, incarnation, identity):

@@ -13,6 +13,10 @@ from cluster.traffic import CELL, Key
 from sweeps.engine.pace import Pace, duration
 
 PLAIN_EVERY_S = 15.0
+SHARE_EVERY_S = 0.5  # from this process
+TELL_SHARE_EVERY_S = 3.0  # to whoever looks from elsewhere: a file that is written anew
+SHOWN = 10  # items that run, a line each
+TELLING = 0.05  # the share that must be done before it says how long the rest takes
 
 
 class Display:
@@ -21,8 +25,9 @@ class Display:
     Args:
         total: cells planned; `committed` of them were there before this run.
         stages: keys of the stages to compute; None where nobody knows yet, as in a search.
-        tell: `tell(slots, started, left_s)` is called every `tell_every_s` seconds or so with what
-            runs, since when (time.time()), and `compute_left_s`, for whoever looks from elsewhere.
+        tell: `tell(slots, started, left_s, shares)` is called every `tell_every_s` seconds or so
+            with what runs, since when (time.time()), `compute_left_s`, and how much of what runs is
+            done, for whoever looks from elsewhere.
     """
 
     def __init__(
@@ -34,12 +39,13 @@ class Display:
         todo: int,
         stages: Iterable[str] | None,
         quiet: bool,
-        tell: Callable[[int, Mapping[str, float], float | None], None],
+        tell: Callable[[int, Mapping[str, float], float | None, Mapping[str, float]], None],
         tell_every_s: float,
     ) -> None:
         self.console = console
         self._tell, self._tell_every_s, self._told = tell, tell_every_s, 0.0
         self._since: dict[str, float] = {}
+        self._shared = 0.0
         self.total, self.done = total, committed
         self.todo = todo
         self.finished = 0
@@ -48,6 +54,7 @@ class Display:
         self.stages = self.stages_left.total() if self.stages_left else 0
         self.stages_done = 0
         self.running: dict[str, str] = {}
+        self.shares: Mapping[str, float] = {}  # item that runs → how much of it is done, in [0, 1]
         self.pace = Pace()
         self.slots = 1
         self.note = "starting"
@@ -80,6 +87,7 @@ class Display:
         if not self.finished:
             return None
         left = self.todo - self.finished - self.failed
+        left -= sum(s for item, s in self.shares.items() if item in self.running and _is_cell(item))
         if self.stages_left is None:
             return left * self.pace.total_s / self.finished
         return left * self.pace.mean_s(CELL) + self._stages_left_s
@@ -113,15 +121,43 @@ class Display:
         text = Text("━" * filled, style="green")
         text.append("━" * (width - filled), style="bright_black")
         text.append(f" {line}")
-        if arms:
+        told = [item for item in self.running if item in self.shares][:SHOWN]
+        for item in told:
+            line = f"  {self._share(item)}"[: self.console.width]
+            text.append(f"\n{line}", style="cyan")
+        if arms and not told:
             text.append(f"\n  {arms}", style="cyan")
+        elif more := len(self.running) - len(told):
+            text.append(f"\n  and {more} more", style="cyan")
         return text
+
+    def _share(self, item: str) -> str:
+        """One line on an item that runs: how much of it is done, and how long it may take yet."""
+        share = self.shares[item]
+        filled = round(8 * share)
+        line = f"{'━' * filled}{'╌' * (8 - filled)} {share:4.0%} "
+        if share >= TELLING:
+            so_far = time.time() - self._since.get(item, time.time())
+            line += f"{duration(so_far * (1 - share) / share)} left, "
+        return f"{line}{self.running[item]}"
+
+    def share_done(self, item: Key, done: float, note: str = "") -> None:
+        """A core's progress callback, in this process: so much of `item` is done."""
+        now = time.monotonic()
+        if now - self._shared >= SHARE_EVERY_S:
+            self._shared = now
+            self.shares = {item: min(max(float(done), 0.0), 1.0)}
+            if now - self._told >= TELL_SHARE_EVERY_S:
+                self.refresh()
+            else:
+                self._show()
 
     def refresh(self) -> None:
         """Show the present state, and tell it to whoever looks from elsewhere."""
         if time.monotonic() - self._told >= self._tell_every_s:
             self._told = time.monotonic()
-            self._tell(self.slots, self._since, self.compute_left_s)
+            shares = {item: s for item, s in self.shares.items() if item in self.running}
+            self._tell(self.slots, self._since, self.compute_left_s, shares)
         self._show()
 
     def _show(self) -> None:
@@ -174,3 +210,7 @@ class Display:
         self.running.pop(item, None)
         self._since.pop(item, None)
         self._show()
+
+
+def _is_cell(item: str) -> bool:
+    return Key(item).stage is None

@@ -3,7 +3,7 @@
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -133,7 +133,13 @@ def run_inline(source: ArmSource, recipes: Recipes, display: Display) -> Summary
         display.started(key, key.stage or recipe.arm)
         began = time.monotonic()
         try:
-            report = execute(recipe.to_json(), device="cpu", node="inline", attempt=1)
+            report = execute(
+                recipe.to_json(),
+                device="cpu",
+                node="inline",
+                attempt=1,
+                progress=partial(display.share_done, key),
+            )
         except (StoreError, LateCommit):
             raise
         except Exception:
@@ -260,6 +266,9 @@ class _Feed:
 
     def has_slots(self, slots: int) -> None:
         self.summary.slots = self._display.slots = slots
+
+    def see(self, shares: Mapping[str, float]) -> None:
+        self._display.shares = shares
 
     def tick(self) -> None:
         self._display.refresh()

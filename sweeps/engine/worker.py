@@ -16,7 +16,7 @@ from cluster.traffic import Failure, Report
 from imaging_core import datasets
 from imaging_core.fields import build
 from imaging_core.keeping import keeping
-from imaging_core.task import Outcome, Task, clock, load_function, no_progress
+from imaging_core.task import Outcome, Progress, Task, clock, load_function, no_progress
 from sweeps.engine import peaks
 from sweeps.engine.checkpoints import Signs, StoredCheckpoint, no_signs, takes_checkpoint
 from sweeps.engine.kept import keep_weights
@@ -81,12 +81,19 @@ def _task(core: str) -> Task:
 
 
 def execute(
-    payload: Mapping[str, Any], *, device: str, node: str, attempt: int, signs: Signs = no_signs
+    payload: Mapping[str, Any],
+    *,
+    device: str,
+    node: str,
+    attempt: int,
+    signs: Signs = no_signs,
+    progress: Progress = no_progress,
 ) -> Report:
     """Carry one recipe (`Recipe.to_json`) out; what a killed attempt left of it is gone on with.
 
     Args:
         signs: is told that the work goes on, again and again.
+        progress: is told how much of the cell or stage itself is done.
 
     A cell that raises is committed as a failure (a row with its error) before the exception goes
     on to the queue.
@@ -133,6 +140,7 @@ def execute(
         keep = "weights" in recipe.keep
         how = {"device": device, "progress": no_progress, "keep": keep}
         if recipe.stage is not None:
+            how["progress"] = progress
             stage, _ = flatten(task, stages, data.fingerprint)[recipe.stage]
             _, computed = stored.obtain(task, stage, data, **how, checkpoint_of=checkpoint_of)
             return Report(wall_s=clock()[0] - began, computed=computed)
@@ -146,7 +154,7 @@ def execute(
             more["checkpoint"] = checkpoint = checkpoint_of(store, recipe.key)
         with keeping(keep) as networks:
             outcome: Outcome = train(
-                config, data, recipe.seed, arrays, device=device, progress=no_progress, **more
+                config, data, recipe.seed, arrays, device=device, progress=progress, **more
             )
         below = flatten(task, stages, data.fingerprint)
         row |= {

@@ -50,6 +50,7 @@ class RunningFile(BaseModel):
     slots: int = Field(ge=0)
     started: dict[str, float]
     left_s: float | None
+    shares: dict[str, float] = {}
 
 
 class SectionFile(BaseModel):

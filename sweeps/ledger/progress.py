@@ -100,7 +100,12 @@ class Progress:
 
 
 def say_running(
-    store: Store, token: str, slots: int, started: Mapping[str, float], left_s: float | None
+    store: Store,
+    token: str,
+    slots: int,
+    started: Mapping[str, float],
+    left_s: float | None,
+    shares: Mapping[str, float] | None = None,
 ) -> None:
     """What the controller computes now.
 
@@ -110,8 +115,15 @@ def say_running(
         slots: its workers.
         started: item → time.time() when it was handed to a worker.
         left_s: seconds of one worker that are left; None = it cannot tell yet.
+        shares: item → how much of it is done, in [0, 1], where its worker has said so.
     """
-    content = {"token": token, "slots": slots, "started": dict(started), "left_s": left_s}
+    content = {
+        "token": token,
+        "slots": slots,
+        "started": dict(started),
+        "left_s": left_s,
+        "shares": dict(shares or {}),
+    }
     with contextlib.suppress(OSError):  # a note for onlookers must not end the study
         store.write(RUNNING, json.dumps(content).encode())
 
@@ -130,6 +142,8 @@ def _holder(store: Store, planned: Mapping[str, PlannedCell], over: set[str]) ->
             continue  # committed since the controller last spoke
         cell = planned.get(item)
         name = f"{cell.arm}, seed {cell.seed}" if cell else f"stage {item.rpartition('-')[0]}"
+        if item in said.shares:
+            name += f" ({said.shares[item]:.0%} done)"
         running.append((name, max(0.0, time.time() - began)))
     return Holder(
         process=f"process {found['pid']} on {found['host']}",

@@ -67,4 +67,4 @@ def test_what_is_left_is_told_to_onlookers():
     shown.started(Key("a"), "arm")
     shown.record_end(Key("a"), ok=True, seconds=3.0)
     shown.started(Key("b"), "arm")
-    assert [left for _, _, left in told] == [None, 3.0]
+    assert [left for _, _, left, _ in told] == [None, 3.0]

@@ -96,7 +96,7 @@ SMALL = [
     "--set", "classifier_steps=12", "--set", "classifier_epochs=3",
     "--set", "reward_steps=12", "--set", "reward_epochs=3",
 ]  # fmt: skip
-OWN = ("started", "wall_s", "cpu_s", "versions")
+OWN = ("started", "wall_s", "cpu_s", "versions", "peak_host_bytes", "peak_device_bytes")
 
 
 def cells_of(root):

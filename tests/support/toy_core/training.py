@@ -30,7 +30,9 @@ def order(inputs, data, needs, *, device, progress):
 
 
 def train_cell(config, data, seed, stages, *, device, progress) -> Outcome:
-    time.sleep(config.wait_s)
+    for done in range(10):
+        progress(done / 10, "waiting")
+        time.sleep(config.wait_s / 10)
     if seed == config.raise_at_seed:
         raise RuntimeError("this seed was told to raise")
     while seed == config.hang_at_seed:
