@@ -89,13 +89,15 @@ def rebuild(root: str) -> list[str]:
     """
     ledger = read_ledger(root, details=False)
     store = Store(root)
-    names = []
-    for table in study_tables(ledger):
-        for suffix, write in FORMATS.items():
-            names.append(f"tables/{table.name}.{suffix}")
-            store.write(names[-1], write(table).encode())
-    for name in set(_written_before(store)) - set(names):
-        store.delete(name)  # a table of an earlier plan must not stay among these
+    files = {
+        f"tables/{table.name}.{suffix}": write(table).encode()
+        for table in study_tables(ledger)
+        for suffix, write in FORMATS.items()
+    }
+    store.write_all(files)
+    names = list(files)
+    # A table of an earlier plan must not stay among these.
+    store.delete_all(set(_written_before(store)) - set(names))
     names.append(ANSWER)
     store.write(ANSWER, answer_markdown(ledger).encode())
     store.write(INDEX, json.dumps(names, indent=1).encode())

@@ -13,7 +13,7 @@ import os
 import stat
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from pathlib import Path
@@ -177,6 +177,11 @@ class Store:
             leaf = name.rpartition("/")[2]
             self.move(name, f"quarantine/{leaf}.{uuid.uuid4().hex[:8]}")
             self.patiently("written", name, lambda: self._write(self.path(name), content))
+
+    def write_all(self, files: Mapping[str, bytes]) -> None:
+        """Each content under its name, as `write` does; to an object store many at once."""
+        for _ in self.each(lambda item: self.write(*item), files.items()):
+            pass
 
     def _write(self, target: str, content: bytes) -> None:
         folder, _, leaf = target.rpartition("/")

@@ -121,6 +121,22 @@ def test_compaction_costs_what_is_new_and_many_requests_are_under_way(far, tmp_p
     assert FILES <= far.most <= REQUESTS
 
 
+def test_many_files_are_written_and_removed_side_by_side(far, tmp_path, monkeypatch):
+    monkeypatch.setattr(far, "delay_s", 0.002)
+    store = far_store(tmp_path)
+    files = {f"tables/{n}.md": str(n).encode() for n in range(30)}
+    for call, kinds in ((store.write_all, ["PUT"]), (store.delete_all, ["HEAD", "DELETE", "PUT"])):
+        far.kinds.clear()
+        far.most = 0
+        call(files)
+        assert far.kinds == dict.fromkeys(kinds, len(files))
+        assert 8 <= far.most <= REQUESTS
+        there = {
+            f"tables/{name}": store.read(f"tables/{name}") for name in store.names("tables", "")
+        }
+        assert there == (files if kinds == ["PUT"] else {})
+
+
 def test_a_study_that_is_compacted_all_along_is_few_files_at_any_moment(far, tmp_path, monkeypatch):
     monkeypatch.setattr(compact, "MERGE", 4)
     monkeypatch.setattr("sweeps.ledger.shelves.FILE_ROWS", 40)
