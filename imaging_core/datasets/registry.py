@@ -103,11 +103,6 @@ def load(
     return data
 
 
-def forget() -> None:
-    """The datasets in memory are loaded anew when they are asked for."""
-    _loaded.clear()
-
-
 def _read(module: Any, name: str, path: str | None, protocol: str) -> ImageDataset:
     """What the loader makes of the files."""
     where, values = split_query(path)
