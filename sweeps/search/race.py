@@ -13,7 +13,7 @@ from sweeps.search.looks import schedule
 
 EFFECTS = (0.0, 0.5, 1.0, 2.0, 3.0)
 """True differences, in margins, and as many arms of each, for which `expected_cells` reckons."""
-SIMULATED = 200
+SIMULATED = 60
 
 
 def answers(
