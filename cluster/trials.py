@@ -9,7 +9,7 @@ import ray
 import ray.tune
 
 from cluster.connect import NAMESPACE
-from sweeps.search.proposals import OBJECTIVE
+from sweeps.search.trials import OBJECTIVE
 
 BROKER_FIELD = "__broker__"
 ARM_FIELD = "arm"

@@ -26,9 +26,9 @@ from cluster.queue import WorkItem
 from cluster.trials import ARM_FIELD, BROKER_FIELD, TRIAL_CPU, ArmTrial
 from sweeps.search.campaign import Campaign, Work
 from sweeps.search.optuna_study import STEP, GroupStudy
-from sweeps.search.proposals import OBJECTIVE, OPEN, Proposal
 from sweeps.search.space import Problem
 from sweeps.search.storage import Warn, fresh_storage
+from sweeps.search.trials import OBJECTIVE, OPEN, Trial
 
 NODES_LOST = 100  # under one trial, before its arm counts as failed
 MOST_ARMS = 1_000  # at once; Tune reads it once, `_AtOnce` holds back what is too many
@@ -181,40 +181,40 @@ class Searched:
     ) -> None:
         self.campaign = Campaign(problem, work, database=database, search=optuna_search, warn=warn)
         self._announce, self._say_left = announce, say_left
-        self._proposals: dict[str, Proposal] = {}
+        self._trials: dict[str, Trial] = {}
 
     @property
     def left(self) -> int:
         return self.campaign.left
 
     def next(self) -> str | None:
-        proposal = self.campaign.next()
+        trial = self.campaign.next()
         self._say_left(self.campaign.unfinished)
-        if proposal is None:
+        if trial is None:
             return None
-        arm = f"proposal {proposal.number}"
-        self._proposals[arm] = proposal
-        self._announce(arm, [items for _, items in self.campaign.work.steps(proposal)])
+        arm = f"proposal {trial.number}"
+        self._trials[arm] = trial
+        self._announce(arm, [items for _, items in self.campaign.work.steps(trial)])
         return arm
 
     def hear(self, arm: str, result: Mapping[str, Any]) -> bool:
         """A hopeless arm, or one with a failed cell, is stopped."""
-        proposal = self._proposals[arm]
-        if proposal.state != OPEN:  # Tune hands a stopped trial's last result over once more
+        trial = self._trials[arm]
+        if trial.state != OPEN:  # Tune hands a stopped trial's last result over once more
             return False
         if not result["ok"]:
-            self.campaign.fail(proposal)
+            self.campaign.fail(trial)
             return False
-        return self.campaign.report(proposal, result["seed"], float(result[OBJECTIVE]))
+        return self.campaign.report(trial, result["seed"], float(result[OBJECTIVE]))
 
     def tell(self, arm: str) -> None:
         """An arm that is not over (its node went before it had begun) stays open."""
-        self.campaign.tell(self._proposals[arm])
+        self.campaign.tell(self._trials[arm])
         self._say_left(self.campaign.unfinished)
 
     def lose(self, arm: str) -> None:
-        if self._proposals[arm].state == OPEN:
-            self.campaign.fail(self._proposals[arm])
+        if self._trials[arm].state == OPEN:
+            self.campaign.fail(self._trials[arm])
 
 
 class ArmSearch(Searcher):

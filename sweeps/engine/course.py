@@ -185,7 +185,7 @@ def run_search(search: Search, request: Request, session: Session, **asked: Any)
         )
         source = Proposed(work, campaign)
         if campaign.left:
-            committed = sum(len(p.values) for p in campaign.proposals)
+            committed = sum(len(p.values) for p in campaign.trials)
             carry_out(
                 source,
                 work.recipes,
@@ -195,11 +195,11 @@ def run_search(search: Search, request: Request, session: Session, **asked: Any)
                 stages=None,
             )
         work = replace(work, retry_failed=False)  # what failed again has failed
-        proposals = work.known()
-        work.write_manifest(proposals)
-        console.print(words.counted(tuning, proposals), soft_wrap=True)
-        write_outcome(Store(results).child(search.name), tuning, proposals)
-    best = winners(tuning, proposals)
+        trials = work.known()
+        work.write_manifest(trials)
+        console.print(words.counted(tuning, trials), soft_wrap=True)
+        write_outcome(Store(results).child(search.name), tuning, trials)
+    best = winners(tuning, trials)
     if lacking := [group for group in tuning.problem.groups if group not in best]:
         console.print(
             f"no proposal of {', '.join(lacking) or search.name} is complete: nothing to report "
@@ -207,7 +207,7 @@ def run_search(search: Search, request: Request, session: Session, **asked: Any)
             soft_wrap=True,
         )
         return verdict(there=len(best), wanted=len(tuning.problem.groups))
-    study, request = reporting_study(tuning, {group: p.point for group, p in best.items()})
+    study, request = reporting_study(tuning, {group: p.params for group, p in best.items()})
     return run_study(study, request, session)
 
 

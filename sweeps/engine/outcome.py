@@ -9,16 +9,16 @@ from typing import Any
 from sweeps.engine.search import Tuning
 from sweeps.ledger.files import Store
 from sweeps.search.optuna_study import importances
-from sweeps.search.proposals import COMPLETE, Proposal, best_of
+from sweeps.search.trials import COMPLETE, Trial, best_of
 
 
-def winners(tuning: Tuning, proposals: Sequence[Proposal]) -> dict[str, Proposal]:
+def winners(tuning: Tuning, trials: Sequence[Trial]) -> dict[str, Trial]:
     """Group → its best complete proposal; a group without one is left out."""
-    found = {group: best_of(tuning.problem, group, proposals) for group in tuning.problem.groups}
+    found = {group: best_of(tuning.problem, group, trials) for group in tuning.problem.groups}
     return {group: best for group, best in found.items() if best is not None}
 
 
-def write_outcome(store: Store, tuning: Tuning, proposals: Sequence[Proposal]) -> list[str]:
+def write_outcome(store: Store, tuning: Tuning, trials: Sequence[Trial]) -> list[str]:
     """`search/` in the study's folder: trials.csv, importance.csv and winners.json.
 
     Returns:
@@ -26,34 +26,34 @@ def write_outcome(store: Store, tuning: Tuning, proposals: Sequence[Proposal]) -
     """
     axes = list(tuning.problem.space)
     head = ["number", "group", "state", "seeds", "objective", *axes]
-    trials = [
+    rows = [
         {
             "number": p.number,
             "group": p.group,
             "state": p.state,
             "seeds": len(p.values),
             "objective": p.mean if p.values else "",
-            **p.point,
+            **p.params,
         }
-        for p in proposals
+        for p in trials
     ]
     shares = [
         {"group": group, "axis": axis, "importance": share}
-        for group, found in importances(tuning.problem, proposals).items()
+        for group, found in importances(tuning.problem, trials).items()
         for axis, share in found.items()
     ]
     best: Mapping[str, Any] = {
         group: {
             "number": p.number,
-            "point": dict(p.point),
+            "point": dict(p.params),
             "objective": p.mean,
             "default": dict(tuning.problem.defaults[group]),
-            "complete": sum(q.group == group and q.state == COMPLETE for q in proposals),
+            "complete": sum(q.group == group and q.state == COMPLETE for q in trials),
         }
-        for group, p in winners(tuning, proposals).items()
+        for group, p in winners(tuning, trials).items()
     }
     files = {
-        "search/trials.csv": _csv(head, trials),
+        "search/trials.csv": _csv(head, rows),
         "search/importance.csv": _csv(["group", "axis", "importance"], shares),
         "search/winners.json": json.dumps(best, indent=1).encode(),
     }

@@ -31,7 +31,7 @@ from sweeps.ledger.lock import must_hold
 from sweeps.ledger.read import read_manifest, read_metric
 from sweeps.ledger.schema import Manifest, PlannedCell, canonical
 from sweeps.search.campaign import Campaign
-from sweeps.search.proposals import COMPLETE, FAILED, OPEN, STOPPED, Proposal
+from sweeps.search.trials import COMPLETE, FAILED, OPEN, STOPPED, Trial
 
 if TYPE_CHECKING:
     from cluster.drive import Experiment
@@ -79,32 +79,32 @@ class TuningWork:
         digest = hashlib.sha256(canonical(identity).encode()).hexdigest()
         return f"proposals/{digest[:12]}"
 
-    def read(self) -> list[Proposal]:
+    def read(self) -> list[Trial]:
         """Every proposal on file, in order, without what came of it."""
         names = [n for n in self.store.names(self.folder, ".json") if n[:-5].isdigit()]
         found = [json.loads(self.store.read(f"{self.folder}/{name}")) for name in names]
-        return [Proposal(number=p["number"], group=p["group"], point=p["point"]) for p in found]
+        return [Trial(number=p["number"], group=p["group"], params=p["point"]) for p in found]
 
-    def known(self) -> list[Proposal]:
+    def known(self) -> list[Trial]:
         """Every proposal on file with its state and its values, from the committed cells."""
-        proposals = self.read()
-        plan = self.plan(proposals)
+        trials = self.read()
+        plan = self.plan(trials)
         values = self._values(plan)
         stopped = {n[:-13] for n in self.store.names(self.folder, ".stopped.json")}
         with_failures = {id(cell.arm) for cell in plan.cells if cell.key in plan.failed}
-        for proposal, arm in zip(proposals, plan.arms, strict=True):
-            proposal.values = values[arm.label]
-            if len(proposal.values) == len(self.tuning.problem.seeds):
-                proposal.state = COMPLETE
-            elif _leaf(proposal.number) in stopped:
-                proposal.state = STOPPED
+        for trial, arm in zip(trials, plan.arms, strict=True):
+            trial.values = values[arm.label]
+            if len(trial.values) == len(self.tuning.problem.seeds):
+                trial.state = COMPLETE
+            elif _leaf(trial.number) in stopped:
+                trial.state = STOPPED
             elif id(arm) in with_failures and not self.retry_failed:
-                proposal.state = FAILED
-        return proposals
+                trial.state = FAILED
+        return trials
 
-    def values(self, proposal: Proposal) -> dict[int, float]:
+    def values(self, trial: Trial) -> dict[int, float]:
         """Seed → objective of the cells that are there, from another space's proposals perhaps."""
-        plan = self.plan([proposal])
+        plan = self.plan([trial])
         return self._values(plan)[plan.arms[0].label]
 
     def _values(self, plan: Plan) -> dict[str, dict[int, float]]:
@@ -115,7 +115,7 @@ class TuningWork:
                 found[cell.arm.label][cell.seed] = values[cell.key]
         return found
 
-    def record(self, proposal: Proposal) -> None:
+    def record(self, trial: Trial) -> None:
         """Write the proposal down, and its cells into the plan that `status.py` shows.
 
         Raises:
@@ -123,33 +123,33 @@ class TuningWork:
         """
         must_hold(self.store, self.token)
         content = {
-            "number": proposal.number,
-            "group": proposal.group,
-            "point": dict(proposal.point),
+            "number": trial.number,
+            "group": trial.group,
+            "point": dict(trial.params),
         }
-        name = f"{self.folder}/{_leaf(proposal.number)}.json"
+        name = f"{self.folder}/{_leaf(trial.number)}.json"
         self.store.write(name, json.dumps(content, indent=1).encode())
-        self.add_to_manifest(proposal)
+        self.add_to_manifest(trial)
 
-    def record_stop(self, proposal: Proposal, best: Proposal) -> None:
+    def record_stop(self, trial: Trial, best: Trial) -> None:
         """Write down that the arm was hopeless after these seeds."""
         must_hold(self.store, self.token)
         content = {
-            "number": proposal.number,
+            "number": trial.number,
             "lost_to": best.number,
-            "seeds": list(proposal.values),
+            "seeds": list(trial.values),
         }
-        name = f"{self.folder}/{_leaf(proposal.number)}.stopped.json"
+        name = f"{self.folder}/{_leaf(trial.number)}.stopped.json"
         self.store.write(name, json.dumps(content, indent=1).encode())
 
-    def arm(self, proposal: Proposal) -> Arm:
+    def arm(self, trial: Trial) -> Arm:
         """The proposal as an arm of the tuning ledger."""
-        fields = self.tuning.problem.groups[proposal.group]
+        fields = self.tuning.problem.groups[trial.group]
         config = build(
             self.tuning.search.task.config,
-            {**self.tuning.shared, **fields, **proposal.point},
+            {**self.tuning.shared, **fields, **trial.params},
         )
-        levels = {**fields, TRIAL: proposal.number}
+        levels = {**fields, TRIAL: trial.number}
         return Arm(levels=levels, config=config, data=self.tuning.data)
 
     @property
@@ -162,25 +162,25 @@ class TuningWork:
             tables=(),
         )
 
-    def plan(self, proposals: Sequence[Proposal], *, retry_failed: bool = False) -> Plan:
+    def plan(self, trials: Sequence[Trial], *, retry_failed: bool = False) -> Plan:
         """What of the proposals is there, and what is left."""
-        numbers = tuple(p.number for p in proposals)
+        numbers = tuple(p.number for p in trials)
         return plan_arms(
             replace(self._study, factors={**self.tuning.search.compare, TRIAL: numbers}),
             self.tuning.request,
             self.tuning.problem.seeds,
-            [self.arm(p) for p in proposals],
+            [self.arm(p) for p in trials],
             {self.tuning.data: self.tuning.fingerprint},
             results=self.results,
             retry_failed=retry_failed,
         )
 
-    def write_manifest(self, proposals: Sequence[Proposal]) -> None:
+    def write_manifest(self, trials: Sequence[Trial]) -> None:
         """`study.json` of the tuning ledger, without what an arm that is over never computed."""
-        plan = self.plan(proposals)
+        plan = self.plan(trials)
         over = {
             arm.label
-            for p, arm in zip(proposals, plan.arms, strict=True)
+            for p, arm in zip(trials, plan.arms, strict=True)
             if p.state in (STOPPED, FAILED)
         }
         there = plan.done | plan.failed
@@ -191,15 +191,15 @@ class TuningWork:
         space = {name: _plain(axis) for name, axis in self.tuning.problem.space.items()}
         write_manifest(self.store, manifest_of(plan, {"space": space}))
 
-    def add_to_manifest(self, proposal: Proposal) -> None:
+    def add_to_manifest(self, trial: Trial) -> None:
         """One proposal more in `study.json`."""
         before: Manifest = read_manifest(self.store)
-        plan = self.plan([proposal])
+        plan = self.plan([trial])
         cells = tuple(
             PlannedCell(key=c.key, arm=c.arm.label, levels=c.arm.text_levels, seed=c.seed)
             for c in plan.cells
         )
-        numbers = (*before.factors.get(TRIAL, ()), str(proposal.number))
+        numbers = (*before.factors.get(TRIAL, ()), str(trial.number))
         baseline = before.baseline or plan.arms[0].text_levels
         write_manifest(
             self.store,
@@ -211,16 +211,16 @@ class TuningWork:
             ),
         )
 
-    def wanted(self, proposal: Proposal) -> list[Step]:
+    def wanted(self, trial: Trial) -> list[Step]:
         """Every seed of the proposal that is not there."""
         # An arm that is open is to be computed, whatever failed under another sequence.
-        plan = self.plan([proposal], retry_failed=True)
+        plan = self.plan([trial], retry_failed=True)
         return [Step(cell=cell, stages=plan.missing(cell)) for cell in plan.todo]
 
-    def steps(self, proposal: Proposal) -> list[tuple[int, list[WorkItem]]]:
+    def steps(self, trial: Trial) -> list[tuple[int, list[WorkItem]]]:
         """The same as (seed, its missing stages and its cell)."""
         recipes = self.recipes
-        return [(step.cell.seed, recipes.items(step)) for step in self.wanted(proposal)]
+        return [(step.cell.seed, recipes.items(step)) for step in self.wanted(trial)]
 
     @property
     def recipes(self) -> Recipes:
@@ -243,25 +243,25 @@ class Proposed:
 
     def __init__(self, work: TuningWork, campaign: Campaign) -> None:
         self.work, self.campaign = work, campaign
-        self._proposal: Proposal | None = None
+        self._trial: Trial | None = None
         self._steps: list[Step] = []  # of this proposal, those to come
 
     def next(self) -> Step | None:
         if not self._steps:
-            self._proposal = self.campaign.next()
-            if self._proposal is None:
+            self._trial = self.campaign.next()
+            if self._trial is None:
                 return None
-            self._steps = self.work.wanted(self._proposal)
+            self._steps = self.work.wanted(self._trial)
         return self._steps.pop(0)
 
     def tell(self, cell: Cell, objective: float | None) -> None:
-        assert self._proposal is not None, "told of a cell that was not wanted"
+        assert self._trial is not None, "told of a cell that was not wanted"
         goes_on = False
         if objective is None:
-            self.campaign.fail(self._proposal)
+            self.campaign.fail(self._trial)
         else:
-            goes_on = self.campaign.report(self._proposal, cell.seed, objective)
-        self.campaign.tell(self._proposal)
+            goes_on = self.campaign.report(self._trial, cell.seed, objective)
+        self.campaign.tell(self._trial)
         if not goes_on:
             self._steps = []
 
@@ -269,12 +269,12 @@ class Proposed:
     def left(self) -> int:
         """As if no arm were stopped any more."""
         problem = self.campaign.problem
-        there = sum(len(p.values) for p in self.campaign.proposals if p.state == OPEN)
+        there = sum(len(p.values) for p in self.campaign.trials if p.state == OPEN)
         return self.campaign.unfinished * len(problem.seeds) - there
 
     @property
     def plan(self) -> Plan:
-        return self.work.plan(self.campaign.proposals)
+        return self.work.plan(self.campaign.trials)
 
     def experiment(self, database: Path | None) -> "Experiment":
         from cluster.drive import Experiment

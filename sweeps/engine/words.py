@@ -14,7 +14,7 @@ from sweeps.engine.stages import stated_seconds
 from sweeps.ledger.files import Store
 from sweeps.ledger.progress import spread
 from sweeps.ledger.read import read_table
-from sweeps.search.proposals import Proposal, counts
+from sweeps.search.trials import Trial, counts
 
 SAMPLED_STAGES = 96
 """Stored stages whose seconds are read for the estimate."""
@@ -84,18 +84,18 @@ def _estimate(plan: Plan, results: str) -> str:
     return f"time: about {duration(total)} of compute ÷ slots (from {len(seconds)} committed cells)"
 
 
-def counted(tuning: Tuning, proposals: Sequence[Proposal]) -> str:
+def counted(tuning: Tuning, trials: Sequence[Trial]) -> str:
     """How many proposals there are, of how many, and how they ended."""
     asked = tuning.problem.trials * len(tuning.problem.groups)
-    states = ", ".join(f"{n} {state}" for state, n in counts(proposals).items() if n)
-    cells = sum(len(p.values) for p in proposals)
+    states = ", ".join(f"{n} {state}" for state, n in counts(trials).items() if n)
+    cells = sum(len(p.values) for p in trials)
     return (
-        f"{tuning.search.name}: {len(proposals)} of {asked} proposals"
+        f"{tuning.search.name}: {len(trials)} of {asked} proposals"
         f"{f' ({states})' if states else ''}, {cells} tuning cells committed"
     )
 
 
-def describe_search(tuning: Tuning, proposals: Sequence[Proposal]) -> str:
+def describe_search(tuning: Tuning, trials: Sequence[Trial]) -> str:
     """What is planned and what is there."""
     problem = tuning.problem
     groups, seeds = len(problem.groups), len(problem.seeds)
@@ -108,7 +108,7 @@ def describe_search(tuning: Tuning, proposals: Sequence[Proposal]) -> str:
             f"on {escape(tuning.data)} (preset {tuning.request.preset}, protocol "
             f"{tuning.request.protocol}); the stopping rule may end an arm early",
             *map(escape, tuning.notes),
-            counted(tuning, proposals),
+            counted(tuning, trials),
             f"reporting: {arms} arms (default and tuned) × {len(tuning.reporting_seeds)} seeds = "
             f"{arms * len(tuning.reporting_seeds)} cells",
         ]

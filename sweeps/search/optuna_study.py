@@ -13,10 +13,10 @@ import optuna
 from optuna.trial import TrialState
 
 from sweeps.search.distributions import Axes, distribution
-from sweeps.search.proposals import COMPLETE, FAILED, OBJECTIVE, OPEN, STOPPED, Proposal
 from sweeps.search.sampler import SteadyTPE
 from sweeps.search.space import Point, Problem, Space
 from sweeps.search.storage import Warn, fresh_storage, to_log
+from sweeps.search.trials import COMPLETE, FAILED, OBJECTIVE, OPEN, STOPPED, Trial
 
 STEP = "training_iteration"  # as Tune's results name it; here, how many seeds are there
 NUMBER = "proposal"
@@ -27,16 +27,16 @@ OVER = {
 }
 
 
-def frozen(space: Space, proposal: Proposal) -> optuna.trial.FrozenTrial:
+def frozen(space: Space, trial: Trial) -> optuna.trial.FrozenTrial:
     """A proposal that is over as Optuna has it: step k is the mean over the first k seeds."""
-    valued = proposal.values and proposal.state in (COMPLETE, STOPPED)
+    valued = trial.values and trial.state in (COMPLETE, STOPPED)
     return optuna.trial.create_trial(
-        state=OVER[proposal.state],
-        value=proposal.mean if valued else None,
-        params=dict(proposal.point),
-        distributions={name: distribution(space[name]) for name in proposal.point},
-        intermediate_values=dict(enumerate(proposal.running_means, start=1)),
-        user_attrs={NUMBER: proposal.number},
+        state=OVER[trial.state],
+        value=trial.mean if valued else None,
+        params=dict(trial.params),
+        distributions={name: distribution(space[name]) for name in trial.params},
+        intermediate_values=dict(enumerate(trial.running_means, start=1)),
+        user_attrs={NUMBER: trial.number},
     )
 
 
@@ -94,7 +94,7 @@ class GroupStudy:
 
 
 def build(
-    problem: Problem, proposals: Sequence[Proposal], path: Path | None, warn: Warn = to_log
+    problem: Problem, trials: Sequence[Trial], path: Path | None, warn: Warn = to_log
 ) -> dict[str, GroupStudy]:
     """Group → its study, in a fresh storage; an open proposal waits there to be asked for again.
 
@@ -106,15 +106,15 @@ def build(
     storage = fresh_storage(path, warn)
     found = {}
     for group in problem.groups:
-        ours = [p for p in proposals if p.group == group]
+        ours = [p for p in trials if p.group == group]
         first = () if ours else (problem.defaults[group],)
         found[group] = GroupStudy(problem=problem, group=group, storage=storage, first=first)
         study = found[group].open()
-        for proposal in ours:
-            if proposal.state == OPEN:
-                study.enqueue_trial(dict(proposal.point), user_attrs={NUMBER: proposal.number})
+        for trial in ours:
+            if trial.state == OPEN:
+                study.enqueue_trial(dict(trial.params), user_attrs={NUMBER: trial.number})
             else:
-                study.add_trial(frozen(problem.space, proposal))
+                study.add_trial(frozen(problem.space, trial))
     return found
 
 
@@ -149,12 +149,12 @@ class PlainSearch:
         self._study.tell(self._trials.pop(trial_id), value, state=state)
 
 
-def importances(problem: Problem, proposals: Sequence[Proposal]) -> dict[str, dict[str, float]]:
+def importances(problem: Problem, trials: Sequence[Trial]) -> dict[str, dict[str, float]]:
     """Group → axis → share of the objective's variance that it explains (fANOVA, Hutter 2014).
 
     A group is left out where fewer than three proposals are complete or all are equally good.
     """
-    complete = [p for p in proposals if p.state == COMPLETE]
+    complete = [p for p in trials if p.state == COMPLETE]
     found = {}
     for group, study in build(problem, complete, None).items():
         means = [p.mean for p in complete if p.group == group]

@@ -21,8 +21,8 @@ from cluster.trials import ARM_FIELD
 from cluster.tune import ArmScheduler, ArmSearch, Followed, Searched, optuna_search
 from sweeps.search.campaign import Campaign
 from sweeps.search.optuna_study import STEP, PlainSearch
-from sweeps.search.proposals import COMPLETE, OPEN, STOPPED
 from sweeps.search.space import Problem
+from sweeps.search.trials import COMPLETE, OPEN, STOPPED
 
 pytestmark = pytest.mark.ray
 
@@ -51,13 +51,13 @@ def expected(campaign: Campaign) -> dict[str, list[dict]]:
     names = {COMPLETE: "COMPLETE", STOPPED: "PRUNED"}
     found = {}
     for group in campaign.problem.groups:
-        ours = [p for p in campaign.proposals if p.group == group]
+        ours = [p for p in campaign.trials if p.group == group]
         found[f"toy: {group}"] = [
             {
                 "number": number,
                 "state": names[p.state],
                 "value": np.mean(list(p.values.values())),
-                "params": p.point,
+                "params": p.params,
                 "steps": {
                     k: np.mean(list(p.values.values())[:k]) for k in range(1, len(p.values) + 1)
                 },
@@ -153,16 +153,16 @@ class Tune:
         config = self.search.suggest(trial_id)
         if config in (None, Searcher.FINISHED):
             return None
-        proposal = self.campaign.proposals[int(config[ARM_FIELD].removeprefix("proposal "))]
-        seeds = [seed for seed, _ in self.book.steps(proposal)]
+        trial = self.campaign.trials[int(config[ARM_FIELD].removeprefix("proposal "))]
+        seeds = [seed for seed, _ in self.book.steps(trial)]
         return SimpleNamespace(
-            trial_id=trial_id, config=config, proposal=proposal, seeds=seeds, should_recover=bool
+            trial_id=trial_id, config=config, trial=trial, seeds=seeds, should_recover=bool
         )
 
     def step(self, trial: SimpleNamespace, *, ok: bool = True) -> bool:
         """One seed; whether the trial goes on."""
         seed = trial.seeds.pop(0)
-        value = objective(trial.proposal.point, seed) if ok else None
+        value = objective(trial.trial.params, seed) if ok else None
         result = {"ok": ok, "seed": seed, "objective": value}
         if trial.seeds:
             goes_on = self.scheduler.on_trial_result(None, trial, result) == TrialScheduler.CONTINUE
@@ -210,11 +210,11 @@ def test_tunes_search_algorithm_hands_everything_to_the_optuna_search_of_the_gro
     for group, search in zip(asked.groups, heard, strict=True):
         points = [entry[2] for entry in search.log if entry[0] == "suggest"]
         assert points == [point for _, ours, point in book.recorded if ours == group]
-        for p in (p for p in campaign.proposals if p.group == group):
+        for p in (p for p in campaign.trials if p.group == group):
             _, *mine = (entry for entry in search.log if entry[1] == str(p.number))
             steps = [("result", str(p.number), k) for k in range(1, len(p.values) + 1)]
             assert mine == [*steps, ("complete", str(p.number), p.state == COMPLETE, False)]
-    assert {p.state for p in campaign.proposals} == {COMPLETE, STOPPED}
+    assert {p.state for p in campaign.trials} == {COMPLETE, STOPPED}
     assert trials_in(tmp_path / "optuna.db") == expected(campaign)
 
 
@@ -228,7 +228,7 @@ def test_a_lost_trial_fails_and_one_whose_node_went_before_it_began_stays_open(t
     tune.lose(second)
     (failed,), (waits,) = trials_in(database).values()
     assert (failed["state"], failed["value"], list(failed["steps"])) == ("FAIL", None, [1])
-    assert (waits["state"], tune.campaign.proposals[1].state) == ("RUNNING", OPEN)
+    assert (waits["state"], tune.campaign.trials[1].state) == ("RUNNING", OPEN)
     tune = Tune(problem(trials=1), book, database)
     assert tune.campaign.left == 2  # this book has no failures on file: both go on
     for name in "cd":
@@ -276,7 +276,7 @@ def run_with(asked: Problem, workers: int, patience: int, database: Path | None)
                 return book, tune.campaign, kills
             trial = running.pop(chance.randrange(len(running)))
             seed = trial.seeds[0]
-            book.cells[trial.proposal.number, seed] = objective(trial.proposal.point, seed)
+            book.cells[trial.trial.number, seed] = objective(trial.trial.params, seed)
             if tune.step(trial):
                 running.append(trial)
         kills += 1

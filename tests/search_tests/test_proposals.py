@@ -11,14 +11,14 @@ from searches import GROUPS, SPACE, Book, Stopped, objective, problem
 
 from sweeps.search.campaign import Campaign
 from sweeps.search.optuna_study import frozen, importances
-from sweeps.search.proposals import COMPLETE, FAILED, STOPPED, Proposal, best_of
 from sweeps.search.sampler import propose
 from sweeps.search.space import Choice, Problem, Range, points, restrict
+from sweeps.search.trials import COMPLETE, FAILED, STOPPED, Trial, best_of
 
 
 def complete(asked: Problem, number: int, point, value: float) -> FrozenTrial:
-    proposal = Proposal(number=number, group="", point=point, state=COMPLETE, values={0: value})
-    return frozen(asked.space, proposal)
+    trial = Trial(number=number, group="", params=point, state=COMPLETE, values={0: value})
+    return frozen(asked.space, trial)
 
 
 def states(database) -> dict[str, int]:
@@ -79,17 +79,17 @@ def with_workers(asked: Problem, workers: int, chance: random.Random) -> dict[st
     """The search with so many arms at once, whose seeds end in a random order; group → its arms."""
     book = Book()
     campaign = Campaign(asked, book, database=None)
-    running: list[tuple[Proposal, list[int]]] = []
+    running: list[tuple[Trial, list[int]]] = []
     while campaign.left or running:
-        while len(running) < workers and (proposal := campaign.next()) is not None:
-            running.append((proposal, [seed for seed, _ in book.steps(proposal)]))
-        proposal, seeds = running.pop(chance.randrange(len(running)))
+        while len(running) < workers and (trial := campaign.next()) is not None:
+            running.append((trial, [seed for seed, _ in book.steps(trial)]))
+        trial, seeds = running.pop(chance.randrange(len(running)))
         seed = seeds.pop(0)
-        if campaign.report(proposal, seed, objective(proposal.point, seed)):
-            running.append((proposal, seeds))
-        campaign.tell(proposal)
+        if campaign.report(trial, seed, objective(trial.params, seed)):
+            running.append((trial, seeds))
+        campaign.tell(trial)
     return {
-        group: [(p.point, p.state, p.values) for p in campaign.proposals if p.group == group]
+        group: [(p.params, p.state, p.values) for p in campaign.trials if p.group == group]
         for group in asked.groups
     }
 
@@ -142,11 +142,11 @@ def test_the_sampler_learns():
     assert sum(point["kind"] == "b" for point in late) > 0.7 * len(late)
     flipped = Book()
     campaign = Campaign(problem(trials=30, alpha=0.0, maximize=False), flipped, database=None)
-    while (proposal := campaign.next()) is not None:
+    while (trial := campaign.next()) is not None:
         for seed in campaign.problem.seeds:
-            campaign.report(proposal, seed, objective(proposal.point, seed))
-        campaign.tell(proposal)
-    worse = [p.point for p in campaign.proposals[30:]]
+            campaign.report(trial, seed, objective(trial.params, seed))
+        campaign.tell(trial)
+    worse = [p.params for p in campaign.trials[30:]]
     assert sum(point["kind"] == "b" for point in worse) < 0.5 * len(worse)
 
 
@@ -163,8 +163,8 @@ def test_a_failed_arm_is_over_and_never_the_best(tmp_path):
     campaign.tell(second)
     assert campaign.next() is None
     assert first.state == FAILED
-    assert best_of(problem(), "one", campaign.proposals) is None
-    assert best_of(problem(), "two", campaign.proposals) is second
+    assert best_of(problem(), "one", campaign.trials) is None
+    assert best_of(problem(), "two", campaign.trials) is second
     assert states(tmp_path / "optuna.db") == {"COMPLETE": 1, "FAIL": 1}
 
 
@@ -172,30 +172,27 @@ def test_cells_that_another_search_computed_are_taken_as_they_are(tmp_path):
     book = Book()
     book.elsewhere = dict.fromkeys(problem().seeds, 0.3)
     campaign = book.run(problem(trials=2), tmp_path / "optuna.db")
-    assert [(p.state, p.mean) for p in campaign.proposals] == [(COMPLETE, 0.3)] * 4
+    assert [(p.state, p.mean) for p in campaign.trials] == [(COMPLETE, 0.3)] * 4
     assert states(tmp_path / "optuna.db") == {"COMPLETE": 4}
     assert book.cells == {}
 
 
 def test_of_equals_the_earliest_wins_so_that_a_default_is_only_beaten():
     equal = [
-        Proposal(number=n, group="one", point={}, state=COMPLETE, values={0: 0.5})
-        for n in (2, 0, 1)
+        Trial(number=n, group="one", params={}, state=COMPLETE, values={0: 0.5}) for n in (2, 0, 1)
     ]
     for maximize in (True, False):
         assert best_of(problem(maximize=maximize), "one", equal).number == 0
 
 
 def test_importance_names_the_axis_that_matters():
-    known: list[Proposal] = []
+    known: list[Trial] = []
     space = {"rate": Range(0.0, 1.0), "noise": Range(0.0, 1.0)}
     asked = problem(space=space, groups={"": {}}, defaults={"": {"rate": 0.5, "noise": 0.5}})
     for number in range(25):
-        point = propose(asked, "", [frozen(space, proposal) for proposal in known])
+        point = propose(asked, "", [frozen(space, trial) for trial in known])
         known.append(
-            Proposal(
-                number=number, group="", point=point, state=COMPLETE, values={0: point["rate"]}
-            )
+            Trial(number=number, group="", params=point, state=COMPLETE, values={0: point["rate"]})
         )
     shares = importances(asked, known)[""]
     assert sum(shares.values()) == pytest.approx(1.0)

@@ -2,8 +2,8 @@
 
 from sweeps.search.campaign import Campaign
 from sweeps.search.optuna_study import PlainSearch
-from sweeps.search.proposals import COMPLETE, OPEN, STOPPED, Proposal
 from sweeps.search.space import Choice, Problem, Range
+from sweeps.search.trials import COMPLETE, OPEN, STOPPED, Trial
 
 SPACE = {
     "rate": Range(1e-4, 1.0, log=True),
@@ -62,34 +62,34 @@ class Book:
             values = {s: v for (n, s), v in self.cells.items() if n == number}
             state = COMPLETE if len(values) == 4 else STOPPED if number in self.stops else OPEN
             found.append(
-                Proposal(number=number, group=group, point=point, state=state, values=values)
+                Trial(number=number, group=group, params=point, state=state, values=values)
             )
         return found
 
-    def values(self, proposal):
+    def values(self, trial):
         return dict(self.elsewhere)
 
-    def record(self, proposal) -> None:
+    def record(self, trial) -> None:
         self._tick()
-        self.recorded.append((proposal.number, proposal.group, dict(proposal.point)))
+        self.recorded.append((trial.number, trial.group, dict(trial.params)))
 
-    def record_stop(self, proposal, best) -> None:
+    def record_stop(self, trial, best) -> None:
         self._tick()
-        self.stops[proposal.number] = best.number
+        self.stops[trial.number] = best.number
 
-    def steps(self, proposal):
-        return [(seed, []) for seed in problem().seeds if seed not in proposal.values]
+    def steps(self, trial):
+        return [(seed, []) for seed in problem().seeds if seed not in trial.values]
 
     def run(self, asked: Problem, database=None, search=PlainSearch) -> Campaign:
         campaign = Campaign(asked, self, database=database, search=search)
-        while (proposal := campaign.next()) is not None:
-            for seed, _ in self.steps(proposal):
+        while (trial := campaign.next()) is not None:
+            for seed, _ in self.steps(trial):
                 self._tick()
-                assert (proposal.number, seed) not in self.cells, "a cell was computed twice"
-                value = objective(proposal.point, seed)
-                self.cells[proposal.number, seed] = value
-                goes_on = campaign.report(proposal, seed, value)
-                campaign.tell(proposal)
+                assert (trial.number, seed) not in self.cells, "a cell was computed twice"
+                value = objective(trial.params, seed)
+                self.cells[trial.number, seed] = value
+                goes_on = campaign.report(trial, seed, value)
+                campaign.tell(trial)
                 if not goes_on:
                     break
         return campaign

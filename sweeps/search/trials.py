@@ -1,4 +1,4 @@
-"""A search's proposals and what came of them. No Ray, no Optuna."""
+"""A search's trials: what was proposed, and what came of it. No Ray, no Optuna."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,18 +12,20 @@ OPEN, COMPLETE, STOPPED, FAILED = "open", "complete", "stopped", "failed"
 
 
 @dataclass(kw_only=True)
-class Proposal:
-    """One proposed arm and what is known of it.
+class Trial:
+    """One proposed arm and what is known of it; its cells are the arm on each tuning seed.
 
     Attributes:
         number: over all groups, from 0, in the order of proposing.
-        state: "open", "complete" (every seed), "stopped" (hopeless) or "failed" (a cell failed).
+        state: "open", "complete" (every seed), "stopped" (not worth its other seeds; Optuna's
+            PRUNED) or "failed" (a cell failed).
+        params: as Optuna's.
         values: tuning seed → objective.
     """
 
     number: int
     group: str
-    point: Point
+    params: Point
     state: str = OPEN
     values: dict[int, float] = field(default_factory=dict)
 
@@ -39,16 +41,16 @@ class Proposal:
         return [float(np.mean(values[: k + 1])) for k in range(len(values))]
 
 
-def best_of(problem: Problem, group: str, proposals: Iterable[Proposal]) -> Proposal | None:
-    """The complete proposal of `group` with the best mean, the earliest of equals; None so far."""
-    complete = [p for p in proposals if p.group == group and p.state == COMPLETE]
+def best_of(problem: Problem, group: str, trials: Iterable[Trial]) -> Trial | None:
+    """The complete trial of `group` with the best mean, the earliest of equals; None so far."""
+    complete = [p for p in trials if p.group == group and p.state == COMPLETE]
     sign = 1 if problem.maximize else -1
     return max(complete, key=lambda p: (sign * p.mean, -p.number), default=None)
 
 
-def counts(proposals: Iterable[Proposal]) -> Mapping[str, int]:
+def counts(trials: Iterable[Trial]) -> Mapping[str, int]:
     """State → how many."""
     found = dict.fromkeys((COMPLETE, STOPPED, FAILED, OPEN), 0)
-    for proposal in proposals:
-        found[proposal.state] += 1
+    for trial in trials:
+        found[trial.state] += 1
     return found
