@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
@@ -167,7 +168,10 @@ def make_ledger(
             continue
         parts = (predictions_of(rng, strength),) if predictions else ()
         arrays = {"kept_real": rng.random((3, 8, 8)).astype(np.float32)} if artifacts else None
-        commit_cell(store, row, parts, arrays)
+        with mock.patch(
+            "os.fsync"
+        ):  # nobody takes this disk away; waiting for it was most of the time
+            commit_cell(store, row, parts, arrays)
     manifest = Manifest(
         study=study,
         question="Which controller and which policy gradient choose the best images?",
