@@ -215,6 +215,6 @@ def exact_limit_sentence(n: int, family: int) -> str:
             f"With n = {n} no exact paired test can reach 0.05: its smallest p is {smallest:.4g}."
         )
     return (
-        f"With n = {n} the smallest exact p is {smallest:.4g}; Holm over {family} comparisons "
-        f"cannot bring it to 0.05."
+        f"With n = {n} the smallest exact p is {smallest:.4g}; with 5 % over {family} comparisons "
+        "it decides none."
     )

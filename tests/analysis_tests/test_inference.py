@@ -183,7 +183,7 @@ def test_the_sentence_about_five_seeds() -> None:
     assert exact_limit_sentence(5, 1) == (
         "With n = 5 no exact paired test can reach 0.05: its smallest p is 0.0625."
     )
-    assert "Holm over 6 comparisons" in exact_limit_sentence(6, 6)
+    assert "with 5 % over 6 comparisons it decides none" in exact_limit_sentence(6, 6)
     assert exact_limit_sentence(8, 6) == ""
     assert exact_limit_sentence(20, 1000) == ""
 
