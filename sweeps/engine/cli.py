@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from imaging_core.fields import ConfigError
 from sweeps.engine import notify, options
 from sweeps.engine.budget import Budget
 from sweeps.engine.course import MakeSource, run_search, run_study
@@ -120,11 +121,14 @@ def build_app(
             only_plan=typed["plan"],
             retry_failed=typed["retry_failed"],
             quiet=typed["quiet"],
+            pilot=typed.get("pilot", False),
         )
 
         def run() -> int:
             session.resources.budget.check()
             notify.check(urls)
+            if session.pilot and not session.only_plan:
+                raise ConfigError("--pilot goes with --plan, which then says what the rest costs")
             if isinstance(declared, Search):
                 session.results = options.absolute(typed["results"])
                 return run_search(declared, request, session, **{name: typed[name] for name in own})

@@ -14,6 +14,7 @@ from sweeps.engine import words
 from sweeps.engine.budget import Budgeted
 from sweeps.engine.declaring import declared_manifest
 from sweeps.engine.display import Display
+from sweeps.engine.pilot import Pilot, price
 from sweeps.engine.plan import Plan, make_plan
 from sweeps.engine.provenance import source as commit
 from sweeps.engine.recipe import Recipes
@@ -43,10 +44,12 @@ def run_study(
     """
     results = session.results
     plan = make_plan(study, request, results=results, retry_failed=session.retry_failed)
+    ledger = Store(results).child(plan.study.name)
+    if session.only_plan and session.pilot:
+        return _run_pilot(plan, session)
     if session.only_plan:
         Console().print(words.describe(plan, results), soft_wrap=True)
         return OK
-    ledger = Store(results).child(plan.study.name)
     if request.until is not None:
         from sweeps.engine.race import Race
 
@@ -84,6 +87,21 @@ def _set_aside(ledger: Store, plan: Plan) -> bool:
             soft_wrap=True,
         )
     return bool(damaged)
+
+
+def _run_pilot(plan: Plan, session: Session) -> int:
+    """A cell of every arm, then the plan of the rest and its price; returns the exit code."""
+    ledger = Store(session.results).child(plan.study.name)
+    session.count = partial(words.count_line, plan, ledger)
+    with Lock(ledger) as lock:
+        _compute(plan, session, lock.token, Pilot)
+    plan = _again(plan, session, retry_failed=session.retry_failed)
+    console = Console()
+    console.print(words.describe(plan, session.results), soft_wrap=True)
+    if plan.todo:
+        gpus = session.resources.gpus_per_worker or 0.0
+        console.print(price(plan, session.results, gpus), soft_wrap=True)
+    return OK
 
 
 def _compute(

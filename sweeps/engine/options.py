@@ -117,6 +117,17 @@ OF_STUDY: Options = {
         ],
         None,
     ),
+    "pilot": (
+        Annotated[
+            bool,
+            typer.Option(
+                "--pilot",
+                help="With --plan: compute one cell of every arm first (it is kept), and say what "
+                "the rest costs in hours.",
+            ),
+        ],
+        False,
+    ),
     "max_hours": (
         Annotated[
             float | None,

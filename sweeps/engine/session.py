@@ -194,6 +194,7 @@ class Session:
         resources: which machines compute.
         reporting: what is made of the ledger once the cells are there.
         only_plan: say what would be computed, and stop.
+        pilot: before that, compute a cell of every arm.
         retry_failed: compute failed cells again.
         quiet: the last line and errors only.
         count: says how many cells are committed, in words; None before there is a plan.
@@ -209,7 +210,9 @@ class Session:
         only_plan: bool = False,
         retry_failed: bool = False,
         quiet: bool = False,
+        pilot: bool = False,
     ) -> None:
+        self.pilot = pilot
         self.resources, self.reporting = resources, reporting
         self.only_plan, self.retry_failed, self.quiet = only_plan, retry_failed, quiet
         self.results: str | None = None

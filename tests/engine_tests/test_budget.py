@@ -1,5 +1,6 @@
 """A budget that is spent starts nothing more: at most a cell per slot beyond it, tables, exit 3."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -128,3 +129,22 @@ def test_on_ray_it_is_the_same(tmp_path):
     there = len(list((tmp_path / "toy/cells").glob("*.parquet")))
     assert 1 <= there < 12
     assert f"{there} of 12 cells are committed" in text
+
+
+def test_a_pilot_computes_a_cell_of_every_arm_keeps_it_and_prices_the_rest(tmp_path):
+    few = ["--results", tmp_path, "--set", "ridge=1,10", "--set", "wait_s=0.1", "--seeds", "3"]
+    answer = here(toy_study, *few, "--plan", "--pilot", "--inline", "--gpus-per-worker", "0.5")
+    assert answer.returncode == 0, answer.stderr
+    text = " ".join(answer.stdout.split())
+    assert "4 committed, 0 failed, 8 to compute" in text
+    found = re.search(
+        r"price of the 8 cells that are left: ([\d.]+) slot-hours, ([\d.]+) GPU", text
+    )
+    assert found, text
+    assert "from 4 cells of 4 arms" in text
+    again = here(toy_study, *few, "--plan", "--pilot", "--inline")
+    assert "4 committed, 0 failed, 8 to compute" in " ".join(again.stdout.split())  # no fifth cell
+    assert here(toy_study, *few, "--inline").returncode == 0
+    alone = here(toy_study, *few, "--pilot")
+    assert alone.returncode == 2
+    assert "--pilot goes with --plan" in " ".join(alone.stderr.split())
