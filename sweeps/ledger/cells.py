@@ -105,7 +105,9 @@ def _checked(table: pa.Table, columns: list[str]) -> pa.Table:
     for name in LATER_COLUMNS:
         if name in columns and name not in table.column_names:
             table = table.append_column(name, pa.nulls(len(table), CELL_SCHEMA.field(name).type))
-    table = table.select(columns).cast(schema)
+    table = table.select(columns)
+    if not table.schema.equals(schema):
+        table = table.cast(schema)
     for field in schema:
         if not field.nullable and table[field.name].null_count:
             raise LedgerError(f"column {field.name} must not be empty")

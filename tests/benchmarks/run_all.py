@@ -19,6 +19,7 @@ BENCHMARKS = (
     "bench_masking",
     "bench_planning",
     "bench_ledger_read",
+    "bench_far_ledger",
     "bench_stages",
     "bench_slots",
     "bench_data",
