@@ -21,8 +21,9 @@ from apga_core.saliency import discretise, grad_cam
 from apga_core.trace import Trace
 from imaging_core.classifiers import Classifier
 from imaging_core.descent import Descent, FlatOptimiser
-from imaging_core.fitting import Images, evaluation_batch
+from imaging_core.fitting import evaluation_batch
 from imaging_core.precision import autocast
+from imaging_core.standardised import Images
 
 EMPTY_AIDS: dict[str, Callable[[Tensor], Tensor]] = {
     "original": masking.keep_all_where_empty,

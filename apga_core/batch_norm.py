@@ -20,7 +20,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from imaging_core.fitting import Images, batches_of
+from imaging_core.fitting import batches_of
+from imaging_core.standardised import Images
 
 
 class SharedStatistics:

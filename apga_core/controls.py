@@ -16,10 +16,11 @@ from apga_core.networks import build_policy
 from apga_core.saliency import grad_cam, occlusion
 from imaging_core.classifiers import Classifier
 from imaging_core.datasets.base import ImageDataset
-from imaging_core.fitting import Images, evaluation_batch
+from imaging_core.fitting import evaluation_batch
 from imaging_core.precision import autocast
 from imaging_core.pretrained import weights_file
 from imaging_core.seeding import torch_generator
+from imaging_core.standardised import Images
 
 BLUR = 3.0  # pixels: of image − blur
 OCCLUSION_CELLS = (8, 16)  # per side

@@ -19,8 +19,9 @@ from imaging_core.checkpoint import (
 )
 from imaging_core.classifiers import Classifier
 from imaging_core.descent import Descent, FlatOptimiser
-from imaging_core.fitting import Images, predict
+from imaging_core.fitting import predict
 from imaging_core.precision import Precision, autocast
+from imaging_core.standardised import Images
 from imaging_core.task import Arrays
 
 State = tuple[dict[str, Tensor], ...]

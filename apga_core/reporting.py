@@ -12,8 +12,9 @@ from apga_core.networks import Policy
 from apga_core.saliency import grad_cam
 from imaging_core.classifiers import Classifier
 from imaging_core.datasets.base import Split
-from imaging_core.fitting import Images, evaluation_batch
+from imaging_core.fitting import evaluation_batch
 from imaging_core.seeding import torch_generator
+from imaging_core.standardised import Images
 
 GALLERY = 8  # images kept for the mask gallery
 

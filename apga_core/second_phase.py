@@ -25,8 +25,9 @@ from imaging_core.checkpoint import (
     tensors_of,
     under,
 )
-from imaging_core.fitting import Images, accuracy
+from imaging_core.fitting import accuracy
 from imaging_core.seeding import torch_generator
+from imaging_core.standardised import Images
 from imaging_core.task import Arrays, Progress
 
 

@@ -19,12 +19,12 @@ from apga_core.stages import class_weights, converged, normalisation, pixels_of
 from imaging_core.cell import labelled, predictions_of
 from imaging_core.checkpoint import NO_CHECKPOINT, Checkpoint
 from imaging_core.datasets.base import ImageDataset
-from imaging_core.fitting import Images
 from imaging_core.keeping import offer
 from imaging_core.metrics import metrics_of
 from imaging_core.pretrained import weights_file
 from imaging_core.seeding import torch_generator
 from imaging_core.splits import k_shot
+from imaging_core.standardised import Images
 from imaging_core.state_arrays import arrays_of
 from imaging_core.task import Arrays, Outcome, Progress, no_progress
 

@@ -25,11 +25,10 @@ from imaging_core.checkpoint import (
 from imaging_core.descent import Descent, FlatOptimiser, Kind
 from imaging_core.fit_past import Past
 from imaging_core.precision import Precision, autocast
-from imaging_core.standardised import Standardised
+from imaging_core.standardised import Images
 from imaging_core.stream import Stream, by_key
 from imaging_core.task import Arrays, Progress, no_progress
 
-Images = Tensor | Standardised
 EVALUATION_PIXELS = 512 * 64 * 64  # of one batch without gradients
 
 

@@ -117,8 +117,14 @@ def standardise(
     return standardised(images, mean, std, device)[:]
 
 
-def joined_images(first: Standardised, second: Standardised, rows: Tensor) -> Standardised:
-    """The images of `first`, then the `rows` (K,) of `second`, which is standardised alike."""
+Images = Tensor | Standardised
+"""(N, C, H, W) standardised images, all at once or when a batch is taken."""
+
+
+def joined_images(first: Images, second: Images, rows: Tensor) -> Images:
+    """The images of `first`, then the `rows` (K,) of `second`, which is the same kind of list."""
+    if isinstance(first, Tensor):
+        return torch.cat([first, second[rows]])
     count = len(first) + len(rows)
     if not len(rows):
         return first

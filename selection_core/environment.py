@@ -36,7 +36,7 @@ from imaging_core.fitting import (
     predict,
 )
 from imaging_core.seeding import torch_generator
-from imaging_core.standardised import Standardised, joined_images
+from imaging_core.standardised import Images, joined_images
 from imaging_core.task import Arrays
 from selection_core.streams import chosen_stream
 
@@ -90,9 +90,9 @@ class ClassifierReward:
         self,
         initial: Sequence[Classifier],
         *,
-        real: tuple[Standardised, Tensor],
-        pool: tuple[Standardised, Tensor],
-        validation: tuple[Standardised, Tensor],
+        real: tuple[Images, Tensor],
+        pool: tuple[Images, Tensor],
+        validation: tuple[Images, Tensor],
         fit_config: FitConfig,
         updates: int,
         statistic: str,
@@ -304,8 +304,8 @@ class Remembered:
 
 
 def joined(
-    real: tuple[Standardised, Tensor], pool: tuple[Standardised, Tensor], keep: np.ndarray
-) -> tuple[Standardised, Tensor]:
+    real: tuple[Images, Tensor], pool: tuple[Images, Tensor], keep: np.ndarray
+) -> tuple[Images, Tensor]:
     """Real images, then the kept candidates in the order of the pool; the same for labels."""
     rows = torch.from_numpy(np.flatnonzero(keep)).to(pool[0].device)
     return joined_images(real[0], pool[0], rows), torch.cat([real[1], pool[1][rows]])

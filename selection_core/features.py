@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from imaging_core.classifiers import Classifier
-from imaging_core.fitting import EVALUATION_PIXELS, Images
+from imaging_core.fitting import EVALUATION_PIXELS
+from imaging_core.standardised import Images
 
 AT_ONCE = 512  # images up to 64 px; of larger ones fewer, or a wide network would need many GiB
 

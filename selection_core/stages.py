@@ -14,10 +14,10 @@ from imaging_core import cell
 from imaging_core.checkpoint import NO_CHECKPOINT, Checkpoint
 from imaging_core.classifiers import Classifier
 from imaging_core.datasets.base import ImageDataset, Split
-from imaging_core.fitting import FitConfig, Images, fit, predict
+from imaging_core.fitting import FitConfig, fit, predict
 from imaging_core.seeding import torch_generator
 from imaging_core.splits import k_shot
-from imaging_core.standardised import Standardised, standardised
+from imaging_core.standardised import Images, Standardised, standardised
 from imaging_core.task import Arrays, Progress
 from selection_core import features as feats
 from selection_core import pool as pools

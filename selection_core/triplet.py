@@ -6,7 +6,8 @@ from torch.nn import functional
 
 from imaging_core.augment import AUGMENTATIONS
 from imaging_core.classifiers import Classifier
-from imaging_core.fitting import FitConfig, Images, learning_rate_at
+from imaging_core.fitting import FitConfig, learning_rate_at
+from imaging_core.standardised import Images
 from imaging_core.stream import Stream, by_key
 from imaging_core.task import Progress, no_progress
 

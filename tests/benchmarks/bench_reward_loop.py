@@ -146,7 +146,8 @@ def figures() -> list[Figure]:
         return call
 
     rows = torch.from_numpy(np.flatnonzero(keep))
-    images = torch.cat([real[0], candidates[0][rows]])
+    images = torch.cat([real[0][:], candidates[0][rows]])
+    scored = (validation[0][:], validation[1])
     labels = torch.cat([real[1], candidates[1][rows]])
     order = torch_generator(0, "order")
 
@@ -155,7 +156,7 @@ def figures() -> list[Figure]:
             yield images[rows], labels[rows]
 
     def resident() -> None:
-        loop(shuffled, lambda: [validation])
+        loop(shuffled, lambda: [scored])
 
     bare = copy.deepcopy(initial).to(memory_format=torch.channels_last)
     inputs = [x.contiguous(memory_format=torch.channels_last) for x, _ in shuffled()]
@@ -169,7 +170,7 @@ def figures() -> list[Figure]:
             if epoch >= epochs - epochs_read(epochs):
                 bare.eval()
                 with torch.inference_mode():
-                    bare(validation[0])
+                    bare(scored[0])
 
     what = f"one reward training of the demo preset ({count} images, {epochs * per_epoch} steps)"
 
