@@ -8,8 +8,15 @@ import pytest
 import toy_study
 from studies import ROOT, study_environment
 
+from analysis import figures
 from sweeps import open_study, run
 from sweeps.api import StudyRefused
+
+
+@pytest.fixture(autouse=True)
+def _no_figures(monkeypatch):
+    """Slow, and beside the point; the notebook, in a process of its own, draws them."""
+    monkeypatch.setattr(figures, "rebuild", lambda root: [])
 
 
 def test_a_run_resumes_and_refuses_as_the_command_line_does(tmp_path):
