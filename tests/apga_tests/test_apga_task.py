@@ -130,6 +130,7 @@ def test_batch_norm_costs_no_budget_and_acts_on_every_kind_of_arm(data, computed
 def test_the_two_views_are_of_one_epoch(data, computed, monkeypatch):
     """The classifier of the best epoch is scored with that epoch's policy, and the policy that the
     masks are reported of stays the last one."""
+    from apga_core import second_phase as phase
     from apga_core import training
 
     seen: dict[str, list[torch.Tensor]] = {"epochs": [], "scored": [], "last": []}
@@ -137,10 +138,10 @@ def test_the_two_views_are_of_one_epoch(data, computed, monkeypatch):
     def importance(arm):
         return arm.importance(torch.ones(1, 1, 32, 32))
 
-    accuracy, two_view, gallery = training.accuracy, training.two_view_accuracy, training.gallery
+    accuracy, two_view, gallery = phase.accuracy, training.two_view_accuracy, training.gallery
 
     def second_phase(config, arm, *others):
-        monkeypatch.setattr(training, "accuracy", lambda *a, **k: (
+        monkeypatch.setattr(phase, "accuracy", lambda *a, **k: (
             seen["epochs"].append(importance(arm)), scores.pop(0))[1])  # fmt: skip
         return whole(config, arm, *others)
 
@@ -152,8 +153,8 @@ def test_the_two_views_are_of_one_epoch(data, computed, monkeypatch):
         seen["last"].append(torch.sigmoid(policy(torch.ones(1, 1, 32, 32))).detach())
         return gallery(policy, *others)
 
-    scores, whole = [0.5, 0.9, 0.7], training._second_phase
-    monkeypatch.setattr(training, "_second_phase", second_phase)
+    scores, whole = [0.5, 0.9, 0.7], training.second_phase
+    monkeypatch.setattr(training, "second_phase", second_phase)
     monkeypatch.setattr(training, "two_view_accuracy", two_views)
     monkeypatch.setattr(training, "gallery", last)
     run(data, computed, method="apga", tta=True, epochs=3)
@@ -162,7 +163,7 @@ def test_the_two_views_are_of_one_epoch(data, computed, monkeypatch):
     assert torch.equal(seen["last"][0], end)
     assert not torch.equal(best, first)
     assert not torch.equal(best, end)
-    assert accuracy is not training.accuracy
+    assert accuracy is not phase.accuracy
 
 
 def test_phase_one_and_scores_follow_the_precision(data, computed, by_method):

@@ -51,12 +51,12 @@ def test_code_alone_travels_whatever_lies_in_the_checkout(tmp_path, monkeypatch)
     (tmp_path / "env" / "lib").mkdir(parents=True)
     (tmp_path / "env" / "lib" / "torch.py").write_text("")
     (tmp_path / "sweeps" / "engine").mkdir()
-    (tmp_path / "sweeps" / "engine" / "work.py").write_text("x = 1")
+    (tmp_path / "sweeps" / "engine" / "worker.py").write_text("x = 1")
     monkeypatch.setattr(upload, "ROOT", tmp_path)
     with runtime_env("toy_core") as sent:
         folder = Path(sent["working_dir"])
         there = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
-        assert (folder / "sweeps" / "engine" / "work.py").read_text() == "x = 1"
+        assert (folder / "sweeps" / "engine" / "worker.py").read_text() == "x = 1"
     assert {name for name in there if not name.startswith("toy_core/")} == {
         *(f"{name}/__init__.py" for name in upload.PACKAGES),
         "sweeps/engine/worker.py",

@@ -5,9 +5,9 @@ import pytest
 import torch
 from killed import undisturbed_and_killed
 
-from imaging_core.checkpoint import Sections
 from imaging_core.classifiers import build_classifier
 from imaging_core.fitting import FitConfig, fit
+from imaging_core.sections import Sections
 from imaging_core.seeding import torch_generator
 from imaging_core.standardised import standardised
 from imaging_core.stream import Stream

@@ -11,6 +11,7 @@ from imaging_core.classifiers import build_classifier
 from imaging_core.fields import as_dict, build
 from imaging_core.fitting import FitConfig, predict
 from imaging_core.seeding import torch_generator
+from imaging_core.standardised import Standardised
 from imaging_core.stream import Stream
 from selection_core import environment as rewards
 from selection_core.config import SelectionConfig
@@ -50,11 +51,17 @@ def test_linear_probe_against_scikit_learn(metric):
     assert probe.trainings == 0
 
 
+def _eight_bits(values):
+    """(N, C, H, W) as pixels whose standardised values are nearly these, from -4 to 4."""
+    pixels = (values * 32 + 128).round().clamp(0, 255).to(torch.uint8)
+    shape = (1, values.shape[1], 1, 1)
+    return Standardised(pixels, torch.full(shape, 128.0), torch.full(shape, 32.0))
+
+
 def _classifier_reward(warm=False, statistic="max", epochs=9, updates=0, repeats=1):
     generator = torch_generator(0, "images")
-    images = torch.randn(24, 1, 16, 16, generator=generator)
-    labels = torch.arange(24) % 2
-    part = (images, labels)
+    noise = torch.randn(24, 1, 16, 16, generator=generator)
+    part = (_eight_bits(noise), torch.arange(24) % 2)
     models = [
         build_classifier(
             "tiny-resnet",
@@ -159,10 +166,10 @@ def test_score_literals():
 
 
 def test_joined_keeps_real_first_and_an_empty_selection_is_real_alone():
-    real = (torch.zeros(2, 1), torch.tensor([0, 1]))
-    pool = (torch.arange(1.0, 4).view(3, 1), torch.tensor([1, 0, 1]))
+    real = (_eight_bits(torch.zeros(2, 1, 1, 1)), torch.tensor([0, 1]))
+    pool = (_eight_bits(torch.arange(1.0, 4).view(3, 1, 1, 1)), torch.tensor([1, 0, 1]))
     images, labels = joined(real, pool, np.array([True, False, True]))
-    assert (images.flatten().tolist(), labels.tolist()) == ([0, 0, 1, 3], [0, 1, 1, 1])
+    assert (images[:].flatten().tolist(), labels.tolist()) == ([0, 0, 1, 3], [0, 1, 1, 1])
     assert len(joined(real, pool, np.zeros(3, dtype=bool))[0]) == 2
 
 

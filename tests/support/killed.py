@@ -5,7 +5,8 @@ from typing import Any
 
 from safetensors.numpy import load, save
 
-from imaging_core.checkpoint import Checkpoint, Sections
+from imaging_core.checkpoint import Checkpoint
+from imaging_core.sections import Sections
 
 
 class Killed(BaseException):
