@@ -5,13 +5,14 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin
+DOCS := .venv-docs
 # Two processes with two threads each on two cores are up to ten times slower than one each.
 export OMP_NUM_THREADS ?= 1
 # Two test processes and every process that a test starts read what the first one compiled.
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install ablation test test-fast test-slow lint bench clean
+.PHONY: docs help install ablation test test-fast test-slow lint bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -45,6 +46,15 @@ test-slow: $(STAMP)  ## the fault tests that kill real runs
 
 bench: $(STAMP)  ## every benchmark, as a table in docs/benchmarks.md
 	PYTHONPATH=tests/support $(BIN)/python tests/benchmarks/run_all.py
+
+docs: $(DOCS)/.installed  ## the API reference as build/docs, no network in the pages
+	$(DOCS)/bin/mkdocs build --strict --quiet
+
+$(DOCS)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/pip install --quiet --disable-pip-version-check \
+	    mkdocs==1.6.1 mkdocstrings==1.0.8 mkdocstrings-python==2.0.11
+	touch $@
 
 clean:  ## remove .venv and caches; results stay
 	rm -rf $(VENV) *.egg-info build .pytest_cache .ruff_cache .import_linter_cache .mypy_cache

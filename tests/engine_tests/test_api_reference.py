@@ -1,0 +1,45 @@
+"""`make docs`: each name of the reference is there, links lead somewhere, no network is needed."""
+
+import re
+import shutil
+import subprocess
+from html import unescape
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from studies import ROOT
+
+MKDOCS = ROOT / ".venv-docs" / "bin" / "mkdocs"
+LOADED = re.compile(r"<(?:script|img|link|iframe)\b[^>]*?\b(?:src|href)=\"([^\"]+)\"")
+LINKS = re.compile(r"<a\b[^>]*?\bhref=\"([^\"]+)\"")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_pages_are_built_and_whole(tmp_path):
+    mkdocs = MKDOCS if MKDOCS.exists() else shutil.which("mkdocs")
+    if mkdocs is None:
+        subprocess.run(["make", "docs"], cwd=ROOT, check=True, timeout=800)
+        mkdocs = MKDOCS
+    built = subprocess.run(
+        [mkdocs, "build", "--strict", "--site-dir", tmp_path / "site"], cwd=ROOT,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    pages = [p for p in (tmp_path / "site").rglob("*.html") if p.name != "404.html"]
+    assert pages
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        assert not [url for url in LOADED.findall(text) if "://" in url or url.startswith("//")]
+        for url in LINKS.findall(text):
+            place, _, anchor = unquote(unescape(url)).partition("#")
+            if "://" in place or place.startswith("mailto:"):
+                continue
+            target = (page.parent / place).resolve() if place else page
+            assert target.exists(), (page.name, url)
+            if anchor and target.suffix == ".html":
+                assert f'id="{anchor}"' in Path(target).read_text(encoding="utf-8"), url
+    reference = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    assert "open_study" in reference
+    assert "Run <code>study</code> as its script would" in reference
