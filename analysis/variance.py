@@ -57,6 +57,7 @@ def variance_table(ledger: Ledger, metric_name: str = "accuracy") -> Table | Non
     values = values_of(ledger, arms, metric_name)
     damaged: list[str] = []
     rows, read, reader = [], 0, ledger.predictions()
+    reader.fetch(there["key"])
     for arm, label in enumerate(arms.labels):
         cells = ledger.cells[arms.row == arm]
         keys = tuple(cells.loc[cells["status"] == "ok", "key"])

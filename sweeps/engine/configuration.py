@@ -105,21 +105,21 @@ def chosen_arm(plan: Plan, text: str | None) -> Arm:
 
 
 def configuration_table(plan: Plan, arm: Arm) -> Table:
-    """`field_lines` as a table."""
+    """`field_lines` as a table, which 80 columns can hold."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("field", "value", "from", "type", "range", "meaning"):
-        table.add_column(name, overflow="fold", no_wrap=name == "field")
+    table.add_column("field", no_wrap=True)
+    table.add_column("value", overflow="fold", max_width=24)
+    table.add_column("what it is; type and range; where the value is from")
     for line in field_lines(plan, arm):
         values = {str(as_dict(other.config)[line.name]): None for other in plan.arms}
         others = [text for text in values if text != str(line.value)]
         more = f" (arms: {', '.join(others[:3])}{', …' if len(others) > 3 else ''})"
+        source = f"{line.source} ({line.where})" if line.where else line.source
+        what = (line.meaning, f"{line.type} {line.range}".strip(), f"from {source}")
         table.add_row(
             line.name,
             escape(f"{line.value}{more if others else ''}"),
-            escape(f"{line.source} ({line.where})" if line.where else line.source),
-            line.type,
-            escape(line.range),
-            escape(line.meaning),
+            escape("; ".join(text for text in what if text)),
         )
     return table
 
