@@ -66,7 +66,7 @@ def main():
 
     moved = []
     for seed in SEEDS:
-        environment = build_environment(demo, data, seed, stages[seed], device="cpu")
+        environment = build_environment(demo, data, seed, stages[seed], device="cpu").inner
         for keep in random_halves(PAIRS, len(stages[seed]["pool"]["labels"]), seed):
             less = keep.copy()
             less[np.flatnonzero(keep)[0]] = False
