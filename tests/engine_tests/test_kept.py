@@ -90,7 +90,7 @@ def test_a_folder_of_pictures_is_read_again_pixel_for_pixel(tmp_path):
 
 
 SMALL = [
-    "--inline", "--quiet", "--seeds", "1", "--set", "method=controller,centroid_distance",
+    "--inline", "--quiet", "--seeds", "1", "--set", "method=controller",
     "--set", "controller=gru", "--set", "policy_gradient=ppo", "--set", "iterations=3",
     "--set", "pool_per_class=16", "--set", "batches=2", "--set", "classifier=tiny-resnet",
     "--set", "classifier_steps=12", "--set", "classifier_epochs=3",
@@ -127,7 +127,7 @@ def test_a_cell_does_not_depend_on_what_is_kept(kept, tmp_path):
         "--set", "policy_readout=last",
     )  # fmt: skip
     assert more.returncode == 0
-    assert len(list((tmp_path / "controller_ablation" / "weights").glob("*.json"))) == 2
+    assert len(list((tmp_path / "controller_ablation" / "weights").glob("*.json"))) == 1
 
 
 def run(script, *arguments):
