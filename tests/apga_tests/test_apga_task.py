@@ -84,6 +84,7 @@ def by_method(data, computed):
     return {method: run(data, computed, method=method) for method in methods}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", fields.levels_of(TASK.config, "method"))
 def test_the_same_cell_twice_is_the_same_bits(data, computed, by_method, method):
     first = by_method[method]

@@ -144,6 +144,7 @@ def test_run_again_it_computes_nothing_and_more_trials_only_add(undisturbed, tmp
     assert after == proposals(undisturbed)
 
 
+@pytest.mark.slow
 def test_a_default_that_wins_is_shown_as_both_and_computed_once(tmp_path):
     answer = here(toy_search, "--inline", "--results", tmp_path, "--trials", 1)
     assert answer.exit_code == 0, answer.output

@@ -91,6 +91,7 @@ def test_old_densenet_names_are_read(files, tmp_path):
     assert load_pretrained(ours("densenet169"), "densenet169", path).new == ("head",)
 
 
+@pytest.mark.slow
 def test_vgg_fills_the_policys_encoder(tmp_path):
     from apga_core.networks import POLICIES
 

@@ -32,6 +32,7 @@ def default(data, memory):
     return run_cell(data, memory=memory)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("controller", CONTROLLERS)
 @pytest.mark.parametrize("policy_gradient", ["reinforce", "ppo"])
 def test_every_arm_gives_the_same_bytes_twice(data, memory, controller, policy_gradient):
