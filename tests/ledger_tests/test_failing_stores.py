@@ -1,7 +1,6 @@
 """A read that fails says nothing about the file: it is asked again, and then the run ends with the
 file's name, having touched nothing. Every read of a ledger, on a folder and on an object store."""
 
-import datetime
 import errno
 import os
 import uuid
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import toy_study
 from failing_stores import VARIABLES, Fault, faulty_disk, faulty_server
+from plain_ledgers import plan, row_of
 from studies import here
 from typer.testing import CliRunner
 
@@ -24,7 +24,7 @@ from imaging_core.task import Predictions
 from sweeps.engine.stages import StageStore, stated_seconds
 from sweeps.engine.worker import end_of_run
 from sweeps.ledger import files
-from sweeps.ledger.commit import commit_cell, commit_failure, write_manifest
+from sweeps.ledger.commit import commit_cell, commit_failure
 from sweeps.ledger.compact import compact
 from sweeps.ledger.files import Store, StoreError
 from sweeps.ledger.lock import LateCommit, Lock, must_hold
@@ -38,40 +38,12 @@ from sweeps.ledger.read import (
     read_manifest,
     read_predictions,
 )
-from sweeps.ledger.schema import SCHEMA_VERSION, Manifest, PlannedCell, cell_key
 
 PASSING = (errno.ESTALE, errno.EIO, errno.EACCES, errno.ETIMEDOUT)
 
 
 def row(seed: int, **changes: Any) -> dict[str, Any]:
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "key": cell_key("toy", 1, {"x": 1}, seed, "f"),
-        "status": "ok",
-        "study": "one",
-        "core": "toy",
-        "core_version": 1,
-        "arm": "x=1",
-        "levels": {"x": "1"},
-        "config": '{"x":1}',
-        "seed": seed,
-        "data": "d",
-        "data_fingerprint": "f",
-        "protocol": "held-out",
-        "metrics": {"accuracy": 0.5 + seed / 16},
-        "curves": {},
-        "attempts": 1,
-        "git_commit": "",
-        "git_dirty": False,
-        "versions": {"python": "3"},
-        "host": "h",
-        "node": "n",
-        "device": "cpu",
-        "started": datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
-        "wall_s": 1.0,
-        "cpu_s": 1.0,
-        "stage_keys": {},
-    } | changes
+    return row_of(seed, **{"metrics": {"accuracy": 0.5 + seed / 16}, "curves": {}, **changes})
 
 
 KEYS = [row(seed)["key"] for seed in range(5)]
@@ -80,28 +52,7 @@ KEYS = [row(seed)["key"] for seed in range(5)]
 
 def filled(store: Store) -> None:
     """A study's folder with a file of every kind in it."""
-    write_manifest(
-        store,
-        Manifest(
-            study="one",
-            question="?",
-            core="toy",
-            factors={"x": ("1",)},
-            baseline={"x": "1"},
-            seeds=tuple(range(5)),
-            preset="demo",
-            data="d",
-            protocol="held-out",
-            data_fingerprint="f",
-            data_card="",
-            tables=(),
-            metrics=({"name": "accuracy"},),
-            cells=tuple(
-                PlannedCell(key=key, arm="x=1", levels={"x": "1"}, seed=seed)
-                for seed, key in enumerate(KEYS)
-            ),
-        ),
-    )
+    plan(store, 5)
     part = Predictions(
         split="test",
         ids=np.array(["i", "j"]),

@@ -15,6 +15,7 @@ import pytest
 import toy_search
 import toy_study
 from moto.server import ThreadedMotoServer
+from plain_ledgers import manifest_of, row_of
 from studies import elsewhere, here, step_of
 from typer.testing import CliRunner
 
@@ -36,7 +37,7 @@ from sweeps.ledger.read import (
     read_ledger,
     read_predictions,
 )
-from sweeps.ledger.schema import SCHEMA_VERSION, LedgerError, Manifest, PlannedCell, cell_key
+from sweeps.ledger.schema import LedgerError
 
 
 @pytest.fixture(scope="module")
@@ -96,57 +97,7 @@ def listing(client, bucket: str) -> dict[str, tuple[str, datetime.datetime]]:
 
 
 def row(seed: int, accuracy: float = 0.5, **changes) -> dict:
-    values = {
-        "schema_version": SCHEMA_VERSION,
-        "key": cell_key("toy", 1, {"x": 1}, seed, "f"),
-        "status": "ok",
-        "study": "one",
-        "core": "toy",
-        "core_version": 1,
-        "arm": "x=1",
-        "levels": {"x": "1"},
-        "config": '{"x":1}',
-        "seed": seed,
-        "data": "d",
-        "data_fingerprint": "f",
-        "protocol": "held-out",
-        "metrics": {"accuracy": accuracy},
-        "curves": {"reward": [0.1, 0.2]},
-        "attempts": 1,
-        "git_commit": "",
-        "git_dirty": False,
-        "versions": {"python": "3"},
-        "host": "h",
-        "node": "n",
-        "device": "cpu",
-        "started": datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
-        "wall_s": 1.0,
-        "cpu_s": 1.0,
-        "stage_keys": {},
-    }
-    return values | changes
-
-
-def manifest(seeds: int) -> Manifest:
-    return Manifest(
-        study="one",
-        question="?",
-        core="toy",
-        factors={"x": ("1",)},
-        baseline={"x": "1"},
-        seeds=tuple(range(seeds)),
-        preset="demo",
-        data="d",
-        protocol="held-out",
-        data_fingerprint="f",
-        data_card="",
-        tables=(),
-        metrics=({"name": "accuracy"},),
-        cells=tuple(
-            PlannedCell(key=row(seed)["key"], arm="x=1", levels={"x": "1"}, seed=seed)
-            for seed in range(seeds)
-        ),
-    )
+    return row_of(seed, **{"metrics": {"accuracy": accuracy}, **changes})
 
 
 def test_a_store_keeps_moves_and_forgets_bytes(store, client, bucket):
@@ -191,7 +142,7 @@ def test_a_cell_with_predictions_and_arrays_comes_back(store):
         labels=np.array([0, 1]),
         probabilities=np.array([[0.25, 0.75], [0.5, 0.5]], dtype=np.float32),
     )
-    write_manifest(store, manifest(3))
+    write_manifest(store, manifest_of(3))
     commit_failure(
         store, row(0, status="failed", error_type="E", error="lost", traceback="", metrics={})
     )
@@ -214,7 +165,7 @@ def test_a_cell_with_predictions_and_arrays_comes_back(store):
 
 
 def test_a_damaged_cell_is_moved_away_and_named(store):
-    write_manifest(store, manifest(2))
+    write_manifest(store, manifest_of(2))
     for seed in (0, 1):
         commit_cell(store, row(seed))
     victim = f"cells/{row(1)['key']}.parquet"
@@ -425,7 +376,7 @@ def test_results_that_cannot_be_written_are_refused(uri):
 
 
 def test_cells_are_fetched_side_by_side(store, monkeypatch):
-    write_manifest(store, manifest(32))
+    write_manifest(store, manifest_of(32))
     for seed in range(32):
         commit_cell(store, row(seed))
     read, lock, under_way, most = Store.read, threading.Lock(), 0, 0

@@ -73,31 +73,32 @@ def fail(store: Store, seed: int, error: str = "lost") -> None:
     commit_failure(store, row_of(seed, **said))
 
 
-def plan(store: Store, seeds: int) -> None:
-    """`study.json` of so many seeds of one arm."""
-    cells = tuple(
-        PlannedCell(key=key_of(seed), arm="x=1", levels={"x": "1"}, seed=seed)
-        for seed in range(seeds)
-    )
-    write_manifest(
-        store,
-        Manifest(
-            study="one",
-            question="?",
-            core="toy",
-            factors={"x": ("1",)},
-            baseline={"x": "1"},
-            seeds=tuple(range(seeds)),
-            preset="demo",
-            data="d",
-            protocol="held-out",
-            data_fingerprint="f",
-            data_card="",
-            tables=(),
-            metrics=({"name": "accuracy"},),
-            cells=cells,
+def manifest_of(seeds: int) -> Manifest:
+    """Of so many seeds of one arm."""
+    return Manifest(
+        study="one",
+        question="?",
+        core="toy",
+        factors={"x": ("1",)},
+        baseline={"x": "1"},
+        seeds=tuple(range(seeds)),
+        preset="demo",
+        data="d",
+        protocol="held-out",
+        data_fingerprint="f",
+        data_card="",
+        tables=(),
+        metrics=({"name": "accuracy"},),
+        cells=tuple(
+            PlannedCell(key=key_of(seed), arm="x=1", levels={"x": "1"}, seed=seed)
+            for seed in range(seeds)
         ),
     )
+
+
+def plan(store: Store, seeds: int) -> None:
+    """`study.json` of so many seeds of one arm."""
+    write_manifest(store, manifest_of(seeds))
 
 
 def contents(store: Store) -> tuple[Any, ...]:
