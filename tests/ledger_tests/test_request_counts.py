@@ -122,7 +122,7 @@ def test_compaction_costs_what_is_new_and_many_requests_are_under_way(far, tmp_p
 
 
 def test_many_files_are_written_and_removed_side_by_side(far, tmp_path, monkeypatch):
-    monkeypatch.setattr(far, "delay_s", 0.002)
+    monkeypatch.setattr(far, "delay_s", 0.02)  # long against starting a thread on a busy machine
     store = far_store(tmp_path)
     files = {f"tables/{n}.md": str(n).encode() for n in range(30)}
     for call, kinds in ((store.write_all, ["PUT"]), (store.delete_all, ["HEAD", "DELETE", "PUT"])):
@@ -130,7 +130,7 @@ def test_many_files_are_written_and_removed_side_by_side(far, tmp_path, monkeypa
         far.most = 0
         call(files)
         assert far.kinds == dict.fromkeys(kinds, len(files))
-        assert 8 <= far.most <= REQUESTS
+        assert 4 <= far.most <= REQUESTS  # one after the other it is 1
         there = {
             f"tables/{name}": store.read(f"tables/{name}") for name in store.names("tables", "")
         }
