@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.model import MISSING, Entry, mean_std
+from analysis.table import MISSING, Entry, mean_std
 from sweeps.ledger.read import Ledger
 from sweeps.ledger.schema import Manifest
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from analysis.aggregate import data_names
 from analysis.comparisons import baseline_name
 from analysis.decisions import Decision, Decisions, decisions
-from analysis.model import number
 from analysis.render import markdown_text
+from analysis.table import number
 from sweeps.ledger.read import Ledger
 
 MOST_NAMED = 4

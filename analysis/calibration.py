@@ -8,7 +8,7 @@ import pandas as pd
 from analysis.aggregate import data_names
 from analysis.comparisons import arms_of
 from analysis.decisions import MOST_PREDICTIONS
-from analysis.model import MISSING, Entry, Row, Table, mean_std
+from analysis.table import MISSING, Entry, Row, Table, mean_std
 from sweeps.ledger.predictions import DamagedPredictions
 from sweeps.ledger.read import Ledger
 

@@ -17,8 +17,8 @@ import typer
 from analysis.aggregate import data_names
 from analysis.command import run_command
 from analysis.discover import studies_in
-from analysis.model import Entry, Row, Table
 from analysis.render import to_latex, to_markdown
+from analysis.table import Entry, Row, Table
 from sweeps.ledger.declared import declared_in
 from sweeps.ledger.files import Store
 from sweeps.ledger.predictions import DamagedPredictions

@@ -13,8 +13,8 @@ from analysis.decisions import Decision, Decisions, decisions
 from analysis.inference import Paired, exact_limit_sentence, paired_family
 from analysis.layouts import Selected, differences, selected_lines, unlike_notes
 from analysis.likeness import Unlike, unlike
-from analysis.model import MISSING, Entry, Row, Table, interval, number
 from analysis.published import PublishedTable, Value, claims_checked
+from analysis.table import MISSING, Entry, Row, Table, interval, number
 from analysis.verdicts import verdict
 from sweeps.ledger.read import Ledger
 from sweeps.search.decide import Answer

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.aggregate import Metric, aggregate, data_names, entry, level_names, metric_table
-from analysis.model import MISSING, Row, Table, number
+from analysis.table import MISSING, Row, Table, number
 from sweeps.ledger.declared import TASK_FACTORS
 from sweeps.ledger.read import Ledger
 

@@ -15,8 +15,8 @@ from scipy import stats
 from analysis.aggregate import Metric
 from analysis.comparisons import Arms, arms_of, present_metrics, values_of
 from analysis.inference import MOST_SEEDS, POWER, Paired, paired_family, seeds_needed
-from analysis.model import number
 from analysis.patients import Crossed, accuracy_differences, crossed, right_by_patient
+from analysis.table import number
 from sweeps.ledger.declared import Declared, declared_in, reference_rows
 from sweeps.ledger.predictions import DamagedPredictions
 from sweeps.ledger.read import Ledger

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from analysis.comparisons import Arms, arms_of, values_of
-from analysis.model import Table
+from analysis.table import Table
 from sweeps.ledger.read import Ledger
 
 EMPTY_SHARE = 0.5  # of a cell's aid masks: from here on it is called empty

@@ -8,7 +8,7 @@ from analysis.aggregate import Metric, aggregate, data_names, entry, in_order, l
 from analysis.comparisons import Arms, arms_of, present_metrics
 from analysis.decisions import decisions
 from analysis.inference import exact_limit_sentence
-from analysis.model import MISSING, Entry, Row, Table, interval, number
+from analysis.table import MISSING, Entry, Row, Table, interval, number
 from sweeps.ledger.declared import TASK_FACTORS
 from sweeps.ledger.read import Ledger
 

@@ -21,8 +21,8 @@ from analysis.aggregate import (
 )
 from analysis.decisions import Decisions, decisions
 from analysis.likeness import Unlike, unlike
-from analysis.model import Entry, Row, Table, mean_std
 from analysis.published import Line, PublishedTable, Value
+from analysis.table import Entry, Row, Table, mean_std
 from sweeps.ledger.read import Ledger
 
 EMPTY = Aggregate(mean=None, std=None, n=0, planned=0, failed=0, keys=())

@@ -15,7 +15,7 @@ from analysis.comparisons import (
 )
 from analysis.decisions import Decision, Decisions, decisions
 from analysis.inference import EXACT_LIMIT, Paired, exact_limit_sentence, paired_family
-from analysis.model import MISSING, Entry, Row, Table, interval, number
+from analysis.table import MISSING, Entry, Row, Table, interval, number
 from sweeps.ledger.declared import TASK_FACTORS, reference_rows
 from sweeps.ledger.read import Ledger
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from analysis.model import MISSING, Entry, Row, Table
+from analysis.table import MISSING, Entry, Row, Table
 
 _MARKDOWN_MARKS = frozenset("\\`*_[]|~$")
 _MARKDOWN_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}

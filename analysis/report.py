@@ -23,8 +23,8 @@ from analysis import figures
 from analysis.answer import answer_sentences
 from analysis.command import run_command
 from analysis.discover import studies_in
-from analysis.model import Table
 from analysis.render import html_fragment
+from analysis.table import Table
 from analysis.tables import study_tables
 from sweeps.ledger.books import SECTION_BOOK
 from sweeps.ledger.files import Store

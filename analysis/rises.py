@@ -4,7 +4,7 @@ import numpy as np
 
 from analysis.comparisons import arms_of, present_metrics, values_of
 from analysis.inference import paired_family
-from analysis.model import Entry, Row, Table, number
+from analysis.table import Entry, Row, Table, number
 from sweeps.ledger.read import Ledger
 
 METRIC = "reward_rise"

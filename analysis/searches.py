@@ -9,7 +9,7 @@ import json
 
 import pandas as pd
 
-from analysis.model import MISSING, Entry, Row, Table
+from analysis.table import MISSING, Entry, Row, Table
 from sweeps.ledger.files import Store
 
 TRIALS, IMPORTANCE, WINNERS = (

@@ -18,12 +18,12 @@ from analysis.comparisons import arms_table
 from analysis.degenerate import warned
 from analysis.generic import factor_table
 from analysis.layouts import rebuilt
-from analysis.model import Table
 from analysis.paired import paired_tables
 from analysis.published import PublishedTable, published_tables
 from analysis.render import FORMATS, print_table
 from analysis.rises import rise_table
 from analysis.searches import settings_table
+from analysis.table import Table
 from analysis.variance import iqm_table, variance_table
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import Ledger, read_ledger

@@ -11,8 +11,8 @@ from analysis.comparisons import (
     present_metrics,
     values_of,
 )
-from analysis.model import MISSING, Entry, Row, Table, interval, number
 from analysis.resampling import RESAMPLES, Interval, case_bootstrap, normalised, paired_iqm
+from analysis.table import MISSING, Entry, Row, Table, interval, number
 from sweeps.ledger.declared import TASK_FACTORS
 from sweeps.ledger.predictions import DamagedPredictions
 from sweeps.ledger.read import Ledger, PredictionReader

@@ -9,8 +9,8 @@ import pytest
 from toy_ledgers import make_ledger
 
 from analysis import tables
-from analysis.model import Entry, Row, Table
 from analysis.render import to_latex
+from analysis.table import Entry, Row, Table
 
 
 def table(text: str) -> Table:

@@ -12,9 +12,9 @@ from analysis.aggregate import in_order
 from analysis.claims import table_claims, verdict_table, welch_p
 from analysis.generic import ambiguity_table, factor_table
 from analysis.layouts import rebuilt
-from analysis.model import interval
 from analysis.paired import paired_tables
 from analysis.published import published_tables
+from analysis.table import interval
 from analysis.variance import iqm_table, variance_table
 from sweeps.ledger.read import read_ledger
 from sweeps.ledger.schema import LedgerError
