@@ -34,8 +34,8 @@ class SmallUNet(nn.Module):
         first = self.down1(x)
         second = self.down2(functional.max_pool2d(first, 2))
         third = self.down3(functional.max_pool2d(second, 2))
-        second = joined(self.up2, third, second)
-        return self.head(joined(self.up1, second, first))
+        second = decode(self.up2, third, second)
+        return self.head(decode(self.up1, second, first))
 
 
 class CoarseUNet(nn.Module):
@@ -58,7 +58,7 @@ class CoarseUNet(nn.Module):
         """(B, 1, H/4, W/4) logits; H and W must be multiples of 8."""
         quarter = self.down2(functional.max_pool2d(self.down1(self.stem(x)), 2))
         eighth = self.down3(functional.max_pool2d(quarter, 2))
-        # Not `joined`: at this resolution what it saves is what it costs.
+        # Not `decode`: at this resolution what it saves is what it costs.
         return self.head(self.up(torch.cat([_double_size(eighth), quarter], dim=1)))
 
 
@@ -78,7 +78,7 @@ def _double_size(x: Tensor) -> Tensor:
     return functional.interpolate(x, scale_factor=2, mode="nearest")
 
 
-def joined(block: nn.Sequential, small: Tensor, skip: Tensor) -> Tensor:
+def decode(block: nn.Sequential, small: Tensor, skip: Tensor) -> Tensor:
     """`block` of `small`, each pixel repeated 2 × 2, and `skip` beside it in the channels.
 
     On a CPU neither the large copy nor the two side by side are made: a 3 × 3 convolution of

@@ -1,7 +1,7 @@
 """The study's broker: one small Ray actor that owns the queue and wakes whoever waits on it."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -12,6 +12,7 @@ from cluster.queue import NOTE, Event, WorkItem, WorkQueue
 from cluster.traffic import Failure, Report
 
 LONG_POLL_S = 5.0
+Json = Mapping[str, Any]  # of `Message.to_json`
 
 
 class Broker:
@@ -149,12 +150,12 @@ class Broker:
                 return "stop"
         return "wait"
 
-    async def finish(self, worker: str, incarnation: str, identity: str, report: Report) -> None:
-        self.queue.finish(worker, incarnation, identity, report)
+    async def finish(self, worker: str, incarnation: str, identity: str, report: Json) -> None:
+        self.queue.finish(worker, incarnation, identity, Report.from_json(report))
         await self._notify()
 
-    async def fail(self, worker: str, incarnation: str, identity: str, failure: Failure) -> None:
-        self.queue.fail(worker, incarnation, identity, failure)
+    async def fail(self, worker: str, incarnation: str, identity: str, failure: Json) -> None:
+        self.queue.fail(worker, incarnation, identity, Failure.from_json(failure))
         await self._notify()
 
     async def say_reserved(self, run: str, group: Any) -> None:

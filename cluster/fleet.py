@@ -132,9 +132,9 @@ def serve(config: Mapping[str, Any]) -> None:
                 error=str(error),
                 traceback=traceback.format_exc(),
             )
-            ray.get(broker.fail.remote(worker, incarnation, item.id, failure))
+            ray.get(broker.fail.remote(worker, incarnation, item.id, failure.to_json()))
         else:
-            ray.get(broker.finish.remote(worker, incarnation, item.id, report))
+            ray.get(broker.finish.remote(worker, incarnation, item.id, report.to_json()))
         finally:
             faulthandler.cancel_dump_traceback_later()
 

@@ -1,6 +1,8 @@
 """What travels between the driver, the broker and the workers: keys, reports, failures. No Ray."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 CELL = "cell"
 
@@ -22,7 +24,22 @@ class Key(str):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class Message:
+    """What goes from one process to another as JSON values: a recipe, a report, a failure."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Field → value; `json` takes it as it is."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """What `to_json` wrote, also where it was text on its way: a list there is a tuple."""
+        listed = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return cls(**{**values, **listed})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Message):
     """An item has been carried out.
 
     Attributes:
@@ -38,7 +55,7 @@ class Report:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Failure:
+class Failure(Message):
     """An item raised, took its worker down, or needs one that failed.
 
     Attributes:

@@ -74,14 +74,14 @@ class FlatOptimiser:
                 "a flat optimiser needs parameters of one type on one device, got "
                 f"{', '.join(kinds) or 'none that requires a gradient'}"
             )
-        self.joined = [p for p in self.parameters if p.numel() % VECTOR == 0]
+        self.flattened = [p for p in self.parameters if p.numel() % VECTOR == 0]
         apart = [p for p in self.parameters if p.numel() % VECTOR]
         *starts, size = accumulate(
-            (-(-p.numel() // ALIGNED) * ALIGNED for p in self.joined), initial=0
+            (-(-p.numel() // ALIGNED) * ALIGNED for p in self.flattened), initial=0
         )
         self.values = self.parameters[0].detach().new_zeros(size)
         self.grad = torch.zeros_like(self.values)
-        for parameter, start in zip(self.joined, starts, strict=True):
+        for parameter, start in zip(self.flattened, starts, strict=True):
             dense = torch.empty_like(parameter)  # of the same format, without gaps
             place = (dense.shape, dense.stride(), start)
             parameter.data = self.values.as_strided(*place).copy_(parameter.detach())
@@ -135,7 +135,7 @@ class FlatOptimiser:
             RuntimeError: parameters were moved, or gradients replaced, since: the step would change
                 nothing that the network sees.
         """
-        ends = (*self.joined[:1], *self.joined[-1:])
+        ends = (*self.flattened[:1], *self.flattened[-1:])
         if not (
             all(_part_of(self.values, p) and _part_of(self.grad, p.grad) for p in ends)
             and all(p.grad is g for p, g in zip(self._tensors[1:], self._grads[1:], strict=True))

@@ -140,7 +140,7 @@ class ClassifierReward:
         stream = chosen_stream(
             self.fit_config, self.updates, (len(self.real[0]), len(keep)), members
         )
-        images, labels = joined(self.real, self.pool, keep)
+        images, labels = with_kept(self.real, self.pool, keep)
         model = self.initial[repeat] if self.warm else copy.deepcopy(self.initial[repeat])
         seen, truth = self.validation
         # A score costs a pass over validation: only those that the reward reads are taken.
@@ -303,7 +303,7 @@ class Remembered:
         return value
 
 
-def joined(
+def with_kept(
     real: tuple[Images, Tensor], pool: tuple[Images, Tensor], keep: np.ndarray
 ) -> tuple[Images, Tensor]:
     """Real images, then the kept candidates in the order of the pool; the same for labels."""

@@ -21,7 +21,7 @@ from imaging_core.state_arrays import arrays_of
 from imaging_core.task import Arrays, Outcome, Progress, no_progress
 from selection_core.applying import WITH_OWN_CONTROLLER, offer_pool
 from selection_core.config import PLANTED, SelectionConfig
-from selection_core.environment import joined
+from selection_core.environment import with_kept
 from selection_core.methods import Selection, choose, read_selection, selection_arrays
 from selection_core.pool import text_array
 from selection_core.stages import candidates, final_fit, labelled
@@ -65,7 +65,7 @@ def final_classifier(
     groups, members, (images, labels) = (count,), np.arange(count), real
     if pool is not None and keep is not None:
         groups, members = (count, len(keep)), np.append(members, count + np.flatnonzero(keep))
-        images, labels = joined(real, pool, keep)
+        images, labels = with_kept(real, pool, keep)
     if config.method == "traditional_augmentation":
         config = dataclasses.replace(config, classifier_augment="traditional")
     model = new_classifier(config.classifier, data, seed, "classifier/weights", device)

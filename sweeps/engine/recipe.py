@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cluster.queue import WorkItem
-from cluster.traffic import Key
+from cluster.traffic import Key, Message
 from sweeps.engine.plan import Cell, StageWork
 from sweeps.engine.provenance import source
 from sweeps.engine.source import Step
@@ -16,7 +16,7 @@ EXECUTE = "sweeps.engine.worker:execute"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Message):
     """One cell, or one of the stages that it needs.
 
     Attributes:
@@ -46,15 +46,6 @@ class Recipe:
     keep: tuple[str, ...] = ()
     git_commit: str
     git_dirty: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Recipe":
-        """The recipe that `to_json` wrote."""
-        return cls(**values)
 
     @property
     def ledger(self) -> Store:

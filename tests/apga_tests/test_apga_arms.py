@@ -13,7 +13,7 @@ from apga_core import augmentations, localisation, objectives, saliency
 from apga_core.arms import POLICY_ARMS, AugmentArm, EndToEndArm, Pixels, PolicyArm, build_arm
 from apga_core.config import POLICY_METHODS, APGAConfig
 from apga_core.learner import Learner
-from apga_core.networks import build_policy, joined
+from apga_core.networks import build_policy, decode
 from apga_core.trace import Trace
 from imaging_core.classifiers import build_classifier
 from imaging_core.fields import ConfigError
@@ -427,8 +427,8 @@ def test_an_images_mask_does_not_depend_on_its_batch(name, grid):
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-def test_joined_is_upsampling_concatenation_and_the_block_with_their_gradients(layout):
-    generator = torch_generator(0, "joined")
+def test_decode_is_upsampling_concatenation_and_the_block_with_their_gradients(layout):
+    generator = torch_generator(0, "decode")
     shapes = (2, 5, 6, 4), (2, 3, 12, 8), (4, 8, 3, 3)
     small, skip, weight = (
         torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes
@@ -439,7 +439,7 @@ def test_joined_is_upsampling_concatenation_and_the_block_with_their_gradients(l
     inputs = [x.contiguous(memory_format=layout).requires_grad_() for x in (small, skip)]
     large = F.interpolate(inputs[0], scale_factor=2, mode="nearest")
     plain = block(torch.cat([large, inputs[1]], dim=1))
-    ours = joined(block, *inputs)
+    ours = decode(block, *inputs)
     torch.testing.assert_close(ours, plain)
     leaves = [*inputs, convolution.weight]
     for own, torchs in zip(

@@ -48,7 +48,7 @@ async def _study(kind: type[Broker]) -> None:
         while (answer := await broker.take(worker, "1")) != "stop":
             if answer != "wait":
                 await asyncio.sleep(ITEM_S)
-                await broker.finish(worker, "1", answer[0].id, Report())
+                await broker.finish(worker, "1", answer[0].id, Report().to_json())
 
     workers = [asyncio.create_task(work(f"w{i}")) for i in range(WORKERS)]
     await asyncio.sleep(0.1)  # until all of them wait

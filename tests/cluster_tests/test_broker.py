@@ -32,14 +32,14 @@ def test_no_slot_waits_for_a_slow_stage_or_for_tune_while_other_work_exists():
         assert await taken(broker, "w1") == "slow-stage"
         found = ["quick-stage"]
         for _ in range(3):
-            await broker.finish("w0", "1", found[-1], Report())
+            await broker.finish("w0", "1", found[-1], Report().to_json())
             found.append(await taken(broker, "w0"))
         assert found == order
-        await broker.finish("w0", "1", "quick2", Report())
+        await broker.finish("w0", "1", "quick2", Report().to_json())
         waiting = asyncio.create_task(taken(broker, "w0"))
         await asyncio.sleep(0)
         assert not waiting.done()
-        await broker.finish("w1", "1", "slow-stage", Report())
+        await broker.finish("w1", "1", "slow-stage", Report().to_json())
         return [await waiting, await taken(broker, "w1")]
 
     assert asyncio.run(run()) == ["slow0", "slow1"]
@@ -50,12 +50,12 @@ def test_an_arm_hears_its_own_results_in_order_whether_its_trial_began_before_or
         broker = Broker(max_attempts=3)
         await broker.add([*cells("a", 2), *cells("b", 1)], more=False)
         assert [await taken(broker, "w0"), await taken(broker, "w1")] == ["a0", "a1"]
-        await broker.fail("w1", "1", "a1", Failure(error_type="E", error="no"))
-        await broker.finish("w0", "1", "a0", Report(objective=0.5))
+        await broker.fail("w1", "1", "a1", Failure(error_type="E", error="no").to_json())
+        await broker.finish("w0", "1", "a0", Report(objective=0.5).to_json())
         late = [await broker.result_of_arm("a", i) for i in (0, 1)]
         early = asyncio.create_task(broker.result_of_arm("b", 0))
         assert await taken(broker, "w0") == "b0"
-        await broker.finish("w0", "1", "b0", Report(objective=1.0))
+        await broker.finish("w0", "1", "b0", Report(objective=1.0).to_json())
         return [(r["item"], r["ok"], r["last"]) for r in [*late, await early]]
 
     assert asyncio.run(run()) == [
@@ -70,14 +70,14 @@ def test_an_arm_that_may_get_more_cells_waits_for_them_and_ends_when_none_come()
         broker = Broker(max_attempts=3)
         await broker.add(cells("a", 1), more=True)
         assert await taken(broker, "w0") == "a0"
-        await broker.finish("w0", "1", "a0", Report(objective=0.5))
+        await broker.finish("w0", "1", "a0", Report(objective=0.5).to_json())
         first = await broker.result_of_arm("a", 0)
         more = asyncio.create_task(broker.result_of_arm("a", 1))
         unknown = asyncio.create_task(broker.result_of_arm("b", 0))
         await asyncio.sleep(0)
         await broker.add([cells("a", 2)[1]], more=True)
         assert await taken(broker, "w0") == "a1"
-        await broker.finish("w0", "1", "a1", Report(objective=0.5))
+        await broker.finish("w0", "1", "a1", Report(objective=0.5).to_json())
         second = await more
         none = asyncio.create_task(broker.result_of_arm("a", 2))
         await asyncio.sleep(0)
@@ -94,7 +94,7 @@ def test_a_stage_that_fails_fails_the_arms_that_need_it_before_their_trials_star
         broker = Broker(max_attempts=3)
         await broker.add([stage("base-0"), *cells("a", 2, "base-0")], more=False)
         assert await taken(broker, "w0") == "base-0"
-        await broker.fail("w0", "1", "base-0", Failure(error_type="E", error="no"))
+        await broker.fail("w0", "1", "base-0", Failure(error_type="E", error="no").to_json())
         asking = asyncio.create_task(broker.take("w0", "1"))
         await asyncio.sleep(0)
         found = [(await broker.result_of_arm("a", i))["ok"] for i in (0, 1)]
@@ -118,7 +118,7 @@ def test_an_arm_that_is_held_again_hears_each_result_once():
         await broker.hold("proposal 0", steps)
         first = await asked(0)
         assert await taken(broker, "w0") == "arm0"
-        await broker.finish("w0", "1", "arm0", Report(objective=0.0))
+        await broker.finish("w0", "1", "arm0", Report(objective=0.0).to_json())
         assert (await first)["item"] == "arm0"
         lost = await asked(1)
         assert await taken(broker, "w0") == "arm1"
@@ -126,10 +126,10 @@ def test_an_arm_that_is_held_again_hears_each_result_once():
         # Its trial's node is lost: the ledger has the first seed, the others are asked for again.
         await broker.hold("proposal 0", steps[1:])
         found = [await asked(0)]
-        await broker.finish("w0", "1", "arm1", Report(objective=1.0))
+        await broker.finish("w0", "1", "arm1", Report(objective=1.0).to_json())
         found.append(await asked(1))
         assert await taken(broker, "w0") == "arm2"
-        await broker.finish("w0", "1", "arm2", Report(objective=2.0))
+        await broker.finish("w0", "1", "arm2", Report(objective=2.0).to_json())
         return [((await result)["item"], (await result)["last"]) for result in found]
 
     assert asyncio.run(run()) == [("arm1", False), ("arm2", True)]
@@ -163,7 +163,7 @@ def test_an_item_wakes_a_worker_and_not_all_that_wait():
         async def work(worker: str) -> None:
             while (answer := await broker.take(worker, "1")) != "stop":
                 if answer != "wait":
-                    await broker.finish(worker, "1", answer[0].id, Report())
+                    await broker.finish(worker, "1", answer[0].id, Report().to_json())
 
         workers = [asyncio.create_task(work(f"w{i}")) for i in range(200)]
         await asyncio.sleep(0)

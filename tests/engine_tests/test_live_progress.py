@@ -66,7 +66,7 @@ def test_the_broker_hears_holders_alone_and_forgets_what_is_over():
         await broker.share_done("w", "1", item.id, 0.4)
         await broker.share_done("other", "1", item.id, 0.9)
         heard = await broker.shares()
-        await broker.finish("w", "1", item.id, Report())
+        await broker.finish("w", "1", item.id, Report().to_json())
         await broker.share_done("w", "1", item.id, 0.5)
         return heard, await broker.shares()
 

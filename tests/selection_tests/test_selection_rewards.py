@@ -20,8 +20,8 @@ from selection_core.environment import (
     ClassifierReward,
     LinearProbeReward,
     SignedReward,
-    joined,
     score_of,
+    with_kept,
 )
 from selection_core.stages import final_fit
 
@@ -168,9 +168,9 @@ def test_score_literals():
 def test_joined_keeps_real_first_and_an_empty_selection_is_real_alone():
     real = (_eight_bits(torch.zeros(2, 1, 1, 1)), torch.tensor([0, 1]))
     pool = (_eight_bits(torch.arange(1.0, 4).view(3, 1, 1, 1)), torch.tensor([1, 0, 1]))
-    images, labels = joined(real, pool, np.array([True, False, True]))
+    images, labels = with_kept(real, pool, np.array([True, False, True]))
     assert (images[:].flatten().tolist(), labels.tolist()) == ([0, 0, 1, 3], [0, 1, 1, 1])
-    assert len(joined(real, pool, np.zeros(3, dtype=bool))[0]) == 2
+    assert len(with_kept(real, pool, np.zeros(3, dtype=bool))[0]) == 2
 
 
 def test_a_reward_of_several_trainings_is_their_mean():
