@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from analysis.aggregate import data_names
 from analysis.published import PublishedTable
-from sweeps.ledger.schema import Manifest
+from sweeps.ledger.schema import CLASS_SIZES, Manifest
 
 MOST_NAMED = 6
 """Differences that a note spells out; the rest are counted."""
@@ -85,6 +85,23 @@ def _too_little(config: Mapping[str, object], at_least: Mapping[str, float]) -> 
     return found
 
 
+def _sizes(manifest: Manifest, printed: tuple[int, ...]) -> str:
+    """How the images per class of the study's data differ from `printed`; nothing where not.
+
+    In any order: what a class is called, and which comes first, is its owner's affair.
+    """
+    wanted = ", ".join(map(str, printed))
+    recorded = manifest.extra.get(CLASS_SIZES, {})
+    for text in manifest.data.split(", "):
+        if text not in recorded:
+            return f"images per class are not recorded, the printed values are of {wanted}"
+        sizes = tuple(recorded[text].values())
+        if sorted(sizes) != sorted(printed):
+            ours = ", ".join(map(str, sizes))
+            return f"ours has {ours} images per class, the printed values are of {wanted}"
+    return ""
+
+
 def unlike(
     manifest: Manifest,
     published: PublishedTable,
@@ -92,7 +109,8 @@ def unlike(
 ) -> Unlike:
     """What differs between a study's cells and the experiment behind a published table.
 
-    The same experiment means: the paper's dataset and no other, the protocol that the printed
+    The same experiment means: the paper's dataset and no other (by its name, and by its images per
+    class where the paper prints those of private data), the protocol that the printed
     values have, the dataset's options (image size, share of the images), every field of the
     configuration that the paper states (networks, their first weights, batch size, …) or whose
     sound reading makes the method, and at least the budget of a converged run. What the paper
@@ -106,10 +124,12 @@ def unlike(
     data = ""
     if not set(ours) <= set(published.data):
         data = f"ours are {', '.join(ours)}, the printed values are {published.data[0]}"
+    elif published.class_sizes:
+        data = _sizes(manifest, published.class_sizes)
     setting = []
     if manifest.protocol != published.protocol:
         setting.append(f"protocol {manifest.protocol} (printed: {published.protocol})")
-    for text in () if data else manifest.data.split(", "):
+    for text in manifest.data.split(", ") if set(ours) <= set(published.data) else ():
         setting += _options(text, published)
     lines = [line.levels for line in (*published.rows, *published.columns)]
     named = {name for levels in lines for name in levels}

@@ -48,6 +48,8 @@ class PublishedTable:
         name: as a study's manifest names it.
         paper, cite, number, page: where it stands (page of the arXiv version).
         data: names of the datasets that are the paper's own.
+        class_sizes: images of each class over all parts, where the paper prints them of private
+            data that only their folder's name tells from others; empty elsewhere.
         protocol: "paper" where the printed values are of the split that selected, else "held-out".
         options: of the dataset, by name.
         setting: configuration field → what the paper states of it.
@@ -67,6 +69,7 @@ class PublishedTable:
     page: int
     caption: str
     data: tuple[str, ...]
+    class_sizes: tuple[int, ...]
     protocol: str
     options: Mapping[str, Option]
     setting: Mapping[str, str | float]
@@ -113,6 +116,7 @@ def _table(name: str, paper: Mapping[str, Any], entry: Mapping[str, Any]) -> Pub
         page=entry["page"],
         caption=entry["caption"],
         data=tuple(entry["data"]),
+        class_sizes=tuple(entry.get("class_sizes", ())),
         protocol=entry["protocol"],
         options={option: Option(**values) for option, values in options.items()},
         setting=paper["setting"] | entry.get("setting", {}),

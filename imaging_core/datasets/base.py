@@ -113,6 +113,17 @@ class ImageDataset:
         return self.train.images.shape[2], self.train.images.shape[3]
 
     @cached_property
+    def class_sizes(self) -> dict[str, int]:
+        """Class → its images in all parts; one that two parts share (`paper` protocol) once."""
+        parts = (self.train, self.validation, self.test)
+        labels = np.concatenate([part.labels for part in parts])
+        if self.protocol == "paper":
+            _, first = np.unique(np.concatenate([part.ids for part in parts]), return_index=True)
+            labels = labels[first]
+        sizes = np.bincount(labels, minlength=len(self.classes)).tolist()
+        return dict(zip(self.classes, sizes, strict=True))
+
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over names, pixels, labels, groups, ids and masks of the three parts."""
         digest = hashlib.sha256(repr((self.name, self.classes, self.protocol)).encode())

@@ -3,7 +3,7 @@
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 from typing import Any
@@ -27,7 +27,7 @@ from sweeps.engine.study import (
 )
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import committed_keys, failed_keys
-from sweeps.ledger.schema import Manifest, PlannedCell
+from sweeps.ledger.schema import CLASS_SIZES, Manifest, PlannedCell
 from sweeps.tracking.writers import split_spec
 
 
@@ -63,6 +63,7 @@ class Plan:
         needs: the keys of a cell's missing stages.
         notes: what was fitted to the data, and what the core's check has to say, a line each.
         data: what each dataset holds, a line each.
+        class_sizes: of each dataset, class → its images; empty where the data were not loaded.
     """
 
     study: Study
@@ -79,6 +80,7 @@ class Plan:
     needs: Callable[[Cell], tuple[str, ...]]
     notes: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
+    class_sizes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def keys(self) -> frozenset[str]:
@@ -152,7 +154,8 @@ def make_plan(study: Study, request: Request, *, results: str, retry_failed: boo
         known_kinds(request.keep, study.task)
         shape = {t: (d.channels, d.size, len(d.classes)) for t, d in data.items()}
         lines.append(weights_line(plan, results, shape))
-    return replace(plan, notes=tuple(dict.fromkeys(notes)), data=tuple(lines))
+    sizes = {text: found.class_sizes for text, found in data.items()}
+    return replace(plan, notes=tuple(dict.fromkeys(notes)), data=tuple(lines), class_sizes=sizes)
 
 
 @_uncollected()
@@ -239,6 +242,7 @@ def manifest_of(plan: Plan, extra: Mapping[str, Any]) -> Manifest:
     """`study.json` for this plan."""
     study = plan.study
     names = {split_data(text)[0] for text in plan.fingerprints}
+    sizes = {text: dict(of_class) for text, of_class in plan.class_sizes.items()}
     return Manifest(
         study=study.name,
         question=study.question,
@@ -259,5 +263,5 @@ def manifest_of(plan: Plan, extra: Mapping[str, Any]) -> Manifest:
             )
             for cell in plan.cells
         ),
-        extra=dict(extra),
+        extra={**({CLASS_SIZES: sizes} if sizes else {}), **extra},
     )

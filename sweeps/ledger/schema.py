@@ -66,6 +66,9 @@ so that it is the same file as before they came."""
 KEY_COLUMNS = ("key", "core", "core_version", "config", "seed", "data_fingerprint")
 """A cell's key, and what it is a hash of (with the schema's version)."""
 
+CLASS_SIZES = "class_sizes"
+"""Of `Manifest.extra`: dataset as in `data` → class → its images in all parts together."""
+
 PREDICTION_SCHEMA = pa.schema(
     [
         pa.field("split", pa.string(), nullable=False),  # "validation" | "test"

@@ -20,6 +20,7 @@ from selection_core.config import PRESETS, SelectionConfig
 from sweeps.ledger.declared import DECLARED, Declared
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import read_ledger, read_manifest
+from sweeps.ledger.schema import CLASS_SIZES
 
 CONFIG = {"apga": APGAConfig, "ye2020": SelectionConfig}
 T1 = "apga_t1_mura_val_acc"
@@ -113,6 +114,25 @@ def test_official_patchcamelyon_is_not_the_data_of_ye_et_al(toy) -> None:
     assert min(shares) == pytest.approx(0.387, abs=1e-3)
     assert max(shares) == pytest.approx(0.404, abs=1e-3)
     assert any(".387 to .404" in c.printed_tables_say for c in claims_checked("ye2020"))
+
+
+def test_a_folder_called_cervical_must_hold_the_papers_class_counts(toy) -> None:
+    text = "folder:/data/cervical?size=256x128"
+
+    def of_sizes(*sizes: int) -> Unlike:
+        extra = {CLASS_SIZES: {text: dict(zip("abcd", sizes, strict=True))}} if sizes else {}
+        named = dataclasses.replace(toy, protocol="held-out", data=text, extra=extra)
+        return found(named, "ye2020_t3_cervical_ablation_test")
+
+    assert not of_sizes(1284, 410, 481, 472)
+    assert not of_sizes(410, 481, 472, 1284)
+    assert of_sizes(1284, 410, 481, 471) == Unlike(
+        data="ours has 1284, 410, 481, 471 images per class, the printed values are of 1284, 410, "
+        "481, 472"
+    )
+    assert of_sizes().data == (
+        "images per class are not recorded, the printed values are of 1284, 410, 481, 472"
+    )
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,9 @@ from analysis.published import published_tables
 from analysis.table import interval
 from analysis.variance import iqm_table, variance_table
 from sweeps.ledger.read import read_ledger
-from sweeps.ledger.schema import LedgerError
+from sweeps.ledger.schema import CLASS_SIZES, LedgerError
 
+CERVICAL = {"Normal": 1284, "CIN1": 410, "CIN2": 481, "CIN3": 472}
 T3 = "ye2020_t3_cervical_ablation_test"
 BODY_PARTS = ("elbow", "finger", "forearm", "hand", "humerus", "shoulder", "wrist")
 
@@ -80,13 +81,15 @@ def test_five_seeds_say_that_they_cannot_decide(controller_study: Path) -> None:
 
 def test_verdicts_on_the_papers_own_data(tmp_path: Path) -> None:
     # On "cervical" itself: PPO's transformer beats PPO's GRUs, and loses to REINFORCE's.
+    data = "folder:/data/cervical?size=256x128"
     root = make_ledger(
         tmp_path / "s",
         seeds=tuple(range(12)),
         value=better_with_ppo,
         baseline={"policy_gradient": "ppo", "controller": "transformer"},
-        data="folder:/data/cervical?size=256x128",
+        data=data,
         config={**published_tables()[T3].setting, **published_tables()[T3].at_least},
+        extra={CLASS_SIZES: {data: CERVICAL}},
     )
     ledger = read_ledger(str(root))
     table = verdict_table(ledger, published_tables()[T3])

@@ -7,8 +7,9 @@ from imaging_core import datasets
 from imaging_core.datasets import ImageDataset, Split
 from imaging_core.fields import ConfigError
 from sweeps import kshot, selection_methods
-from sweeps.engine.plan import make_plan
+from sweeps.engine.plan import make_plan, manifest_of
 from sweeps.engine.study import Request
+from sweeps.ledger.schema import CLASS_SIZES
 
 
 @pytest.fixture
@@ -41,6 +42,8 @@ def test_a_preset_gives_way_and_the_plan_and_the_cells_say_so(small, tmp_path):
     assert plan.data[0].endswith("classes no, yes")
     assert "  validation: 22 images (no 11, yes 11) of 22 groups" in plan.data
     assert "  not used: x" in plan.data
+    (recorded,) = manifest_of(plan, {}).extra[CLASS_SIZES].values()
+    assert recorded == {"no": 90, "yes": 90}
 
 
 def test_what_was_typed_is_refused(small, tmp_path):

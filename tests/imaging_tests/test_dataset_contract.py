@@ -52,6 +52,11 @@ def test_the_paper_protocol_may_select_and_report_on_one_part(data):
     assert replace(shared, protocol="paper").check().protocol == "paper"
 
 
+def test_images_per_class_are_of_all_parts_and_count_once(data):
+    assert data.class_sizes == {"a": 6, "b": 6}
+    assert replace(data, validation=data.test, protocol="paper").class_sizes == {"a": 4, "b": 4}
+
+
 def test_the_paper_protocol_still_keeps_training_apart(data):
     leaky = replace(data, validation=data.train, test=data.train, protocol="paper")
     with pytest.raises(DataError, match=r'group "train-p0" is in train and validation') as error:
