@@ -1,58 +1,18 @@
-"""Arms, learner and maps: each held to a hand computation or to the property it exists for."""
+"""Arms that train a policy: a step of each, held to Algorithm 1 written out or to its purpose."""
 
 import copy
 import math
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from small_arms import PIXELS, batch, classifier, policy_arm
 
-from apga_core import augmentations, localisation, objectives, saliency
-from apga_core.arms import POLICY_ARMS, AugmentArm, EndToEndArm, Pixels, PolicyArm, build_arm
-from apga_core.config import POLICY_METHODS, APGAConfig
-from apga_core.learner import Learner
-from apga_core.networks import build_policy, decode
-from apga_core.trace import Trace
-from imaging_core.classifiers import build_classifier
-from imaging_core.fields import ConfigError
+from apga_core import objectives
+from apga_core.arms import POLICY_ARMS, EndToEndArm, build_arm
+from apga_core.config import POLICY_METHODS
 from imaging_core.seeding import torch_generator
-
-PIXELS = Pixels(mean=torch.tensor([0.4]), std=torch.tensor([0.2]))
-
-
-def classifier(seed=0):
-    return build_classifier(
-        "tiny-resnet", channels=1, classes=2, size=32, generator=torch_generator(seed, "net")
-    )
-
-
-def policy(grid=8, bias=0.0, name="coarse-unet"):
-    return build_policy(
-        name, channels=1, grid=grid, initial_bias=bias,
-        generator=torch_generator(0, "policy"),
-    )  # fmt: skip
-
-
-def batch(count=8):
-    images = torch.randn(count, 1, 32, 32, generator=torch_generator(0, "images"))
-    return images, torch.arange(count) % 2
-
-
-def policy_arm(kind=PolicyArm, bias=0.0, **changes):
-    config = APGAConfig(
-        policy_network="coarse-unet", grid=8, policy_learning_rate=1e-2,
-        **{"method": "apga", **changes},
-    )  # fmt: skip
-    learner = Learner(classifier(), learning_rate=1e-3, weight_decay=0.0, precision="float32")
-    return kind(
-        config, policy(bias=bias), learner, pixels=PIXELS, classes=2,
-        generator=torch_generator(0, "arm"),
-    )  # fmt: skip
-
-
-# --- rewards --------------------------------------------------------------------------------
 
 
 def test_an_empty_mask_has_no_reward_with_matched_modes():
@@ -110,9 +70,6 @@ def test_random_mask_erases_as_much_as_apga_elsewhere():
         (first == black).sum(dim=(1, 2, 3)), (second == black).sum(dim=(1, 2, 3))
     )
     assert not torch.equal(first, second)
-
-
-# --- the step ---------------------------------------------------------------------------------
 
 
 def by_sgd(arm):
@@ -247,162 +204,6 @@ def test_end_to_end_gradients_do_not_pile_up():
         torch.testing.assert_close(first, second)
 
 
-# --- the learner ----------------------------------------------------------------------------
-
-
-def test_losses_are_in_eval_mode_and_updates_in_training_mode():
-    learner = Learner(classifier(), learning_rate=1e-3, weight_decay=0.0, precision="float32")
-    images, labels = batch()
-    alone = torch.cat([learner.losses(images[i : i + 1], labels[i : i + 1]) for i in range(8)])
-    torch.testing.assert_close(learner.losses(images, labels), alone, atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(learner.update(images, labels), alone)
-    assert learner.steps == 1
-
-
-def test_a_batch_of_one_makes_no_step():
-    learner = Learner(classifier(), learning_rate=1e-3, weight_decay=0.0, precision="float32")
-    images, labels = batch(1)
-    learner.update(images, labels)
-    assert learner.steps == 0
-
-
-def test_the_trace_is_the_mean_over_samples_and_over_the_images_of_a_class():
-    trace = Trace(classes=3)
-    trace.add("reward", torch.tensor([[1.0, 2.0, 3.0], [3.0, 4.0, 7.0]]), torch.tensor([0, 2, 0]))
-    trace.add("reward", torch.tensor([[10.0], [20.0]]), torch.tensor([2]))
-    trace.add("empty", torch.tensor([True, False, True]), torch.tensor([0, 2, 0]))
-    # Over samples 2, 3, 5 and 15; of them class 0 has 2 and 5, class 2 has 3 and 15, class 1 none.
-    expected = {
-        "reward/class0": 3.5,
-        "reward/class2": 9.0,
-        "empty/class0": 1.0,
-        "empty/class2": 0.0,
-    }
-    assert trace.mean() == expected
-    assert trace.mean() == {}  # it begins anew
-
-
-# --- the rivals' masks ------------------------------------------------------------------------
-
-
-def test_released_cutout_has_the_measured_areas():
-    """The notes' simulation of the released helper: mean 14.8 %, median 10.9 % of the image."""
-    keep = augmentations.cutout_released_keep(4000, (64, 64), torch_generator(0, "cutout"))
-    area = 1 - keep.mean(dim=(1, 2, 3)).numpy()
-    assert np.mean(area) == pytest.approx(0.148, abs=0.012)
-    assert np.median(area) == pytest.approx(0.109, abs=0.012)
-
-
-def test_cutout_hides_every_pixel_about_as_often():
-    keep = augmentations.cutout_keep(4000, (32, 32), torch_generator(0, "cutout"))
-    hidden = 1 - keep.mean(dim=0)[0]
-    # A corner is reached by a quarter of the squares that can reach the middle.
-    assert float(hidden.min()) > 0.2 * float(hidden.max())
-    one = 1 - keep[0, 0]
-    rows, columns = one.any(dim=1).sum(), one.any(dim=0).sum()
-    assert int(one.sum()) == int(rows * columns)
-
-
-def test_hide_and_seek_hides_half_in_cells():
-    keep = augmentations.hide_and_seek_keep(500, (32, 32), torch_generator(0, "hide"))
-    assert float(keep.mean()) == pytest.approx(0.5, abs=0.03)
-    cells = keep.unfold(2, 8, 8).unfold(3, 8, 8).flatten(4).mean(dim=-1)
-    assert set(cells.unique().tolist()) == {0.0, 1.0}
-
-
-def test_trivial_augment_uses_our_stream_and_leaves_the_global_one():
-    images, _ = batch()
-    mean, std = PIXELS.mean, PIXELS.std
-    state = torch.get_rng_state()
-    first = augmentations.trivial_augment(images, mean, std, torch_generator(0, "ta"))
-    assert torch.equal(torch.get_rng_state(), state)
-    generator = torch_generator(0, "ta")
-    assert torch.equal(first, augmentations.trivial_augment(images, mean, std, generator))
-    again = augmentations.trivial_augment(images, mean, std, generator)
-    assert not torch.equal(first, again)
-
-
-@pytest.mark.parametrize(
-    "method", ["cutout", "cutout_released", "gradcam", "hide_and_seek", "trivial_augment"]
-)
-def test_untrained_rivals_change_the_batch_and_keep_its_shape(method):
-    images, _ = batch()
-    arm = build_arm(
-        APGAConfig(method=method), None, base=classifier(), policy=None, pixels=PIXELS, classes=2,
-        generator=torch_generator(0, "arm"),
-    )  # fmt: skip
-    assert isinstance(arm, AugmentArm)
-    augmented = arm.augment(images)
-    assert augmented.shape == images.shape
-    assert not torch.equal(augmented, images)
-
-
-# --- maps -----------------------------------------------------------------------------------
-
-
-def test_grad_cam_of_a_linear_head_is_its_weighted_map():
-    """With global pooling α_k = w_ck / (h·w): CAM (Zhou et al. 2016), computed by hand."""
-    net = classifier().eval()
-    images, _ = batch()
-    with torch.no_grad():
-        maps = net.feature_map(images)
-        top = net(images).argmax(dim=1)
-        weights = net.head.weight[top] / (maps.shape[2] * maps.shape[3])
-        expected = F.relu(torch.einsum("bk,bkhw->bhw", weights, maps))
-    torch.testing.assert_close(saliency.grad_cam(net.train(), images)[:, 0], expected)
-
-
-def test_grad_cam_agrees_with_the_grad_cam_package():
-    oracle = pytest.importorskip("pytorch_grad_cam")
-    net = classifier().eval()
-    images, _ = batch()
-    with oracle.GradCAM(model=net, target_layers=[net.trunk[-1]]) as cam:
-        theirs = cam(input_tensor=images, targets=None)  # of the top class, 0 … 1 per image
-    maps = saliency.grad_cam(net, images)
-    ours = F.interpolate(maps, size=(32, 32), mode="bilinear", align_corners=False)[:, 0]
-    ours = ours - ours.amin(dim=(1, 2), keepdim=True)
-    ours = ours / ours.amax(dim=(1, 2), keepdim=True)
-    assert float(ours.std(dim=(1, 2)).min()) > 0.05  # no flat map, which agrees with anything
-    np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-4)
-
-
-def test_a_flat_map_keeps_the_whole_image():
-    flat = torch.full((1, 1, 4, 4), 3.0)
-    peaked = torch.zeros(1, 1, 4, 4)
-    peaked[0, 0, 1, 2] = 1.0
-    keep = saliency.discretise(torch.cat([flat, peaked]), (4, 4))
-    assert keep[0].sum() == 16
-    assert keep[1].nonzero().tolist() == [[0, 1, 2]]
-
-
-def test_occlusion_is_the_reward_of_one_cell():
-    net = classifier().eval()
-    images, labels = batch(3)
-    black = torch.full((1, 1, 1, 1), -2.0)
-    maps = saliency.occlusion(net, images, labels, black, 4)
-    hidden = images.clone()
-    hidden[:, :, 8:16, 24:32] = -2.0
-    with torch.no_grad():
-        loss = F.cross_entropy(net(hidden), labels, reduction="none")
-        original = F.cross_entropy(net(images), labels, reduction="none")
-    torch.testing.assert_close(maps[:, 0, 1, 3], loss - original)
-
-
-def test_lesion_auroc_and_iou_by_hand():
-    truth = np.zeros((2, 2, 2), dtype=bool)
-    truth[0, 0, 0] = True
-    scores = np.array([[[3.0, 1.0], [2.0, 4.0]], [[0.0, 0.0], [0.0, 0.0]]])
-    assert localisation.lesion_auroc(scores, truth) == pytest.approx(2 / 3)
-    within = np.array([[[True, True], [True, False]]] * 2)
-    assert localisation.lesion_auroc(scores, truth, within) == 1.0
-    assert localisation.lesion_iou(scores, truth) == 0.0
-    assert localisation.lesion_iou(scores, truth, within) == 1.0
-    assert localisation.lesion_auroc(np.zeros((2, 2, 2)), truth) == 0.5
-    assert localisation.lesion_iou(np.zeros((2, 2, 2)), truth) == pytest.approx(0.25 / 1.75)
-    with pytest.raises(ValueError, match="no image has a lesion"):
-        localisation.lesion_auroc(scores, np.zeros_like(truth))
-
-
 def test_no_method_stands_for_another():
     """Every level is built, and one that nobody builds is no APGA in disguise."""
     assert set(POLICY_ARMS) == set(POLICY_METHODS)
@@ -412,57 +213,3 @@ def test_no_method_stands_for_another():
             unknown, None, base=classifier(), policy=None, pixels=PIXELS, classes=2,
             generator=torch_generator(0, "arm"),
         )  # fmt: skip
-
-
-# --- networks ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("name", "grid"), [("small-unet", 0), ("coarse-unet", 8)])
-def test_an_images_mask_does_not_depend_on_its_batch(name, grid):
-    images, _ = batch()
-    net = policy(grid, name=name).train()
-    side = grid or 32
-    assert net(images).shape == (8, 1, side, side)
-    torch.testing.assert_close(net(images)[:1], net(images[:1]), atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-def test_decode_is_upsampling_concatenation_and_the_block_with_their_gradients(layout):
-    generator = torch_generator(0, "decode")
-    shapes = (2, 5, 6, 4), (2, 3, 12, 8), (4, 8, 3, 3)
-    small, skip, weight = (
-        torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes
-    )
-    convolution = torch.nn.Conv2d(8, 4, 3, padding=1, bias=False, dtype=torch.float64)
-    convolution.weight.data.copy_(weight)
-    block = torch.nn.Sequential(convolution, torch.nn.ReLU()).to(memory_format=layout)
-    inputs = [x.contiguous(memory_format=layout).requires_grad_() for x in (small, skip)]
-    large = F.interpolate(inputs[0], scale_factor=2, mode="nearest")
-    plain = block(torch.cat([large, inputs[1]], dim=1))
-    ours = decode(block, *inputs)
-    torch.testing.assert_close(ours, plain)
-    leaves = [*inputs, convolution.weight]
-    for own, torchs in zip(
-        torch.autograd.grad(ours.square().sum(), leaves),
-        torch.autograd.grad(plain.square().sum(), leaves),
-        strict=True,
-    ):
-        torch.testing.assert_close(own, torchs)
-
-
-def test_initial_bias_sets_where_p_starts():
-    images, _ = batch()
-    with torch.no_grad():
-        p = torch.sigmoid(policy(bias=-2.0)(images))
-    assert float(p.mean()) == pytest.approx(1 / (1 + math.e**2), abs=0.05)
-
-
-def test_an_unknown_policy_is_refused():
-    with pytest.raises(ConfigError, match=r'unknown policy_network "small-unt".*"small-unet"'):
-        policy(name="small-unt")
-
-
-@pytest.mark.slow
-def test_the_papers_policy_gives_a_logit_per_pixel():
-    net = policy(grid=0, name="unet-vgg11")
-    assert net(torch.zeros(1, 1, 64, 64)).shape == (1, 1, 64, 64)
