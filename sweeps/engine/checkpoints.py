@@ -78,7 +78,10 @@ class StoredCheckpoint(Sections):
 
         began = time.monotonic()
         try:
-            content = save(self.arrays(), metadata={"made_by": self._made_by})
+            arrays = self.arrays()
+            # The file sorts by name; curves are in the order in which they were first drawn.
+            metadata = {"made_by": self._made_by, "order": json.dumps(list(arrays))}
+            content = save(arrays, metadata=metadata)
             self._store.write(self._name, content)
             self._there = True
         except StoreError:  # the computation is not to blame; its commit will say what is wrong
@@ -93,9 +96,11 @@ class StoredCheckpoint(Sections):
 
         try:
             content = self._store.read(self._name)
-            if _metadata(content).get("made_by") != self._made_by:
+            metadata = _metadata(content)
+            if metadata.get("made_by") != self._made_by:
                 return None
-            return load(content)
+            found = load(content)
+            return {name: found[name] for name in json.loads(metadata["order"])}
         except (FileNotFoundError, IsADirectoryError):
             return None
         except StoreError:

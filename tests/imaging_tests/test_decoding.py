@@ -226,8 +226,11 @@ def test_pixels_that_were_touched_are_not_taken_for_those_of_a_fingerprint(
 @pytest.mark.slow
 def test_killed_again_and_again_it_comes_to_its_end_with_the_same_pixels(tmp_path, write_image):
     root = tmp_path / "data"
-    for i in range(400):
-        write_image(root / f"{i:03d}.png", i, size=(256, 200))
+    for i in range(2000):  # so many that no machine is at the end before the third kill
+        if i < 200:
+            write_image(root / f"{i:04d}.png", i, size=(256, 200))
+        else:
+            os.link(root / f"{i % 200:04d}.png", root / f"{i:04d}.png")
     code = (
         "import os, sys; from pathlib import Path; from imaging_core.datasets import decoding\n"
         "from imaging_core.datasets.images import decode_images\n"
@@ -257,7 +260,7 @@ def test_killed_again_and_again_it_comes_to_its_end_with_the_same_pixels(tmp_pat
         run.send_signal(signal.SIGKILL)
         run.communicate()
         done.append(kept(tmp_path / "cache"))
-    assert 0 < done[1] < done[2] < done[3] < 400
+    assert 0 < done[1] < done[2] < done[3] < 2000
     assert start(tmp_path / "cache").communicate()[0] == undisturbed
 
 
