@@ -6,6 +6,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin
 DOCS := .venv-docs
+TWO := $(BIN)/python -m pytest -n 2 --dist worksteal
 # Two processes with two threads each on two cores are up to ten times slower than one each.
 export OMP_NUM_THREADS ?= 1
 # Two test processes and every process that a test starts read what the first one compiled.
@@ -35,14 +36,16 @@ lint: $(STAMP)  ## ruff, the import contracts, and mypy where it is strict
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-test: test-fast  ## lint, then every test but the slow fault tests
+test: lint  ## lint, then every test but the slow fault tests
+	$(TWO) -m "not slow and not ray"
 	$(BIN)/python -m pytest -m "ray and not slow"
 
-test-fast: lint  ## lint, then the tests that start no Ray, two at a time
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not ray"
+test-fast: lint  ## lint, then the short tests that start no Ray
+	$(TWO) -m "not slow and not ray and not long"
 
-test-slow: $(STAMP)  ## the fault tests that kill real runs
-	$(BIN)/python -m pytest -m slow
+test-slow: $(STAMP)  ## the fault tests that kill real runs, those without Ray two at a time
+	status=0; $(TWO) -m "slow and not ray" || status=1; \
+	$(BIN)/python -m pytest -m "slow and ray" || status=1; exit $$status
 
 bench: $(STAMP)  ## every benchmark, as a table in docs/benchmarks.md
 	PYTHONPATH=tests/support $(BIN)/python tests/benchmarks/run_all.py

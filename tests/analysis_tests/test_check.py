@@ -25,6 +25,7 @@ def run(path: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.long
 def test_a_complete_study_with_a_listed_failure_is_accounted_for(tmp_path: Path) -> None:
     make_ledger(tmp_path / "one", **SMALL, failed=(4,), predictions=True)
     make_ledger(tmp_path / "two", study="two", **SMALL)
@@ -35,6 +36,7 @@ def test_a_complete_study_with_a_listed_failure_is_accounted_for(tmp_path: Path)
     assert "two: 6 planned = 6 committed + 0 failed + 0 missing" in found.stdout
 
 
+@pytest.mark.long
 def test_missing_cells_and_damaged_files_end_with_code_1(tmp_path: Path) -> None:
     root = make_ledger(tmp_path / "one", **SMALL, missing=(4,), predictions=True)
     cell = sorted((root / "cells").iterdir())[0]

@@ -57,6 +57,7 @@ def test_a_study_of_one_seed_has_its_tables_and_decides_nothing(tmp_path: Path) 
     assert rebuild(str(tmp_path / "s"))
 
 
+@pytest.mark.long
 def test_the_declared_metric_decides_at_its_looks(tmp_path: Path) -> None:
     found = decisions(study(tmp_path))
     assert found.metric.name == "auc"
@@ -72,6 +73,7 @@ def test_the_declared_metric_decides_at_its_looks(tmp_path: Path) -> None:
     assert all(table.title.endswith("(exploratory)") for table in others)
 
 
+@pytest.mark.long
 def test_before_a_look_is_whole_nothing_is_answered(tmp_path: Path) -> None:
     # Cell 12 × 1 + 3: "good" of seed 3 is still to come.
     found = decisions(study(tmp_path, missing=(15,)))
@@ -171,6 +173,7 @@ def test_everything_decided_is_said_and_a_change_is_too(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.long
 def test_many_arms_are_counted_and_hostile_names_stay_text(tmp_path: Path) -> None:
     names = ("none", *(f"m{i}|*x*" for i in range(7)))
     root = make_ledger(
@@ -187,6 +190,7 @@ def test_many_arms_are_counted_and_hostile_names_stay_text(tmp_path: Path) -> No
     assert (root / "tables" / "answer.md").read_text() == answer_markdown(ledger)
 
 
+@pytest.mark.long
 def test_an_answer_that_does_not_hold_for_other_patients_says_so(tmp_path: Path) -> None:
     # The cells' accuracy differs by .05; their predictions, of twelve patients, say far less.
     ledger = study(

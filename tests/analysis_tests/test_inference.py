@@ -157,6 +157,7 @@ def exact_p(differences: list[Fraction]) -> float:
     return sum(abs(total) >= observed for total in sums) / len(sums)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rounded", [np.float64, np.float32])
 @pytest.mark.parametrize(("n", "images"), [(5, 100), (8, 100), (8, 768), (11, 100)])
 def test_ties_on_a_lattice_are_ties_in_float64_and_in_old_ledgers_float32(

@@ -120,6 +120,7 @@ def test_welch_on_printed_summaries(controller_study: Path) -> None:
     assert p == pytest.approx(0.0144, abs=0.0005)
 
 
+@pytest.mark.long
 def test_best_is_bold_only_when_decided(tmp_path: Path) -> None:
     def value(levels, seed, metric):
         return better_with_ppo(levels, seed, metric)

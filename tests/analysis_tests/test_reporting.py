@@ -53,7 +53,7 @@ def test_a_search_is_accounted_for_with_its_tuning_cells(tmp_path: Path) -> None
     assert "one_tuning: 4 planned = 4 committed" in run(tmp_path, "one")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_without_a_plotting_library_the_rest_still_comes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -91,6 +91,7 @@ def test_byte_identical_tables(tmp_path: Path, comma: dict[str, str]) -> None:
     assert [name for name in expected if found[name] != expected[name]] == []
 
 
+@pytest.mark.long
 def test_another_number_changes_the_bytes(tmp_path: Path) -> None:
     def value(_levels, seed, _metric):
         return 0.5 + 0.01 * seed

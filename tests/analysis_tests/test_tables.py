@@ -71,6 +71,7 @@ def test_missing_and_failed_cells_are_seen_and_never_averaged(tmp_path: Path) ->
     assert found["GRU-PPO", "Accuracy"].under == (".792 ± .017",)
 
 
+@pytest.mark.long
 def test_every_format_is_written_and_holds_the_same_numbers(controller_study: Path) -> None:
     paths = [Path(p) for p in tables.rebuild(str(controller_study))]
     mine = {p.suffix: p.read_text() for p in paths if p.stem == T3}
@@ -93,6 +94,7 @@ def test_terminal_table_fits_80_columns(controller_study: Path) -> None:
     assert row.count("±") == 4
 
 
+@pytest.mark.long
 def test_a_folder_that_is_no_study_ends_with_code_2(tmp_path: Path) -> None:
     repository = Path(__file__).parents[2]
     run = subprocess.run(

@@ -28,6 +28,7 @@ def apga(data, computed):  # noqa: F811
     return kept_cell(data, computed, k_shot=20)
 
 
+@pytest.mark.long
 def test_the_cell_is_the_same_whether_its_networks_are_kept_or_not(data, computed, apga):  # noqa: F811
     plain, nothing = kept_cell(data, computed, keep=False, k_shot=20)
     assert not nothing.arrays

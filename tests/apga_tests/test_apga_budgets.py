@@ -73,6 +73,7 @@ SETTINGS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)
 def test_every_arm_has_the_same_budget(setting):
     second = RATIOS[setting.get("aid_ratio", 1.0)]

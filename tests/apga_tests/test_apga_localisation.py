@@ -118,7 +118,7 @@ def found(kind: type[PolicyArm], steps: int = 60) -> dict[str, float]:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_top_ranked_pixels_are_worth_five_times_a_random_patch():
     result = found(PolicyArm)
     assert result["top"] > 5 * max(result["random"], 0.05), result

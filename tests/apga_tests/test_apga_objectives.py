@@ -191,6 +191,7 @@ def test_sampled_actions_find_the_planted_patch():
     assert iou(logits > 0, PATCH) > 0.8
 
 
+@pytest.mark.long
 def test_a_shuffled_reward_finds_nothing():
     ranks = [
         auroc(
@@ -209,6 +210,7 @@ def test_a_flipped_reward_ranks_the_patch_last():
     assert auroc(logits, PATCH) < 0.3
 
 
+@pytest.mark.long
 def test_the_printed_target_anti_learns():
     logits = train_free_logits(sampling="greedy", target="as-printed", spread=1.0)
     assert auroc(logits, PATCH) < 0.1

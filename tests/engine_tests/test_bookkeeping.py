@@ -111,6 +111,7 @@ def caches(results: Path) -> list[Path]:
     return [toy / "lock.json", toy / "running.json", toy / "report_section.json", *stages]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_damage_is_healed_by_a_run_and_named_by_who_only_reads(results, kind):
     damage = DAMAGE[kind]

@@ -79,6 +79,7 @@ def test_a_refusal_loads_neither_ray_nor_torch(tmp_path):
     assert answer.stdout.split() == ["2", "False", "False"], answer.stderr
 
 
+@pytest.mark.long
 def test_a_refusal_takes_under_two_seconds_of_computing_from_a_cold_start(tmp_path):
     script = ROOT / "sweeps" / "ablation_controller.py"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

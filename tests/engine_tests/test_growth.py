@@ -5,6 +5,7 @@ import io
 import tracemalloc
 from dataclasses import replace
 
+import pytest
 import toy_study
 from rich.console import Console
 
@@ -21,6 +22,7 @@ WARM = 10  # cells
 BYTES_PER_CELL = 2000  # what pyarrow keeps fits; a row, predictions or arrays would not
 
 
+@pytest.mark.long
 def test_memory_is_flat_in_the_number_of_finished_cells(tmp_path):
     # One seed: its stages are in memory before the first cell is over.
     ridges = tuple(0.1 + i / 100 for i in range(35))

@@ -53,7 +53,7 @@ def test_one_seed_more_adds_its_cells_and_reads_the_old_stages(results):
     assert {name: after[name] for name in before} == before
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_finished_search_proposes_and_computes_nothing(results):
     before = contents(results)
     flags = ("--inline", "--results", results, "--trials", 2, "--seeds", 1, "--tuning-seeds", 2)

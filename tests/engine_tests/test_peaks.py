@@ -11,6 +11,7 @@ from sweeps.ledger.read import read_ledger
 MIB = 2**20
 
 
+@pytest.mark.long
 @pytest.mark.skipif(peaks.host_bytes() is None, reason="this system does not say")
 def test_a_peak_starts_again_from_now():
     peaks.begin("cpu")

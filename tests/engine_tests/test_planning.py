@@ -61,6 +61,7 @@ def plan_of(study, results, *settings, seeds=(0, 3), preset="demo") -> Plan:
     )  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("preset", ["demo", "paper"])
 @pytest.mark.parametrize("name", STUDIES)
 def test_keys_of_many_are_the_keys_of_each(name, preset, tmp_path):
@@ -120,6 +121,7 @@ VARIANTS = [
 ] + [("apga_core", {"method": method}) for method in ("apga", "baseline", "end2end")]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("core", "fields"), VARIANTS)
 def test_fields_that_a_core_hands_on_give_the_keys_that_it_derives(core, fields):
     task = importlib.import_module(f"{core}.task").TASK

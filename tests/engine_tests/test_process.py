@@ -168,11 +168,13 @@ def test_a_full_device_at_standard_output_stops_no_cell_and_is_said(tmp_path):
     assert str(tmp_path) not in answer.stderr
 
 
+@pytest.mark.long
 def test_standard_output_that_was_closed_takes_no_other_file_with_it(tmp_path):
     answer = start(*("--plan", "--results", tmp_path), stdout=None, preexec_fn=lambda: os.close(1))
     assert (answer.returncode, answer.stderr) == (0, "")
 
 
+@pytest.mark.long
 def test_a_reader_who_has_read_enough_stops_nothing(tmp_path):
     read, write = os.pipe()
     os.close(read)

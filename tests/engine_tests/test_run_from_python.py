@@ -19,6 +19,7 @@ def _no_figures(monkeypatch):
     monkeypatch.setattr(figures, "rebuild", lambda root: [])
 
 
+@pytest.mark.long
 def test_a_run_resumes_and_refuses_as_the_command_line_does(tmp_path):
     small = {"ridge": [1, 10], "pooling": 16}
     first = run(toy_study.STUDY, seeds=1, settings=small, results=str(tmp_path), inline=True)

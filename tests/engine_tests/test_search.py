@@ -97,6 +97,7 @@ def undisturbed(tmp_path_factory) -> Path:
     return results
 
 
+@pytest.mark.long
 def test_the_default_first_then_exactly_the_trials_asked_for(undisturbed):
     assert_whole(undisturbed, asked=12)
     rows = trials(undisturbed)
@@ -130,6 +131,7 @@ def test_importance_is_written_per_level_and_sums_to_one(undisturbed):
         assert sum(shares) == pytest.approx(1.0)
 
 
+@pytest.mark.long
 def test_run_again_it_computes_nothing_and_more_trials_only_add(undisturbed, tmp_path):
     first = here(toy_search, "--inline", "--results", tmp_path, "--trials", 2)
     assert first.exit_code == 0
@@ -144,7 +146,7 @@ def test_run_again_it_computes_nothing_and_more_trials_only_add(undisturbed, tmp
     assert after == proposals(undisturbed)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_default_that_wins_is_shown_as_both_and_computed_once(tmp_path):
     answer = here(toy_search, "--inline", "--results", tmp_path, "--trials", 1)
     assert answer.exit_code == 0, answer.output
@@ -163,6 +165,7 @@ def test_a_default_that_wins_is_shown_as_both_and_computed_once(tmp_path):
     assert [row.entries[1].values["value"] for row in paired.rows] == [0.0, 0.0]
 
 
+@pytest.mark.long
 def test_other_ranges_or_fields_start_another_sequence(tmp_path):
     here(toy_search, "--inline", "--results", tmp_path, "--trials", 2)
     answer = here(toy_search, "--plan", "--results", tmp_path, "--trials", 2)

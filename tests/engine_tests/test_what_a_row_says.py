@@ -105,6 +105,7 @@ PREDICTIONS: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
+@pytest.mark.long
 def test_rows_that_are_not_their_keys_are_set_aside_named_and_computed_again(results):
     before = numbers(results)
     paths = sorted((results / "toy" / "cells").iterdir())
@@ -125,7 +126,7 @@ def test_rows_that_are_not_their_keys_are_set_aside_named_and_computed_again(res
     assert numbers(results) == before
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_predictions_that_are_not_the_cells_end_nothing_and_are_made_again(results):
     before = numbers(results)
     paths = sorted((results / "toy" / "predictions").iterdir())

@@ -24,6 +24,7 @@ def build(name, *, channels=1, classes=2, size=32, seed=0):
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "channels", "size", "feature_dim", "map_side"),
     [
@@ -48,6 +49,7 @@ def test_shapes(name, channels, size, feature_dim, map_side):
     assert float(features.min()) >= 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["resnet34", "densenet169"])
 def test_above_64_pixels_it_is_torchvisions_network(name):
     net = build(name, channels=3, classes=5, size=96).eval()

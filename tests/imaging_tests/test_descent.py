@@ -34,6 +34,7 @@ def descend(net: nn.Module, optimiser) -> list[torch.Tensor]:
     return [p.detach() for p in net.parameters()]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["sgd", "adam", "adamw"])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.01])
 def test_the_steps_are_those_of_torch_bit_for_bit(kind, weight_decay):

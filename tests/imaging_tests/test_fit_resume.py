@@ -48,6 +48,7 @@ def trained(checkpoint, stream=None, **changes):
     return result, torch.cat([v.flatten().double() for v in model.state_dict().values()])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kills", [(1,), (5, 1, 4), (12,)])
 @pytest.mark.parametrize("optimiser", ["sgd", "adam", "adamw"])
 def test_passes(kills, optimiser):

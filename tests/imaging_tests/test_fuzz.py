@@ -36,6 +36,7 @@ def place(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 @QUICK
 @given(TEXT, st.booleans())
 def test_manifests(place, text, with_header):

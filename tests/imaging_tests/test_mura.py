@@ -61,7 +61,7 @@ def small(tmp_path):
     return root, build(root, dict.fromkeys(VALID, 8), train=24)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_all_3197_validation_images_are_read_the_first_row_too(public):
     root, rows = public
     data = load("mura", f"{root}?size=8")

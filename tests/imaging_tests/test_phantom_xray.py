@@ -43,6 +43,7 @@ def trivial_scores(variant: str) -> dict[str, float]:
     return measured | {"untrained policy": max(untrained)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("variant", phantom_xray.VARIANTS)
 def test_no_trivial_score_finds_the_lesion_and_the_card_prints_them(variant):
     card = registry.card("phantom-xray")
@@ -53,6 +54,7 @@ def test_no_trivial_score_finds_the_lesion_and_the_card_prints_them(variant):
     assert printed == pytest.approx(list(measured.values()), abs=0.011), measured
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("variant", phantom_xray.VARIANTS)
 def test_parts_are_disjoint_and_every_positive_has_its_lesion(variant):
     data = registry.load("phantom-xray", variant).check()

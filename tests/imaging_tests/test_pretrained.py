@@ -48,6 +48,7 @@ def files(tmp_path_factory):
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("channels", [3, 1])
 @pytest.mark.parametrize("name", NETWORKS)
 @torch.no_grad()
@@ -91,7 +92,7 @@ def test_old_densenet_names_are_read(files, tmp_path):
     assert load_pretrained(ours("densenet169"), "densenet169", path).new == ("head",)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_vgg_fills_the_policys_encoder(tmp_path):
     from apga_core.networks import POLICIES
 

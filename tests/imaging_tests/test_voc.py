@@ -136,6 +136,7 @@ def test_squares_stay_inside_the_image(box, wanted):
     assert found == pytest.approx(wanted)
 
 
+@pytest.mark.long
 @needs_bccd
 def test_bccd_holds_what_its_authors_count():
     data = load("voc", f"{BCCD}?object=Platelets&size=16&degenerate=drop")

@@ -104,6 +104,7 @@ def test_a_kill_at_any_step_loses_and_doubles_nothing(at, after, tmp_path):
     assert step > 15
 
 
+@pytest.mark.long
 def test_a_reader_sees_every_cell_while_all_is_compacted_and_merged(at, tmp_path, monkeypatch):
     """Keys only ever come; rows and predictions of what has come can be read at any moment."""
     monkeypatch.setattr(background, "LOOK_S", 0.001)

@@ -61,6 +61,7 @@ def test_another_error_of_a_lock_is_no_lack_of_locks(tmp_path, monkeypatch):
         pass
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [errno.EDQUOT, errno.ENOSPC])
 @pytest.mark.parametrize("after", [2, 9, 20])
 def test_a_quota_ends_a_study_as_a_full_disk_does(number, after, tmp_path, monkeypatch):

@@ -62,6 +62,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_damaged_files_are_named_quarantined_and_counted_as_missing(study: Path, kind: str) -> None:
     do, reason = DAMAGE[kind]

@@ -137,6 +137,7 @@ def test_many_files_are_written_and_removed_side_by_side(far, tmp_path, monkeypa
         assert there == (files if kinds == ["PUT"] else {})
 
 
+@pytest.mark.long
 def test_a_study_that_is_compacted_all_along_is_few_files_at_any_moment(far, tmp_path, monkeypatch):
     monkeypatch.setattr(compact, "MERGE", 4)
     monkeypatch.setattr("sweeps.ledger.shelves.FILE_ROWS", 40)
@@ -156,6 +157,7 @@ def test_a_study_that_is_compacted_all_along_is_few_files_at_any_moment(far, tmp
     assert (failed, damaged, status) == (set(), [], ["ok"] * 60)
 
 
+@pytest.mark.long
 def test_the_folder_that_counts_asks_what_pyarrow_asks_of_s3(far, tmp_path, monkeypatch):
     with faulty_server() as (address, moto):
         for name, value in {**VARIABLES, "AWS_ENDPOINT_URL": address}.items():

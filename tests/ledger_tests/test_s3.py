@@ -176,6 +176,7 @@ def test_results_that_cannot_be_written_are_refused(uri):
     assert f"a URI that can be written, got {uri}" in answer.stderr
 
 
+@pytest.mark.long
 def test_cells_are_fetched_side_by_side(store, monkeypatch):
     write_manifest(store, manifest_of(32))
     for seed in range(32):

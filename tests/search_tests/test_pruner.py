@@ -71,6 +71,7 @@ def simulate(gap: float, *, arms: int = 20, seeds: int = 5, runs: int):
     return stopped / runs, saved / (runs * arms * seeds)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("gap", "most_stopped", "least_saved"),
     [(0.5, 0.17, 0.12), (1.0, 0.04, 0.15), (2.0, 0.005, 0.20)],

@@ -65,6 +65,7 @@ def test_more_checkpoints_than_steps_are_as_many_as_steps():
 LARGEST = pytest.param((256, 128), marks=pytest.mark.slow)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [(32, 32), (64, 64), (96, 96), LARGEST])
 def test_one_step_at_every_size_of_the_papers(size):
     config = GanConfig(

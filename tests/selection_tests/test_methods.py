@@ -76,6 +76,7 @@ def test_every_level_of_the_factor_is_expected_here():
     assert set(levels_of(SelectionConfig, "method")) == set(EXPECTED)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", EXPECTED)
 def test_what_a_method_keeps_and_costs(cells, method):
     _, outcome = cells[method]
@@ -176,6 +177,7 @@ def _permuted(part, seed=11):
     return dataclasses.replace(part, labels=np.random.default_rng(seed).permutation(part.labels))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", POOLED)
 def test_test_labels_change_no_selection(data, memory, cells, method):
     other = dataclasses.replace(data, test=_permuted(data.test))
@@ -184,6 +186,7 @@ def test_test_labels_change_no_selection(data, memory, cells, method):
     assert np.array_equal(mine, theirs.artifacts["keep_probability"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", POOLED)
 def test_validation_labels_change_selections_by_reward_and_no_other(data, memory, cells, method):
     """The methods with a reward are the twin: they must change, or the check would be blind."""

@@ -64,6 +64,7 @@ def test_a_reward_of_the_wrong_sign_fails_what_the_right_one_passes(controller):
     assert _correlation("normalised", controller, sign=-1) < -0.75 * _bound(0.02)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("controller", EACH)
 def test_a_value_head_on_the_raw_signal_swamps_it(controller):
     """What the normalised target cures: at these units V moves further than the reward does."""

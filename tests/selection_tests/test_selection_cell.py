@@ -32,7 +32,7 @@ def default(data, memory):
     return run_cell(data, memory=memory)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("controller", CONTROLLERS)
 @pytest.mark.parametrize("policy_gradient", ["reinforce", "ppo"])
 def test_every_arm_gives_the_same_bytes_twice(data, memory, controller, policy_gradient):
@@ -93,6 +93,7 @@ def _with_labels(part, seed):
     return dataclasses.replace(part, labels=np.random.default_rng(seed).permutation(part.labels))
 
 
+@pytest.mark.long
 def test_test_labels_change_no_selection_and_no_prediction(data, default):
     """The twin with other *validation* labels must differ, or this test could not fail."""
     _, true = default
@@ -131,6 +132,7 @@ def test_the_generator_sees_no_image_that_the_classifiers_do_not(data, level, sa
     assert np.array_equal(*pools) == same
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "level",
     [

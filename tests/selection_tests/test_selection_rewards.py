@@ -195,6 +195,7 @@ def test_a_reward_costs_the_same_steps_whatever_is_kept(kept):
     assert by_passes.steps == 3 * -(-(24 + kept) // 8)
 
 
+@pytest.mark.long
 def test_two_selections_differ_by_their_images_and_not_by_their_order(monkeypatch):
     """One candidate less of sixteen. The twin orders by how many are kept, as it was."""
 
