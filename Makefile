@@ -13,7 +13,7 @@ export OMP_NUM_THREADS ?= 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: docs help install ablation test test-fast test-slow lint bench clean
+.PHONY: docs help install ablation test test-fast test-slow lint bench bench-gpu clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -49,6 +49,9 @@ test-slow: $(STAMP)  ## the fault tests that kill real runs, those without Ray t
 
 bench: $(STAMP)  ## every benchmark, as a table in docs/benchmarks.md
 	PYTHONPATH=tests/support $(BIN)/python tests/benchmarks/run_all.py
+
+bench-gpu: $(STAMP)  ## all that is asked of a GPU, as docs/benchmarks_gpu.md (ARGS="--only sharing")
+	PYTHONPATH=tests/support $(BIN)/python tests/benchmarks/bench_gpu.py $(ARGS)
 
 docs: $(DOCS)/.installed  ## the API reference as build/docs, no network in the pages
 	$(DOCS)/bin/mkdocs build --strict --quiet

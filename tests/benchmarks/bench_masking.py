@@ -55,10 +55,10 @@ def figures() -> list[Figure]:
     prepare_process()
     found = []
     for name, changes in SETTINGS.items():
-        arm, images, labels = _arm({**PRESETS["demo"], **changes}, SIDE, "cpu")
+        arm, images, labels = arm_of({**PRESETS["demo"], **changes}, SIDE, "cpu")
         found += [
-            _masks(name, arm.policy, images),
-            _step(name, arm, images, labels, clock=time.process_time),
+            masks(name, arm.policy, images, clock=time.process_time),
+            step(name, arm, images, labels, clock=time.process_time),
         ]
     return found
 
@@ -70,11 +70,14 @@ def steps(device: str, clock: Callable[[], float]) -> Iterator[Figure]:
     every["paper preset"] = (PRESETS["paper"], PAPER_SIDE[device])
     for name, (values, side) in every.items():
         for precision in ("float32", "bfloat16"):
-            arm, images, labels = _arm({**values, "precision": precision}, side, device)
-            yield _step(f"{name}, {precision}", arm, images, labels, clock=clock)
+            arm, images, labels = arm_of({**values, "precision": precision}, side, device)
+            yield step(f"{name}, {precision}", arm, images, labels, clock=clock)
 
 
-def _arm(values: dict, side: int, device: str) -> tuple[PolicyArm, Tensor, Tensor]:
+def arm_of(
+    values: dict, side: int, device: str, batch: int = BATCH
+) -> tuple[PolicyArm, Tensor, Tensor]:
+    """An arm of these values, and a batch: (batch, 1, side, side) images and their labels."""
     config = build(APGAConfig, values)
     policy = build_policy(
         config.policy_network,
@@ -101,49 +104,63 @@ def _arm(values: dict, side: int, device: str) -> tuple[PolicyArm, Tensor, Tenso
         classes=2,
         generator=torch_generator(0, "arm"),
     )
-    images = torch.randn(BATCH, 1, side, side, generator=torch_generator(0, "images"))
-    return arm, images.to(device), (torch.arange(BATCH) % 2).to(device)
+    images = torch.randn(batch, 1, side, side, generator=torch_generator(0, "images"))
+    return arm, images.to(device), (torch.arange(batch) % 2).to(device)
 
 
-def _masks(name: str, policy: Policy, images: Tensor) -> Figure:
+def masks(
+    name: str, policy: Policy, images: Tensor, *, clock: Callable[[], float], runs: int = 7
+) -> Figure:
+    """Both masks of a step, against one image at a time."""
+    batch, device, size = len(images), images.device, tuple(images.shape[2:])
+
     @torch.no_grad()
     def batched() -> Tensor:
         logits = policy(images)
-        fill = fill_images(images, "zero", black=torch.zeros(1), blur_sigma=1.0)
+        fill = fill_images(images, "zero", black=torch.zeros(1, device=device), blur_sigma=1.0)
         keeps = torch.stack([aid_keep(-logits), aid_keep(logits)])
-        keeps = to_pixels(keeps.flatten(0, 1), (SIDE, SIDE)).unflatten(0, (2, BATCH))
+        keeps = to_pixels(keeps.flatten(0, 1), size).unflatten(0, (2, batch))
         return erase(images, keeps, fill)
 
     @torch.no_grad()
     def one_by_one() -> Tensor:
         views = []
         for hide_important in (True, False):
-            grown = torch.empty(0)
+            grown = torch.empty(0, device=device)
             for image in images:
                 p = torch.sigmoid(policy(image.unsqueeze(0)))
-                p = to_pixels(p, (SIDE, SIDE))[0, 0].cpu().numpy()
+                p = to_pixels(p, size)[0, 0].cpu().numpy()
                 erased = p > 0.5 if hide_important else p < 0.5
                 shown = np.where(erased, 0, image.cpu().numpy()[0])
-                shown = torch.from_numpy(np.stack((shown,) * images.shape[1]))
+                shown = torch.from_numpy(np.stack((shown,) * images.shape[1])).to(device)
                 grown = torch.cat([grown, shown.unsqueeze(0)])
             views.append(grown)
         return torch.stack(views)
 
     agree = (batched() == one_by_one()).float().mean()
     assert agree > 0.999, agree  # a p within rounding of 0.5 may fall on either side
-    what = f"both masks of an APGA step ({name}, 25 images, 64 px) against one image at a time"
-    return paired(what, batched, one_by_one, limit="≥ 3")
+    what = (
+        f"both masks of an APGA step ({name}, {batch} images, {size[0]} px) against one image at a "
+        "time"
+    )
+    return paired(what, batched, one_by_one, limit="≥ 3", clock=clock, runs=runs)
 
 
-def _step(
-    name: str, arm: PolicyArm, images: Tensor, labels: Tensor, *, clock: Callable[[], float]
+def step(
+    name: str,
+    arm: PolicyArm,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    clock: Callable[[], float],
+    runs: int = 25,
 ) -> Figure:
-    """`rival` is the forwards and backwards that the step cannot do without, and nothing else."""
+    """The whole step; `rival` is the forwards and backwards that it cannot do without, alone."""
     config, classifier, on_host = arm.config, arm.learner.classifier, labels.cpu()
     shown = images[labels > 0] if config.reward_images == "positives" else images
     views = shown.repeat(config.samples + 1, 1, 1, 1)
 
-    def step() -> None:
+    def whole() -> None:
         rewarded = rewarded_rows(config, on_host)
         if rewarded is not None:
             rewarded = to_device(rewarded, images.device)
@@ -161,10 +178,10 @@ def _step(
                 arm.policy(images)
 
     what = (
-        f"bare forwards and backwards against the whole APGA step ({name}, {BATCH} images, "
+        f"bare forwards and backwards against the whole APGA step ({name}, {len(images)} images, "
         f"{images.shape[-1]} px)"
     )
-    return paired(what, step, bare, limit="≥ 0.91 (step ≤ 1.10 × bare)", runs=25, clock=clock)
+    return paired(what, whole, bare, limit="≥ 0.91 (step ≤ 1.10 × bare)", runs=runs, clock=clock)
 
 
 if __name__ == "__main__":

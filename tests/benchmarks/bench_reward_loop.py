@@ -12,6 +12,7 @@ their score.
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,12 +22,13 @@ from torch.nn import functional
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 from torchvision import transforms
 
-from imaging_core.classifiers import build_classifier
+from imaging_core.classifiers import Classifier, build_classifier
 from imaging_core.datasets import load
 from imaging_core.datasets.base import Split
 from imaging_core.fitting import epochs_read, last_epochs_reward
 from imaging_core.seeding import numpy_generator, torch_generator
 from imaging_core.splits import k_shot, k_shot_index
+from imaging_core.standardised import Images
 from selection_core.config import PRESETS, SelectionConfig
 from selection_core.controller_selection import reward_fit
 from selection_core.environment import ClassifierReward
@@ -75,16 +77,35 @@ def plain(network: nn.Module) -> nn.Module:
     return copied
 
 
-def figures() -> list[Figure]:
-    """32 real images, half of 256 candidates, 20 steps of 32, 256 validation images."""
-    torch.set_num_threads(1)
-    # By passes over the images, as the loops that it is held against go, and without augmentation.
-    by_passes = {"reward_steps": 0, "reward_epochs": 1, "reward_min_steps": 20}
-    config = SelectionConfig(**{**PRESETS["demo"], **by_passes, "reward_augment": "none"})
-    how = reward_fit(config)
+@dataclass(frozen=True, kw_only=True)
+class Loop:
+    """The reward loop of a configuration, on the embedded slide.
+
+    Attributes:
+        initial: the classifier that each reward starts from.
+        part, pool, watched: real images, candidates, and those that a reward is read from.
+        real, candidates, validation: the same with their labels, on the device.
+        keep: (candidates,) bool, half of them.
+    """
+
+    environment: ClassifierReward
+    initial: Classifier
+    part: Split
+    pool: Split
+    watched: Split
+    real: tuple[Images, Tensor]
+    candidates: tuple[Images, Tensor]
+    validation: tuple[Images, Tensor]
+    keep: np.ndarray
+
+
+def reward_loop(config: SelectionConfig, device: str = "cpu") -> Loop:
+    """What a reward of `config` needs, its candidates being real images."""
     data = load("ihc-colon")
     part = k_shot(data.train, config.k_shot, 0)
-    watched = data.validation.take(k_shot_index(data.validation, config.validation_per_class, 0))
+    watched = data.validation
+    if config.validation_per_class:
+        watched = watched.take(k_shot_index(watched, config.validation_per_class, 0))
     pool = data.train.take(k_shot_index(data.train, config.pool_per_class, 1))
     keep = numpy_generator(0, "benchmark").permutation(len(pool)) < len(pool) // 2
     initial = build_classifier(
@@ -94,12 +115,30 @@ def figures() -> list[Figure]:
     for layer in initial.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = config.reward_norm_momentum
-    real, candidates, validation = (labelled(x, part, "cpu") for x in (part, pool, watched))
+    initial = initial.to(device)
+    real, candidates, validation = (labelled(x, part, device) for x in (part, pool, watched))
     environment = ClassifierReward(
-        [initial], real=real, pool=candidates, validation=validation, fit_config=how,
-        updates=config.reward_steps, statistic=config.reward_statistic,
-        metric=config.reward_metric, seed=0,
+        [initial], real=real, pool=candidates, validation=validation,
+        fit_config=reward_fit(config), updates=config.reward_steps,
+        statistic=config.reward_statistic, metric=config.reward_metric, seed=0,
     )  # fmt: skip
+    return Loop(
+        environment=environment, initial=initial, part=part, pool=pool, watched=watched, real=real,
+        candidates=candidates, validation=validation, keep=keep,
+    )  # fmt: skip
+
+
+def figures() -> list[Figure]:
+    """32 real images, half of 256 candidates, 20 steps of 32, 256 validation images."""
+    torch.set_num_threads(1)
+    # By passes over the images, as the loops that it is held against go, and without augmentation.
+    by_passes = {"reward_steps": 0, "reward_epochs": 1, "reward_min_steps": 20}
+    config = SelectionConfig(**{**PRESETS["demo"], **by_passes, "reward_augment": "none"})
+    how, loop_of = reward_fit(config), reward_loop(config)
+    part, pool, watched, keep = loop_of.part, loop_of.pool, loop_of.watched, loop_of.keep
+    real, candidates, validation = loop_of.real, loop_of.candidates, loop_of.validation
+    environment, initial = loop_of.environment, loop_of.initial
+    classes = initial.head.out_features
     torchs_own = plain(initial)
     count = len(part) + int(keep.sum())
     per_epoch = math.ceil(count / how.batch_size)
@@ -160,7 +199,7 @@ def figures() -> list[Figure]:
 
     bare = copy.deepcopy(initial).to(memory_format=torch.channels_last)
     inputs = [x.contiguous(memory_format=torch.channels_last) for x, _ in shuffled()]
-    upstream = torch.full((how.batch_size, len(data.classes)), 0.1)
+    upstream = torch.full((how.batch_size, classes), 0.1)
 
     def passes() -> None:
         for epoch in range(epochs):

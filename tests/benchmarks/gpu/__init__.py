@@ -1,0 +1,1 @@
+"""What is measured on a GPU: `bench_gpu` runs these parts and writes their rows."""
