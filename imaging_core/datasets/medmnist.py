@@ -2,7 +2,7 @@
 
 import hashlib
 import zipfile
-import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,10 +11,13 @@ import pydantic.dataclasses
 from PIL import Image
 
 from imaging_core.datasets.base import DataError, ImageDataset, Split
+from imaging_core.datasets.decoding import Decoded, Jobs, decoded
 from imaging_core.datasets.images import to_array
+from imaging_core.datasets.npz_rows import UNREADABLE, Header, RowStream, header_of
 from imaging_core.datasets.options import Duplicates, Resize, Size, existing, held_out_only
 from imaging_core.datasets.parts import drop_shared_images
 
+BLOCK = 1024  # images that are read at once
 KEY_OF_PART = {"train": "train", "validation": "val", "test": "test"}
 # Images in train, val, test of the official files, at every resolution.
 OFFICIAL_SIZES = {
@@ -82,13 +85,23 @@ def load(
     held_out_only("medmnist", protocol)
     options = options or Options()
     file = existing("medmnist", path, "file")
-    arrays = _read(file)
+    labels, headers = _read(file)
     if options.official == "yes":
-        _check_official(
-            file, {part: len(arrays[f"{key}_labels"]) for part, key in KEY_OF_PART.items()}
+        _check_official(file, {part: len(labels[key]) for part, key in KEY_OF_PART.items()})
+    count = max(int(of_part.max()) for of_part in labels.values()) + 1
+    read = _decoded(file, headers, options)
+    splits, first = {}, 0
+    for part, key in KEY_OF_PART.items():
+        rows = slice(first, first + len(labels[key]))
+        first = rows.stop
+        ids = np.array([f"{key}-{row:06d}" for row in range(len(labels[key]))])
+        splits[part] = Split(
+            images=read.pixels[rows],
+            hashes=read.hashes[rows],
+            labels=labels[key][:, 0].astype(np.int64),
+            groups=ids,
+            ids=ids,
         )
-    count = max(int(arrays[f"{key}_labels"].max()) for key in KEY_OF_PART.values()) + 1
-    splits = {part: _split(arrays, key, options) for part, key in KEY_OF_PART.items()}
     data = ImageDataset(
         name=f"medmnist-{file.stem if options.official == 'yes' else 'altered'}",
         classes=tuple(str(c) for c in range(count)),
@@ -97,43 +110,59 @@ def load(
     return drop_shared_images(data) if options.duplicates == "drop" else data
 
 
-def _read(file: Path) -> dict[str, np.ndarray]:
+def _read(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Header]]:
+    """Key of a part → its labels, and what its images' header says; no pixel is read.
+
+    Raises:
+        DataError: no MedMNIST file; every rule that it breaks is listed.
+    """
     wanted = [f"{key}_{what}" for key in KEY_OF_PART.values() for what in ("images", "labels")]
     if not zipfile.is_zipfile(file):
         raise DataError(f"{file} must be a MedMNIST npz file (a zip archive), it is none")
     try:
         with np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in wanted if name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{file} must be a MedMNIST npz file: {error}") from None
-    missing = [name for name in wanted if name not in arrays]
+            there = [name for name in wanted if name in archive.files]
+            labels = {name: archive[name] for name in there if name.endswith("labels")}
+            headers = {name: header_of(file, name) for name in there if name.endswith("images")}
+    except UNREADABLE as error:
+        raise _no_medmnist(file, error) from None
+    missing = [name for name in wanted if name not in there]
     if missing:
         raise DataError(f"{file} must hold {', '.join(wanted)}; {', '.join(missing)} missing")
     problems = []
     for key in KEY_OF_PART.values():
-        images, labels = arrays[f"{key}_images"], arrays[f"{key}_labels"]
-        pictures = images.ndim in (3, 4) and images.shape[3:] in ((), (3,))
+        images, of_part = headers[f"{key}_images"], labels[f"{key}_labels"]
+        pictures = len(images.shape) in (3, 4) and images.shape[3:] in ((), (3,))
         if images.dtype != np.uint8 or not pictures:
             problems.append(
                 f"{key}_images must be (N, H, W) or (N, H, W, 3) uint8, got {images.shape} "
                 f"{images.dtype}"
             )
-        if labels.ndim != 2 or labels.shape[1] != 1 or labels.dtype.kind not in "iu":
+        if of_part.ndim != 2 or of_part.shape[1] != 1 or of_part.dtype.kind not in "iu":
             problems.append(
-                f"{key}_labels must be (N, 1) integers (one label an image), got {labels.shape} "
-                f"{labels.dtype}"
+                f"{key}_labels must be (N, 1) integers (one label an image), got {of_part.shape} "
+                f"{of_part.dtype}"
             )
-        elif len(labels) == 0 or len(labels) != len(images):
-            problems.append(f"{key} must have a label per image, got {len(labels)}, {len(images)}")
-        elif images.size == 0:
+        elif len(of_part) == 0 or len(of_part) != images.shape[0]:
+            problems.append(
+                f"{key} must have a label per image, got {len(of_part)}, {images.shape[0]}"
+            )
+        elif 0 in images.shape:
             problems.append(f"{key}_images must have pixels, got {images.shape}")
-    sizes = {key: arrays[f"{key}_images"].shape[1:] for key in KEY_OF_PART.values()}
+    sizes = {key: headers[f"{key}_images"].shape[1:] for key in KEY_OF_PART.values()}
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{key} {size}" for key, size in sizes.items())
         problems.append(f"images of all parts must have one size and one kind, got {listed}")
     if problems:
         raise DataError(f"{file} breaks {len(problems)} rules:\n  " + "\n  ".join(problems))
-    return arrays
+    return (
+        {key: labels[f"{key}_labels"] for key in KEY_OF_PART.values()},
+        {key: headers[f"{key}_images"] for key in KEY_OF_PART.values()},
+    )
+
+
+def _no_medmnist(file: Path, error: Exception) -> DataError:
+    return DataError(f"{file} must be a MedMNIST npz file: {error}")
 
 
 def _check_official(file: Path, sizes: dict[str, int]) -> None:
@@ -153,19 +182,42 @@ def _check_official(file: Path, sizes: dict[str, int]) -> None:
             )
 
 
-def _split(arrays: dict[str, np.ndarray], key: str, options: Options) -> Split:
-    images = arrays[f"{key}_images"]
-    if options.size is not None and images.shape[1:3] != options.size:
-        look = {"size": options.size, "resize": options.resize}
+def _decoded(file: Path, headers: dict[str, Header], options: Options) -> Decoded:
+    """The images of all parts, (N, C, H, W) in the size that was asked for, and their hashes."""
+    any_part = next(iter(headers.values()))
+    size = options.size or any_part.shape[1:3]
+    channels = any_part.shape[3] if len(any_part.shape) == 4 else 1
+    blocks = [
+        (key, first, min(BLOCK, header.shape[0] - first))
+        for key, header in headers.items()
+        for first in range(0, header.shape[0], BLOCK)
+    ]
+    streams = {key: RowStream(file, f"{key}_images", headers[key], BLOCK) for key in headers}
+
+    def read(job: int) -> np.ndarray:
+        key, first, _ = blocks[job]
+        try:
+            images = streams[key].block(first // BLOCK)
+        except UNREADABLE as error:
+            raise _no_medmnist(file, error) from None
+        return _resized(images, size, options)
+
+    def refused(problems: Sequence[tuple[int, Exception]]) -> None:
+        for _, error in problems:
+            raise error
+
+    recipe = ("medmnist", size, options.resize)
+    jobs = Jobs(
+        counts=[count for _, _, count in blocks], read=read, refused=DataError, refuse=refused
+    )
+    return decoded(file.parent, [file.name], recipe, shape=(channels, *size), jobs=jobs)
+
+
+def _resized(images: np.ndarray, size: tuple[int, int], options: Options) -> np.ndarray:
+    """(N, C, *size) of (N, H, W) or (N, H, W, 3)."""
+    if images.shape[1:3] != size:
+        look = {"size": size, "resize": options.resize}
         colour = "grey" if images.ndim == 3 else "rgb"
         pictures = (Image.fromarray(pixels) for pixels in images)
-        images = np.stack([to_array(picture, **look, colour=colour) for picture in pictures])
-    else:
-        images = images[:, None] if images.ndim == 3 else np.moveaxis(images, 3, 1)
-    ids = np.array([f"{key}-{row:06d}" for row in range(len(images))])
-    return Split(
-        images=np.ascontiguousarray(images),
-        labels=arrays[f"{key}_labels"][:, 0].astype(np.int64),
-        groups=ids,
-        ids=ids,
-    )
+        return np.stack([to_array(picture, **look, colour=colour) for picture in pictures])
+    return images[:, None] if images.ndim == 3 else np.moveaxis(images, 3, 1)

@@ -1,7 +1,12 @@
+import zipfile
+
 import numpy as np
 import pytest
 
-from imaging_core.datasets import DataError, load
+from imaging_core.datasets import DataError, load, medmnist, registry
+from imaging_core.datasets.decoding import place_of
+from imaging_core.datasets.kept import of_fingerprint, settled
+from imaging_core.datasets.npz_rows import RowStream, header_of
 from imaging_core.fields import ConfigError
 
 
@@ -88,3 +93,68 @@ def test_pickled_objects_are_refused(tmp_path, capsys):
     with pytest.raises(DataError, match=r"must be a MedMNIST npz file: .*allow_pickle"):
         load("medmnist", str(path))
     assert "must not run" not in capsys.readouterr().out
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache of its own, where any number of images is worth keeping."""
+    monkeypatch.setenv("MEDRL_IMAGE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.mark.parametrize("options", ["", "?size=20", "?size=20&duplicates=drop"])
+@pytest.mark.parametrize("colour", [True, False])
+def test_mapped_from_the_cache_it_is_what_it_was_in_memory(tmp_path, cache, monkeypatch,
+                                                           options, colour):  # fmt: skip
+    content = arrays((300, 60, 70), colour=colour)
+    if "drop" in options:
+        content["train_images"][3] = content["test_images"][6]
+    path = f"{save(tmp_path / 'toy.npz', **content)}{options}"
+    monkeypatch.setattr(medmnist, "BLOCK", 64)
+    mapped = load("medmnist", path)
+    assert place_of(mapped.train.images), "workers share these pixels"
+    monkeypatch.setenv("MEDRL_IMAGE_CACHE", "off")
+    registry._loaded.clear()
+    own = load("medmnist", path)
+    assert place_of(own.train.images) is None
+    assert mapped.fingerprint == own.fingerprint
+    for name in ("train", "validation", "test"):
+        one, other = getattr(mapped, name), getattr(own, name)
+        assert np.array_equal(one.images, other.images)
+        assert one.ids.tolist() == other.ids.tolist()
+        assert one.labels.tolist() == other.labels.tolist()
+
+
+def test_a_worker_that_knows_the_fingerprint_reads_no_file(tmp_path, cache, monkeypatch):
+    path = str(save(tmp_path / "toy.npz", **arrays((300, 60, 70))))
+    there = settled(load("medmnist", path))
+    found = of_fingerprint(there.fingerprint)
+    assert found is not None
+    assert np.array_equal(found.test.images, there.test.images)
+    assert place_of(found.test.images)[0].parent == cache
+
+
+def test_pixels_that_end_early_are_named_with_the_file(tmp_path, cache):
+    path = save(tmp_path / "toy.npz", **arrays((300, 60, 70)))
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        middle = archive.getinfo("val_images.npy")
+    at = middle.header_offset + 200
+    content[at : at + 2000] = bytes(2000)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"toy\.npz must be a MedMNIST npz file: "):
+        load("medmnist", str(path))
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("saving", [np.savez, np.savez_compressed])
+def test_blocks_come_in_whatever_order_they_are_asked_for(tmp_path, monkeypatch, order, saving):
+    whole = np.random.default_rng(0).integers(0, 256, (53, 4, 5), dtype=np.uint8)
+    file = tmp_path / "rows.npz"
+    saving(file, x=np.array(whole, order=order))
+    header = header_of(file, "x")
+    assert (header.shape, header.dtype, header.by_column) == ((53, 4, 5), np.uint8, order == "F")
+    monkeypatch.setattr("imaging_core.datasets.npz_rows.AHEAD", 2)
+    stream = RowStream(file, "x", header, rows=10)
+    for number in (1, 0, 5, 4, 3, 0, 2, 5):
+        assert np.array_equal(stream.block(number), whole[10 * number : 10 * number + 10]), number
