@@ -114,7 +114,10 @@ def choose(
         with environment.remembering():
             return _searched(config, seed, stages, environment, progress)
     if method == "metric_learning":
-        return _by_triplets(config, data, seed, stages, share, device=device, progress=progress)
+        return _by_triplets(
+            config, data, seed, stages, share,
+            device=device, progress=progress, checkpoint=checkpoint,
+        )  # fmt: skip
     if method == "true_half":
         if planted_truth(config):
             return _one(pool["good"].astype(bool))
@@ -225,6 +228,7 @@ def _by_triplets(
     *,
     device: str,
     progress: Progress,
+    checkpoint: Checkpoint,
 ) -> Selection:
     """Closest to the class centroid, in an embedding trained by the triplet loss."""
     part = k_shot(data.train, config.k_shot, seed)
@@ -240,6 +244,7 @@ def _by_triplets(
         margin=config.triplet_margin,
         generator=torch_generator(seed, "classifier/fit"),
         progress=progress,
+        checkpoint=checkpoint,
     )
     pool = stages["pool"]
     embedded = [

@@ -90,10 +90,17 @@ def test_the_generator_and_the_base_classifier(data):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["random_subset_search", "k_matched_random", "use_all"])
+@pytest.mark.parametrize(
+    "method", ["random_subset_search", "k_matched_random", "use_all", "metric_learning"]
+)
 def test_a_cell(data, method):
     stages = Stages(data, method=method)
-    kills = {"random_subset_search": (20, 30, 3), "k_matched_random": (10, 2), "use_all": (4,)}
+    kills = {
+        "random_subset_search": (20, 30, 3),
+        "k_matched_random": (10, 2),
+        "use_all": (4,),
+        "metric_learning": (3, 2, 5, 1),
+    }
     one, other, _ = undisturbed_and_killed(stages.cell, kills[method])
     assert list(one.metrics.items()) == list(other.metrics.items())
     assert one.curves == other.curves
