@@ -136,7 +136,7 @@ def _compute(
             source,
             recipes,
             session,
-            total=len(known.keys),
+            total=len(plan.keys) - len(plan.todo) + source.left,  # a race may want more than so far
             committed=len(plan.done),
             stages=[work.key for work in plan.stages],
             watch=watch,

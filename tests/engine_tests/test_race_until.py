@@ -8,7 +8,9 @@ from studies import elsewhere
 from typer.testing import CliRunner
 
 from analysis.decisions import decisions
+from sweeps.engine import run
 from sweeps.engine.cli import build_app
+from sweeps.engine.display import Display
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import read_ledger, read_manifest
 
@@ -32,12 +34,28 @@ def seeds_spent(results: Path) -> dict[str, int]:
     return {arm: sum(cell.arm == arm for cell in cells) for arm in {cell.arm for cell in cells}}
 
 
+@pytest.fixture
+def counts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """(done, total) as the display has them, after each cell."""
+    seen = []
+
+    class Watched(Display):
+        def expect(self, left: int) -> None:
+            super().expect(left)
+            seen.append((self.done, self.total))
+
+    monkeypatch.setattr(run, "Display", Watched)
+    return seen
+
+
 @pytest.mark.slow
-def test_a_race_stops_what_is_decided_and_is_the_same_when_killed(tmp_path: Path) -> None:
+def test_a_race_stops_what_is_decided_and_is_the_same_when_killed(tmp_path: Path, counts) -> None:
     whole = here("--inline", "--results", tmp_path / "whole", *RACE)
     assert whole.exit_code == 0, whole.output
     found = answers(tmp_path / "whole")
     assert len(found) == 5
+    assert all(done <= total for done, total in counts)
+    assert counts[-1] == (sum(seeds_spent(tmp_path / "whole").values()),) * 2
     assert all(seeds in (12, 16) for _, seeds in found.values())
     # An arm's cells end with the look that decided it, the open ones' with the last.
     spent = seeds_spent(tmp_path / "whole")
