@@ -84,7 +84,7 @@ def _size(found: Decisions, decision: Decision) -> str:
     mean = number(decision.pair.mean, found.metric.digits)
     small = decision.text.partition(", ")[2]
     more = f",{decision.scope}" * bool(decision.scope) + f", {small}" * bool(small)
-    return f"{sign}{mean}, {decision.pair.n} seeds{more}"
+    return f"{sign}{mean}, {decision.pair.n} {decision.over}{more}"
 
 
 def _where(found: Decisions, decision: Decision) -> str:
@@ -114,6 +114,8 @@ def _error(found: Decisions, *, everything: bool) -> str:
 
 def _sources(found: Decisions) -> str:
     """Which sources of variance the error is about."""
+    if found.partitioned is not None:
+        return "for training anew on other partitions of such patients"
     known = [one.for_others for one in found.every if one.answer != "undecided"]
     if not known or None in known:
         return "for training anew and the same test patients"

@@ -10,9 +10,10 @@ from scipy import stats
 from analysis.aggregate import Metric, metric_table
 from analysis.comparisons import probability
 from analysis.decisions import Decision, Decisions, decisions
-from analysis.inference import Paired, exact_limit_sentence, paired_family
+from analysis.inference import Paired, exact_limit_sentence
 from analysis.layouts import Selected, differences, selected_lines, unlike_notes
 from analysis.likeness import Unlike, unlike
+from analysis.partitions import Partitioned, family_of, partitioned_in
 from analysis.published import PublishedTable, Value, claims_checked
 from analysis.table import MISSING, Entry, Row, Table, interval, number
 from analysis.verdicts import verdict
@@ -140,7 +141,9 @@ def welch_p(claim: Claim, runs: int) -> float:
     )
 
 
-def _signed(claims: list[Claim], metrics: Mapping[str, Metric]) -> list[Paired]:
+def _signed(
+    claims: list[Claim], metrics: Mapping[str, Metric], partitioned: Partitioned | None
+) -> list[Paired]:
     """Our side of each claim, turned so that positive favours it, Holm over the table."""
     turned = [
         claim.ours
@@ -148,14 +151,15 @@ def _signed(claims: list[Claim], metrics: Mapping[str, Metric]) -> list[Paired]:
         else -claim.ours
         for claim in claims
     ]
-    return paired_family(np.stack(turned))
+    return family_of(np.stack(turned), partitioned)
 
 
 def verdict_table(ledger: Ledger, published: PublishedTable) -> Table:
     """A verdict for each claim of one published table."""
     claims = table_claims(ledger, published)
     metrics, decided = metric_table(ledger.manifest), decisions(ledger)
-    found = _signed(claims, metrics)
+    partitioned = partitioned_in(ledger.manifest)
+    found = _signed(claims, metrics, partitioned)
     rows = []
     for claim, tested in zip(claims, found, strict=True):
         asked, pair, answer, price = decided_claim(claim, decided), tested, None, ""
@@ -206,7 +210,7 @@ def verdict_table(ledger: Ledger, published: PublishedTable) -> Table:
         )
     most = max(pair.n for pair in found)
     family = max(pair.family for pair in found)
-    limit = exact_limit_sentence(most, family) if family else ""
+    limit = exact_limit_sentence(most, family) if family and not partitioned else ""
     return Table(
         name=f"verdicts_{published.name}",
         title=f"Claims of Table {published.number} ({published.caption}) against our cells",

@@ -15,6 +15,7 @@ from scipy import stats
 from analysis.aggregate import Metric
 from analysis.comparisons import Arms, arms_of, present_metrics, values_of
 from analysis.inference import MOST_SEEDS, POWER, Paired, paired_family, seeds_needed
+from analysis.partitions import Partitioned, partitioned_in
 from analysis.patients import Crossed, accuracy_differences, crossed, right_by_patient
 from analysis.table import number
 from sweeps.ledger.declared import Declared, declared_in, reference_rows
@@ -46,6 +47,7 @@ class Decision:
         both: the same difference over seeds and test patients; None where no predictions say it.
         margin: as declared.
         share: the comparison's part of the error.
+        over: what the pairs are, "seeds" or "partitions".
     """
 
     row: int
@@ -55,6 +57,7 @@ class Decision:
     both: Crossed | None
     margin: float
     share: float
+    over: str = "seeds"
 
     @property
     def for_others(self) -> bool | None:
@@ -92,6 +95,8 @@ class Decision:
         pair = self.pair
         if pair.n == 0:
             return "not run here"
+        if self.over == "partitions":
+            return "more partitions would tell"
         if pair.n < 2:
             return "too few common seeds to say how many more"
         needs = [
@@ -118,6 +123,7 @@ class Decisions:
         every: one for each arm that has a baseline, in plan order.
         declared: what the study declared; None where it declared nothing.
         before: what that replaced after cells were there, oldest first.
+        partitioned: how replicates belong to partitions; None where replicates are seeds.
     """
 
     arms: Arms
@@ -126,6 +132,7 @@ class Decisions:
     every: tuple[Decision, ...]
     declared: Declared | None
     before: tuple[Declared, ...]
+    partitioned: Partitioned | None = None
 
     def of(self, row: int) -> Decision | None:
         """The decision on the arm in this row; None of a baseline."""
@@ -160,6 +167,8 @@ class Decisions:
         rule = self.rule
         looks = ", ".join(map(str, rule.looks))
         at = f"looks at {looks} seeds" if len(rule.looks) > 1 else f"one look, at {looks} seeds"
+        if self.partitioned is not None:
+            at = f"over {self.partitioned.said}"
         return (
             f"Decided by {self.metric.label} alone: {rule.error:.0%} error over the {rule.family} "
             f"comparisons with the baseline together, margin {number(rule.margin, 3)}, {at}; every "
@@ -243,7 +252,7 @@ class _Same:
 def _decisions(same: _Same) -> Decisions | None:
     ledger = same.ledger
     declared, before = declared_in(ledger.manifest)
-    arms = arms_of(ledger)
+    arms, partitioned = arms_of(ledger), partitioned_in(ledger.manifest)
     metric = _primary(ledger, declared)
     reference = reference_rows(arms.levels, ledger.manifest.baseline)
     rows = [i for i, r in enumerate(reference) if r >= 0 and r != i]
@@ -251,17 +260,24 @@ def _decisions(same: _Same) -> Decisions | None:
         return None
     values = values_of(ledger, arms, metric.name)
     differences = values[rows] - values[reference[rows]]
+    settled = _settled(ledger, arms, rows, reference) if declared else None
+    if partitioned is not None:
+        differences = partitioned.means(differences)
+        settled = partitioned.all(settled) if settled is not None else None
     rule = Rule(
-        looks=declared.looks if declared else (max(len(arms.seeds), 2),),
+        looks=declared.looks if declared else (max(differences.shape[1], 2),),
         margin=declared.margin if declared else MARGIN,
         error=declared.error if declared else ERROR,
         family=declared.comparisons if declared else len(rows),
         higher_is_better=bool(metric.higher_is_better),
+        overlap=partitioned.overlap if partitioned is not None else 0.0,
     )
-    settled = _settled(ledger, arms, rows, reference) if declared else None
     found = decide(differences, rule, settled=settled)
     used = _at_their_look(differences, found)
-    both = _with_patients(ledger, arms, metric, rows, reference, used, rule.margin)
+    # Each partition has test patients of its own: they are in its differences already.
+    both: list[Crossed | None] = [None] * len(rows)
+    if partitioned is None:
+        both = _with_patients(ledger, arms, metric, rows, reference, used, rule.margin)
     return Decisions(
         arms=arms,
         metric=metric,
@@ -275,13 +291,15 @@ def _decisions(same: _Same) -> Decisions | None:
                 both=crossed_with,
                 margin=rule.margin,
                 share=rule.share,
+                over="seeds" if partitioned is None else "partitions",
             )
             for row, pair, one, crossed_with in zip(
-                rows, paired_family(used), found, both, strict=True
+                rows, paired_family(used, rule.overlap), found, both, strict=True
             )
         ),
         declared=declared,
         before=before,
+        partitioned=partitioned,
     )
 
 

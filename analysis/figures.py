@@ -36,11 +36,12 @@ from analysis.comparisons import arms_of, baseline_name, present_metrics
 from analysis.decisions import decisions
 from analysis.galleries import GALLERIES
 from analysis.generic import headline_metric, varied_factors
+from analysis.partitions import read_study
 from analysis.search_plots import search_figures
 from analysis.searches import search_bytes
 from sweeps.ledger.declared import TASK_FACTORS
 from sweeps.ledger.files import Store
-from sweeps.ledger.read import Ledger, read_artifacts, read_ledger
+from sweeps.ledger.read import Ledger, read_artifacts
 
 MOST_ARMS = 40
 MOST_METRICS = 4
@@ -276,7 +277,7 @@ def rebuild(root: str, *, redraw: bool = False) -> list[str]:
     Raises:
         LedgerError: `root` is no study's results.
     """
-    ledger = read_ledger(root)
+    ledger = read_study(root)
     store, now = Store(root), identity(ledger)
     before, names = _index(store)
     if redraw or before != now or not all(store.exists(name) for name in names):

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import optimize, stats
 from statsmodels.stats.power import TTestPower
 
-from sweeps.search.paired import EXACT_LIMIT, difference_p, moments, sign_flip_p
+from sweeps.search.paired import EXACT_LIMIT, difference_p, moments, sign_flip_p, widening
 
 ALPHA = 0.05
 POWER = 0.80
@@ -27,11 +27,12 @@ class Paired:
     """One arm minus another over their common seeds.
 
     Attributes:
-        n: common seeds.
+        n: common seeds (or partitions).
         mean, std: of the differences (ddof = 1); std is NaN below two.
-        low, high: 95 % t-interval of the mean difference.
+        low, high: 95 % t-interval of the mean difference, Nadeau and Bengio's for partitions.
         d_z: Cohen's d of paired samples, mean / std.
-        p_exact: two-sided sign-flip p over all 2^n signs; NaN above EXACT_LIMIT.
+        p_exact: two-sided sign-flip p over all 2^n signs; NaN above EXACT_LIMIT, and for
+            partitions.
         p_t: two-sided paired t-test.
         p: exact where there is one, else the t-test's.
         p_holm: `p` adjusted over the family.
@@ -144,24 +145,27 @@ def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def _moments(differences: np.ndarray) -> dict[str, np.ndarray]:
+def _moments(differences: np.ndarray, overlap: float) -> dict[str, np.ndarray]:
     """Everything of `Paired` that needs no family, for the rows of (m, n) without NaN, n ≥ 2."""
     n = differences.shape[1]
     mean, std, _ = moments(differences)
-    half = stats.t.ppf(0.975, n - 1) * std / math.sqrt(n)
+    wider = widening(n, overlap)
+    half = stats.t.ppf(0.975, n - 1) * std / math.sqrt(n) * wider
     with np.errstate(divide="ignore", invalid="ignore"):
         d_z = np.where((std == 0) & (mean == 0), 0.0, mean / std)
-    exact = sign_flip_p(differences) if n <= EXACT_LIMIT else np.full(len(mean), np.nan)
-    p_t = 2 * stats.t.sf(np.abs(d_z) * math.sqrt(n), n - 1)
+    counted = n <= EXACT_LIMIT and not overlap
+    exact = sign_flip_p(differences) if counted else np.full(len(mean), np.nan)
+    p_t = 2 * stats.t.sf(np.abs(d_z) * math.sqrt(n) / wider, n - 1)
     values = {"mean": mean, "std": std, "low": mean - half, "high": mean + half}
     return values | {"d_z": d_z, "p_exact": exact, "p_t": p_t}
 
 
-def paired_family(differences: np.ndarray) -> list[Paired]:
+def paired_family(differences: np.ndarray, overlap: float = 0.0) -> list[Paired]:
     """Each row's differences against zero, Holm-adjusted over all rows together.
 
     Args:
         differences: (m, seeds) arm minus baseline, NaN where either cell is missing.
+        overlap: 0 for seeds; of partitions, test images for each one that is learned from.
 
     Returns:
         one `Paired` a row. Rows with fewer than two common seeds have NaN and are no members of
@@ -180,7 +184,9 @@ def paired_family(differences: np.ndarray) -> list[Paired]:
         if n < 2:
             continue
         block = differences[rows]
-        for name, values in _moments(block[~np.isnan(block)].reshape(len(rows), n)).items():
+        for name, values in _moments(
+            block[~np.isnan(block)].reshape(len(rows), n), overlap
+        ).items():
             columns[name][rows] = values
     p = np.where(np.isnan(columns["p_exact"]), columns["p_t"], columns["p_exact"])
     adjusted = holm(p)
@@ -193,11 +199,17 @@ def paired_family(differences: np.ndarray) -> list[Paired]:
             p=float(p[i]),
             p_holm=float(adjusted[i]),
             family=family,
-            detectable=_times(detectable_d(int(n), alpha), float(columns["std"][i])),
-            seeds_needed=seeds_needed(float(columns["d_z"][i]), alpha),
+            detectable=_times(_detectable(int(n), alpha, overlap), float(columns["std"][i])),
+            seeds_needed=None if overlap else seeds_needed(float(columns["d_z"][i]), alpha),
         )
         for i, n in enumerate(counts)
     ]
+
+
+def _detectable(n: int, alpha: float, overlap: float) -> float:
+    if not overlap:
+        return detectable_d(n, alpha)
+    return widening(n, overlap) * _detectable_by_t(n, alpha) if n > 1 else math.inf
 
 
 def _times(effect: float, std: float) -> float:

@@ -55,6 +55,8 @@ def _side(text: str) -> str:
 def _options(data: str, published: PublishedTable) -> list[str]:
     """What differs in the options of the dataset `data` ("mura:PATH?part=XR_HAND&size=32")."""
     found = []
+    if fold := re.search(r"[?&]fold=([^&]*)", data):
+        found.append(f"fold {fold[1]} (printed: one split)")
     for name, option in published.options.items():
         given = re.search(rf"[?&]{name}=([^&]*)", data)
         ours = given[1] if given else option.default

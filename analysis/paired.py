@@ -14,7 +14,8 @@ from analysis.comparisons import (
     values_of,
 )
 from analysis.decisions import Decision, Decisions, decisions
-from analysis.inference import EXACT_LIMIT, Paired, exact_limit_sentence, paired_family
+from analysis.inference import EXACT_LIMIT, Paired, exact_limit_sentence
+from analysis.partitions import family_of, partitioned_in
 from analysis.table import MISSING, Entry, Row, Table, interval, number
 from sweeps.ledger.declared import TASK_FACTORS, reference_rows
 from sweeps.ledger.read import Ledger
@@ -82,7 +83,10 @@ def paired_against_baseline(
     values = values_of(ledger, arms, metric.name)
     reference = reference_rows(arms.levels, ledger.manifest.baseline)
     rows = [i for i, r in enumerate(reference) if r >= 0 and r != i]
-    return rows, paired_family(values[rows] - values[reference[rows]]) if rows else []
+    if not rows:
+        return rows, []
+    differences = values[rows] - values[reference[rows]]
+    return rows, family_of(differences, partitioned_in(ledger.manifest))
 
 
 def _both_sides(values: np.ndarray, rows: list[int], reference: np.ndarray) -> bool:
@@ -93,10 +97,16 @@ def _both_sides(values: np.ndarray, rows: list[int], reference: np.ndarray) -> b
 
 def _difference_note(ledger: Ledger, arms: Arms) -> str:
     method = [name for name in arms.levels[0] if name not in TASK_FACTORS]
+    within = ", within the same task" if len(method) < len(arms.levels[0]) else ""
+    partitioned = partitioned_in(ledger.manifest)
+    if partitioned is not None:
+        return (
+            f"Difference: arm minus {baseline_name(ledger)}{within}; n: {partitioned.said}. It "
+            "holds what another split of the same patients changes."
+        )
     return (
-        f"Difference: arm minus {baseline_name(ledger)}, over common seeds"
-        + (", within the same task" if len(method) < len(arms.levels[0]) else "")
-        + "; interval: 95 % t-interval of its mean over seeds (training variance only)."
+        f"Difference: arm minus {baseline_name(ledger)}, over common seeds{within}; interval: 95 % "
+        "t-interval of its mean over seeds (training variance only: one split for all)."
     )
 
 
@@ -104,7 +114,7 @@ def _decision_notes(ledger: Ledger, found: Decisions) -> tuple[str, ...]:
     """What stands under the table of the primary metric."""
     share = found.rule.share
     most = max(decision.pair.n for decision in found.every)
-    limit = exact_limit_sentence(most, found.rule.family)
+    limit = "" if found.partitioned else exact_limit_sentence(most, found.rule.family)
     return (
         _difference_note(ledger, found.arms),
         found.sentence,
@@ -127,7 +137,7 @@ def _exploratory_notes(
     ledger: Ledger, arms: Arms, metric: Metric, pairs: list[Paired]
 ) -> tuple[str, ...]:
     most, family = max(p.n for p in pairs), max(p.family for p in pairs)
-    limit = exact_limit_sentence(most, family)
+    limit = "" if partitioned_in(ledger.manifest) else exact_limit_sentence(most, family)
     return (
         _difference_note(ledger, arms),
         "Exploratory: this metric is not the one that decides, and nothing here is an answer.",

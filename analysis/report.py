@@ -23,12 +23,13 @@ from analysis import figures
 from analysis.answer import answer_sentences
 from analysis.command import run_command
 from analysis.discover import studies_in
+from analysis.partitions import partitioned_in, read_study
 from analysis.render import html_fragment
 from analysis.table import Table
 from analysis.tables import study_tables
 from sweeps.ledger.books import SECTION_BOOK
 from sweeps.ledger.files import Store
-from sweeps.ledger.read import Ledger, read_ledger
+from sweeps.ledger.read import Ledger
 from sweeps.ledger.schema import LedgerError
 from sweeps.process import command_line
 
@@ -153,7 +154,9 @@ def _design(ledger: Ledger) -> list[tuple[str, str]]:
         *factors,
         ("baseline", baseline),
         ("arms", str(ledger.cells["arm"].nunique())),
-        ("seeds", ", ".join(map(str, manifest.seeds))),
+        ("replicates", partitioned.said)
+        if (partitioned := partitioned_in(manifest))
+        else ("seeds", ", ".join(map(str, manifest.seeds))),
         ("preset", manifest.preset),
         ("protocol", manifest.protocol),
         ("data", f"{manifest.data} (fingerprint {manifest.data_fingerprint})"),
@@ -183,7 +186,7 @@ def study_section(root: str, *, redraw: bool = False) -> dict[str, Any]:
     Raises:
         LedgerError: it cannot be read.
     """
-    ledger, store = read_ledger(root), Store(root)
+    ledger, store = read_study(root), Store(root)
     identity = _identity(ledger)
     kept = SECTION_BOOK.read_or_none(store, SECTION)
     if kept is not None and kept.identity == identity and not redraw:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from analysis.comparisons import arms_of, present_metrics, values_of
-from analysis.inference import paired_family
+from analysis.partitions import family_of, partitioned_in
 from analysis.table import Entry, Row, Table, number
 from sweeps.ledger.read import Ledger
 
@@ -15,11 +15,11 @@ def rise_table(ledger: Ledger) -> Table | None:
     metric = next((m for m in present_metrics(ledger) if m.name == METRIC), None)
     if metric is None:
         return None
-    arms = arms_of(ledger)
+    arms, partitioned = arms_of(ledger), partitioned_in(ledger.manifest)
     values = values_of(ledger, arms, METRIC)
     rows = []
     for row in np.flatnonzero((~np.isnan(values)).any(axis=1)):
-        (found,) = paired_family(values[[row]])
+        (found,) = family_of(values[[row]], partitioned)
         keys = tuple(ledger.cells["key"][arms.row == row])
         text, interval = number(found.mean, 4), Entry(text="—")
         if found.n > 1:

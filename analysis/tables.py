@@ -4,6 +4,7 @@ python analysis/tables.py results/controller_ablation
 """
 
 import json
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -19,6 +20,7 @@ from analysis.degenerate import warned
 from analysis.generic import factor_table
 from analysis.layouts import rebuilt
 from analysis.paired import paired_tables
+from analysis.partitions import partitioned_in, read_study
 from analysis.published import PublishedTable, published_tables
 from analysis.render import FORMATS, print_table
 from analysis.rises import rise_table
@@ -26,7 +28,7 @@ from analysis.searches import settings_table
 from analysis.table import Table
 from analysis.variance import iqm_table, variance_table
 from sweeps.ledger.files import Store
-from sweeps.ledger.read import Ledger, read_ledger
+from sweeps.ledger.read import Ledger
 from sweeps.ledger.schema import LedgerError
 from sweeps.process import command_line
 
@@ -75,7 +77,20 @@ def study_tables(ledger: Ledger) -> list[Table]:
         calibration_table(ledger),
         *([claims_table(papers)] if papers else []),
     ]
-    return list({table.name: table for table in every if table is not None}.values())
+    found = {table.name: table for table in every if table is not None}
+    return [_of_replicates(ledger, table) for table in found.values()]
+
+
+def _of_replicates(ledger: Ledger, table: Table) -> Table:
+    """The table, its notes saying what stands for a seed where partitions are replicates."""
+    partitioned = partitioned_in(ledger.manifest)
+    if partitioned is None or table.name == "claims_checked":
+        return table
+    note = (
+        f"What these notes call a seed is a replicate: one of {partitioned.count} partitions of "
+        f"the patients with one of {partitioned.seeds} seeds."
+    )
+    return replace(table, notes=(*table.notes, note))
 
 
 def rebuild(root: str) -> list[str]:
@@ -87,7 +102,7 @@ def rebuild(root: str) -> list[str]:
     Raises:
         LedgerError: `root` is no study's results.
     """
-    ledger = read_ledger(root, details=False)
+    ledger = read_study(root, details=False)
     store = Store(root)
     files = {
         f"tables/{table.name}.{suffix}": write(table).encode()
@@ -118,7 +133,7 @@ def print_tables(root: str, console: Console) -> None:
     Raises:
         LedgerError: `root` is no study's results.
     """
-    for table in paper_tables(read_ledger(root, details=False)):
+    for table in paper_tables(read_study(root, details=False)):
         print_table(table, console)
 
 
@@ -128,7 +143,7 @@ def print_answer(root: str, console: Console) -> None:
     Raises:
         LedgerError: `root` is no study's results.
     """
-    for sentence in answer_sentences(read_ledger(root, details=False)):
+    for sentence in answer_sentences(read_study(root, details=False)):
         console.print(Text(sentence, style="bold"))
 
 

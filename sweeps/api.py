@@ -137,9 +137,10 @@ class OpenStudy:
         Needs the `analysis` extra.
         """
         from analysis.decisions import decisions
+        from analysis.partitions import over_partitions
         from sweeps.ledger.schema import arm_label
 
-        found = decisions(self._ledger)
+        found = decisions(over_partitions(self._ledger))
         names = ["arm", "baseline", "n", "difference", "answer", "text"]
         if found is None:
             return pd.DataFrame(columns=names)

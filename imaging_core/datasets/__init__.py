@@ -6,9 +6,11 @@ no identical image; the check runs on every load.
 
 from imaging_core.datasets.base import DataError, ImageDataset, Split
 from imaging_core.datasets.fetch import FetchError
+from imaging_core.datasets.partition import FOLD, folds, parse_fold, parse_split_seed
 from imaging_core.datasets.registry import absolute, card, expand, load, names
 
 __all__ = [
+    "FOLD",
     "DataError",
     "FetchError",
     "ImageDataset",
@@ -16,6 +18,9 @@ __all__ = [
     "absolute",
     "card",
     "expand",
+    "folds",
     "load",
     "names",
+    "parse_fold",
+    "parse_split_seed",
 ]

@@ -7,7 +7,7 @@ writes them behind the path, `--data mura:MURA-v1.1?part=XR_ELBOW&size=64`.
 
 import importlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from imaging_core import places
@@ -16,6 +16,13 @@ from imaging_core.datasets.decoding import PROGRESS
 from imaging_core.datasets.fetch import fetched, filesystem_options, is_uri
 from imaging_core.datasets.kept import of_fingerprint, settled
 from imaging_core.datasets.options import split_query
+from imaging_core.datasets.partition import (
+    FOLD,
+    SPLIT_SEED,
+    parse_fold,
+    parse_split_seed,
+    partitioned,
+)
 from imaging_core.fields import ConfigError, build, did_you_mean
 from imaging_core.task import Progress, no_progress
 
@@ -104,8 +111,16 @@ def load(
 
 
 def _read(module: Any, name: str, path: str | None, protocol: str) -> ImageDataset:
-    """What the loader makes of the files."""
+    """What the loader makes of the files, dealt out again where the options say so."""
     where, values = split_query(path)
+    dealt = [FOLD, SPLIT_SEED] if FOLD in values or not _deals(module) else []
+    if asked := {option: values[option] for option in dealt if option in values}:
+        fold, seed = asked.get(FOLD), parse_split_seed(asked.get(SPLIT_SEED, "0"))
+        if fold is not None:
+            parse_fold(fold)
+        own = _without(str(path), asked)
+        base = load(name, own, protocol, progress=PROGRESS.get())
+        return partitioned(base, fold=fold, split_seed=seed)
     if name in PLACES and is_uri(where):
         of_store = filesystem_options(values)
         root, inside, wanted = getattr(module, "at_uri", _everything)(where, values)
@@ -119,6 +134,18 @@ def _read(module: Any, name: str, path: str | None, protocol: str) -> ImageDatas
     except ConfigError as error:
         raise ConfigError(f"options of {name}: {error}") from None
     return module.load(where, protocol=protocol, options=options)
+
+
+def _deals(module: Any) -> bool:
+    """Whether the loader itself deals patients out, by a `split_seed` of its own."""
+    return SPLIT_SEED in getattr(getattr(module, "Options", None), "__dataclass_fields__", {})
+
+
+def _without(path: str, options: Collection[str]) -> str | None:
+    """The path less these options; None where nothing is left."""
+    place, _, query = path.partition("?")
+    left = "&".join(pair for pair in query.split("&") if pair.partition("=")[0] not in options)
+    return (f"{place}?{left}" if left else place) or None
 
 
 def _everything(uri: str, values: Mapping[str, str]) -> tuple[str, str, Callable[[str], bool]]:

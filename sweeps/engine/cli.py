@@ -101,6 +101,7 @@ def build_app(
             most_seeds=typed.get("max_seeds"),
             track=tuple(typed.get("track") or ()),
             first=typed.get("first"),
+            folds=typed.get("folds"),
         )
         urls = tuple(typed["notify"] or ())
         session = Session(

@@ -13,6 +13,7 @@ from imaging_core.fields import ConfigError, as_dict, as_typed, sources
 from sweeps.engine.plan import Plan, make_plan
 from sweeps.engine.study import (
     DATA,
+    NO_FIELDS,
     SETTING,
     Arm,
     Request,
@@ -56,7 +57,7 @@ def field_lines(plan: Plan, arm: Arm) -> list[FieldLine]:
     default_of = sources(task.config)
     typed = [text.partition("=")[0].strip() for text in plan.request.settings]
     layers: tuple[tuple[str, Mapping[str, Any] | set[str]], ...] = (
-        ("arm", {**{n: v for n, v in arm.levels.items() if n not in (DATA, SETTING)}, **of_bundle}),
+        ("arm", {**{n: v for n, v in arm.levels.items() if n not in NO_FIELDS}, **of_bundle}),
         ("--set", set(typed)),
         ("--config", {name for name, _ in plan.request.of_file}),
         ("study", of_study),

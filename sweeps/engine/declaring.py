@@ -8,7 +8,13 @@ from imaging_core.fields import ConfigError, did_you_mean
 from sweeps.engine.plan import Plan, manifest_of
 from sweeps.engine.study import Study, seeds_of
 from sweeps.ledger.books import MANIFEST_BOOK, Damaged
-from sweeps.ledger.declared import Declared, compared, declaring
+from sweeps.ledger.declared import (
+    Declared,
+    compared,
+    declaring,
+    partition_of,
+    without_partition,
+)
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import MANIFEST
 from sweeps.ledger.schema import Manifest
@@ -45,14 +51,25 @@ def declared_of(plan: Plan) -> Declared:
 
         looks = schedule(len(seeds_of(study, plan.request)))
     baseline = {name: str(level) for name, level in study.baseline.items()}
+    arms = [arm.text_levels for arm in plan.arms]
+    partitions = len({partition_of(levels) for levels in arms})
+    if partitions > 1:
+        looks = (partitions,)
+        baseline = without_partition(baseline)
+        arms = [
+            dict(each)
+            for each in dict.fromkeys(tuple(without_partition(levels).items()) for levels in arms)
+        ]
     return Declared(
         metric=study.primary,
         higher_is_better=primary_direction(study),
         margin=study.margin,
         error=study.error,
-        comparisons=len(compared([arm.text_levels for arm in plan.arms], baseline)),
+        comparisons=len(compared(arms, baseline)),
         baseline=baseline,
         looks=looks,
+        partitions=partitions if partitions > 1 else 0,
+        overlap=plan.overlap if partitions > 1 else 0.0,
         after_cells=len(plan.done),
     )
 
@@ -64,10 +81,12 @@ def declared_line(plan: Plan) -> str:
         ConfigError: see `primary_direction`.
     """
     told = declared_of(plan)
-    at = ", ".join(map(str, told.looks))
+    at = f"at {', '.join(map(str, told.looks))} seeds"
+    if told.partitions:
+        at = f"over {told.partitions} partitions of the patients, {len(plan.seeds)} seeds each"
     return (
         f"decides by {told.metric}: margin {told.margin:g}, error {told.error:.0%} over "
-        f"{told.comparisons} comparisons, at {at} seeds"
+        f"{told.comparisons} comparisons, {at}"
     )
 
 

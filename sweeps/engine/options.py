@@ -108,6 +108,17 @@ OF_STUDY: Options = {
         ],
         None,
     ),
+    "folds": (
+        Annotated[
+            int | None,
+            typer.Option(
+                metavar="K",
+                help="Cross-validate: every arm on K folds of the patients (the factor fold), each "
+                "of them once the test set; at least 3.",
+            ),
+        ],
+        None,
+    ),
     "first": (
         Annotated[
             str | None,

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
+from statistics import fmean
 from typing import Any
 
 from imaging_core import datasets
@@ -25,6 +26,7 @@ from sweeps.engine.study import (
     seeds_of,
     split_data,
 )
+from sweeps.ledger.declared import PARTITIONS
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import committed_keys, failed_keys
 from sweeps.ledger.schema import CLASS_SIZES, Manifest, PlannedCell
@@ -64,6 +66,7 @@ class Plan:
         notes: what was fitted to the data, and what the core's check has to say, a line each.
         data: what each dataset holds, a line each.
         class_sizes: of each dataset, class → its images; empty where the data were not loaded.
+        overlap: test images for each image of the other parts, on average over the datasets.
     """
 
     study: Study
@@ -81,6 +84,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
     class_sizes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    overlap: float = 0.0
 
     @property
     def keys(self) -> frozenset[str]:
@@ -123,6 +127,11 @@ def make_plan(study: Study, request: Request, *, results: str, retry_failed: boo
     """
     study, shared = apply(study, request)
     seeds = seeds_of(study, request)
+    if request.until is not None and any(len(study.factors.get(n, ())) > 1 for n in PARTITIONS):
+        raise ConfigError(
+            "--until decided adds seeds, which say nothing of another split; leave it out with "
+            "--folds or several levels of split_seed"
+        )
     arms = expand(study, shared, request.data or study.data)
     if not arms:
         raise ConfigError("no arm is left; --set excludes every combination of levels")
@@ -154,8 +163,13 @@ def make_plan(study: Study, request: Request, *, results: str, retry_failed: boo
         known_kinds(request.keep, study.task)
         shape = {t: (d.channels, d.size, len(d.classes)) for t, d in data.items()}
         lines.append(weights_line(plan, results, shape))
-    sizes = {text: found.class_sizes for text, found in data.items()}
-    return replace(plan, notes=tuple(dict.fromkeys(notes)), data=tuple(lines), class_sizes=sizes)
+    return replace(
+        plan,
+        notes=tuple(dict.fromkeys(notes)),
+        data=tuple(lines),
+        class_sizes={text: found.class_sizes for text, found in data.items()},
+        overlap=fmean(len(d.test) / (len(d.train) + len(d.validation)) for d in data.values()),
+    )
 
 
 @_uncollected()

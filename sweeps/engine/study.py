@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from imaging_core import datasets
+from imaging_core.datasets import FOLD
 from imaging_core.fields import (
     Builder,
     ConfigError,
@@ -21,6 +22,7 @@ from imaging_core.fields import (
 )
 from imaging_core.places import must_be_text
 from imaging_core.task import Task
+from sweeps.ledger.declared import PARTITIONS
 from sweeps.ledger.schema import arm_label
 
 DATA = "data"  # a factor that is not a field of the core's configuration
@@ -29,6 +31,7 @@ MOST_SEEDS = 10_000
 LARGEST_SEED = 2**63 - 1  # the ledger's column of seeds has 64 bits
 PROTOCOLS = ("held-out", "paper")
 SETTING = "setting"  # another: its levels name the bundles of fields in `Study.bundles`
+NO_FIELDS = (DATA, SETTING, *PARTITIONS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +126,7 @@ class Request:
     `keep` names what is stored beside the cells, `track` who is told of them; they change none.
     `first` names arms that go ahead of the others, by levels they have.
     `until` is "decided" for a race, which may use `most_seeds` (the study's by default).
+    `folds` of a cross-validation are the levels of the factor `fold`.
     """
 
     preset: str = "demo"
@@ -136,6 +140,7 @@ class Request:
     first: str | None = None
     until: str | None = None
     most_seeds: int | None = None
+    folds: int | None = None
 
 
 FEWEST_OF_A_RACE = 6  # the exact test of fewer pairs decides nothing, however large the effect
@@ -215,6 +220,20 @@ def _parse_setting(text: str) -> tuple[str, list[str]]:
     return name.strip(), parts
 
 
+def _level(config: type, name: str, value: Any) -> Any:
+    """A level of a field or of a factor that is none, typed.
+
+    Raises:
+        ConfigError: it is none of the field's, no fold ("2of5") or no split_seed (a number).
+    """
+    if name == FOLD:
+        datasets.parse_fold(str(value))
+        return str(value)
+    if name in PARTITIONS:
+        return datasets.parse_split_seed(str(value))
+    return value if name == DATA else as_typed(config, name, value)
+
+
 def apply(study: Study, request: Request) -> tuple[Study, dict[str, Any]]:
     """The study with `--set` applied, and the fields that every arm shares.
 
@@ -236,9 +255,10 @@ def apply(study: Study, request: Request) -> tuple[Study, dict[str, Any]]:
         **study.fixed,
         **study.of_preset.get(request.preset, {}),
     }
-    known = [*field_names(task.config), DATA]
+    known = [*field_names(task.config), DATA, *PARTITIONS]
     factors = dict(study.factors)
-    for name, values in (*request.of_file, *map(_parse_setting, request.settings)):
+    folds = [(FOLD, datasets.folds(request.folds))] if request.folds is not None else []
+    for name, values in (*folds, *request.of_file, *map(_parse_setting, request.settings)):
         if name not in known:
             raise ConfigError(
                 f'unknown factor or field "{name}"{did_you_mean(name, known)} '
@@ -246,14 +266,12 @@ def apply(study: Study, request: Request) -> tuple[Study, dict[str, Any]]:
                 f"{', '.join(field_names(task.config))})"
             )
         # Each by itself: what fits together is known once every --set has been read.
-        typed = tuple(
-            value if name == DATA else as_typed(task.config, name, value) for value in values
-        )
+        typed = tuple(_level(task.config, name, value) for value in values)
         if len(set(typed)) < len(typed):
             raise ConfigError(
                 f"--set {name} lists a level more than once: {', '.join(map(str, values))}"
             )
-        if name in factors or len(typed) > 1:
+        if name in factors or len(typed) > 1 or name in PARTITIONS:
             factors[name] = typed
         elif name == DATA:
             if request.data not in (None, typed[0]):
@@ -292,11 +310,11 @@ def expand(study: Study, shared: Mapping[str, Any], data: str) -> list[Arm]:
             all(levels[name] == value for name, value in allowed.items()) for allowed in study.only
         ):
             continue
-        fields = {n: level for n, level in levels.items() if n not in (DATA, SETTING)}
+        fields = {n: level for n, level in levels.items() if n not in NO_FIELDS}
         bundle = study.bundles.get(arm_label(levels), {}) if study.bundles else {}
         config = build({**shared, **fields, **bundle})
         # A level keeps the name that was typed; what it stands for is the same on every node.
-        text = str(levels.get(DATA, data))
+        text = with_partition(str(levels.get(DATA, data)), levels)
         if text not in placed:
             placed[text] = place_data(text)
         arms.append(Arm(levels=levels, config=config, data=placed[text]))
@@ -333,6 +351,15 @@ def arms_named(arms: Sequence[Arm], text: str, option: str) -> list[Arm]:
     return found
 
 
+def with_partition(text: str, levels: Mapping[str, Any]) -> str:
+    """The dataset `text` with the options of the partition that `levels` name, if they do."""
+    options = "&".join(f"{name}={levels[name]}" for name in PARTITIONS if name in levels)
+    if not options:
+        return text
+    between = "&" if "?" in text else "?" if ":" in text else ":?"
+    return f"{text}{between}{options}"
+
+
 def split_data(text: str) -> tuple[str, str | None]:
     """`"mura:/data/MURA"` → ("mura", "/data/MURA"); `"ihc-colon"` → ("ihc-colon", None)."""
     name, separator, path = text.partition(":")
@@ -355,7 +382,7 @@ def describe_factors(study: Study) -> Sequence[str]:
     """One line per factor for `--help`: its levels, and what else the core allows."""
     lines = []
     for name, levels in study.factors.items():
-        allowed = levels_of(study.task.config, name) if name != DATA else None
+        allowed = levels_of(study.task.config, name) if name not in NO_FIELDS else None
         more = [str(v) for v in allowed or () if v not in levels]
         rest = f" (also: {', '.join(more)})" if more else ""
         lines.append(f"{name}: {', '.join(map(str, levels))}{rest}")

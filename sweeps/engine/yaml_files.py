@@ -18,7 +18,7 @@ from typing import Any
 
 from imaging_core import places
 from imaging_core.fields import ConfigError, did_you_mean, field_names, levels_of
-from sweeps.engine.study import DATA, SETTING, Request, Study
+from sweeps.engine.study import DATA, NO_FIELDS, SETTING, Request, Study
 
 KEYS = ("study", "preset", "data", "protocol", "seeds", "factors", "fields")
 """What the file of `--config` may hold."""
@@ -239,11 +239,11 @@ def _known_core(path: Path, core: str) -> None:
 
 
 def _known_factor(path: Path, name: str, config: type) -> None:
-    known = (*field_names(config), DATA, SETTING)
+    known = (*field_names(config), *NO_FIELDS)
     if name not in known:
         raise ConfigError(
             f'{path}: unknown factor "{name}"{did_you_mean(name, known)} (a factor is a field of '
-            "the configuration, or data)"
+            "the configuration, data, fold or split_seed)"
         )
 
 

@@ -15,6 +15,8 @@ from sweeps.ledger.schema import LedgerError, Manifest
 DECLARED, BEFORE = "declared", "declared_before"
 TASK_FACTORS = ("data", "body_part", "view", "k_shot", "pool", "pool_kind", "pool_label_noise")
 """Factors that change the task and not the method: an arm is compared within its own task."""
+PARTITIONS = ("split_seed", "fold")
+"""Factors whose levels deal the same images out to other parts: replicates, as seeds are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,9 @@ class Declared:
         comparisons: every arm with the baseline of its task.
         baseline: the levels of the arm that the others are compared with.
         looks: seeds at which answers are looked for; one look where the study is no race.
+        partitions: of the images into parts that each arm has; 0 where the split is no factor.
+        overlap: test images for each one that is learned from (training and validation), on
+            average; partitions share most of those, so that their differences are correlated.
         after_cells: cells of this plan that were there when it was declared; 0: before the run.
     """
 
@@ -39,6 +44,8 @@ class Declared:
     comparisons: int
     baseline: Mapping[str, str]
     looks: tuple[int, ...]
+    partitions: int = 0
+    overlap: float = 0.0
     after_cells: int = 0
 
     def same(self, other: "Declared") -> bool:
@@ -108,6 +115,16 @@ def reference_rows(arms: Sequence[Mapping[str, str]], baseline: Mapping[str, str
         own = {name: level for name, level in method.items() if name in levels}
         rows.append(places.get(tuple(sorted({**levels, **own}.items())), -1))
     return np.array(rows, dtype=int)
+
+
+def without_partition(levels: Mapping[str, str]) -> dict[str, str]:
+    """The levels of an arm, whatever its partition."""
+    return {name: level for name, level in levels.items() if name not in PARTITIONS}
+
+
+def partition_of(levels: Mapping[str, str]) -> tuple[str, ...]:
+    """The levels that `without_partition` leaves out, in the order of PARTITIONS."""
+    return tuple(levels[name] for name in PARTITIONS if name in levels)
 
 
 def compared(arms: Sequence[Mapping[str, str]], baseline: Mapping[str, str]) -> list[int]:

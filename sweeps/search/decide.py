@@ -33,6 +33,8 @@ class Rule:
         error: of the family: the chance of one wrong answer or more.
         family: comparisons.
         higher_is_better: the metric's direction.
+        overlap: 0 for seeds; of partitions, test images for each one that is learned from. What
+            stands for a seed in `decide` is then a partition.
     """
 
     looks: tuple[int, ...]
@@ -40,6 +42,7 @@ class Rule:
     error: float
     family: int
     higher_is_better: bool = True
+    overlap: float = 0.0
 
     @property
     def share(self) -> float:
@@ -100,7 +103,8 @@ def decide(
                 continue
             block = here[rows]
             block = block[~np.isnan(block)].reshape(len(rows), n)
-            p, same = difference_p(block), equivalence_p(block, rule.margin)
+            p = difference_p(block, rule.overlap)
+            same = equivalence_p(block, rule.margin, rule.overlap)
             up = (block.mean(axis=1) > 0) == rule.higher_is_better
             for i, row in enumerate(rows):
                 answer: Answer = "undecided"

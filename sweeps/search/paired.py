@@ -7,6 +7,12 @@ null, whatever the law of a seed: the difference is then symmetric. Differences 
 exponential law and mean 0 both reject too often. Hall's transformation of t takes the skewness that
 is seen into account; here it counts SKEW times, because a small sample shows too little of it, and
 takes away about half of t at most, so that few seeds still find a large effect.
+
+Differences over several partitions of the same images share most of their training images: they
+are correlated, and no sign of one may be flipped alone. Their mean has the variance (1/n + o) s²,
+o being test images for each one that is learned from, and t is divided by √(1 + n o): Nadeau and
+Bengio 2003, "Inference for the generalization error". It is a rule of thumb, as any variance of
+overlapping partitions is: no unbiased estimate of it exists.
 """
 
 import math
@@ -79,23 +85,33 @@ def skewed_t(mean: np.ndarray, std: np.ndarray, skew: np.ndarray, n: int) -> np.
     return np.where(np.isfinite(u), found, u)
 
 
-def difference_p(differences: np.ndarray) -> np.ndarray:
+def widening(n: int, overlap: float) -> float:
+    """By how much the standard error of n differences is wider than that of n independent ones."""
+    return math.sqrt(1 + n * overlap)
+
+
+def difference_p(differences: np.ndarray, overlap: float = 0.0) -> np.ndarray:
     """Two-sided p of "the mean difference is 0": (m,) of (m, n), n ≥ 2, no NaN.
 
-    The larger of the exact sign-flip p (up to EXACT_LIMIT pairs; above it the t-test's) and that of
-    `skewed_t`.
+    The larger of the exact sign-flip p (up to EXACT_LIMIT pairs; above it, and with an overlap, the
+    t-test's) and that of `skewed_t`.
+
+    Args:
+        overlap: of partitions, test images for each image that is learned from; 0: independent
+            differences.
     """
     n = differences.shape[1]
     mean, std, skew = moments(differences)
-    safe = 2 * stats.t.sf(np.abs(skewed_t(mean, std, skew, n)), n - 1)
-    if n <= EXACT_LIMIT:
+    wider = widening(n, overlap)
+    safe = 2 * stats.t.sf(np.abs(skewed_t(mean, std, skew, n)) / wider, n - 1)
+    if n <= EXACT_LIMIT and not overlap:
         return np.asarray(np.maximum(sign_flip_p(differences), safe))
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.where((std == 0) & (mean == 0), 0.0, mean / std) * math.sqrt(n)
-    return np.asarray(np.maximum(2 * stats.t.sf(np.abs(t), n - 1), safe))
+    return np.asarray(np.maximum(2 * stats.t.sf(np.abs(t) / wider, n - 1), safe))
 
 
-def equivalence_p(differences: np.ndarray, margin: float) -> np.ndarray:
+def equivalence_p(differences: np.ndarray, margin: float, overlap: float = 0.0) -> np.ndarray:
     """p of "the mean difference is at least `margin` either way", by two one-sided tests (TOST).
 
     Each is the larger p of the t-test and of `skewed_t`, and none is below 2^-n, the smallest that
@@ -104,6 +120,7 @@ def equivalence_p(differences: np.ndarray, margin: float) -> np.ndarray:
     Args:
         differences: (m, n), n ≥ 2, no NaN.
         margin: > 0, in their unit.
+        overlap: as in `difference_p`.
 
     Returns:
         (m,) p-values.
@@ -116,5 +133,5 @@ def equivalence_p(differences: np.ndarray, margin: float) -> np.ndarray:
             t = off / std * math.sqrt(n)
         safe = skewed_t(off, std, lopsided, n)
         t, safe = (np.where(np.isnan(value), -np.inf, value) for value in (t, safe))
-        found.append(stats.t.sf(np.minimum(t, safe), n - 1))
+        found.append(stats.t.sf(np.minimum(t, safe) / widening(n, overlap), n - 1))
     return np.asarray(np.maximum(np.maximum(*found), 2.0**-n))

@@ -7,6 +7,7 @@ from imaging_core import datasets
 from imaging_core.datasets import ImageDataset, Split
 from imaging_core.fields import ConfigError
 from sweeps import kshot, selection_methods
+from sweeps.engine.declaring import declared_of
 from sweeps.engine.plan import make_plan, manifest_of
 from sweeps.engine.study import Request
 from sweeps.ledger.schema import CLASS_SIZES
@@ -57,3 +58,41 @@ def test_a_level_that_the_data_cannot_serve_is_left_out_in_sight(small, tmp_path
     assert any(note.startswith("left out: k_shot=100") for note in plan.notes)
     with pytest.raises(ConfigError, match="k_shot must be at most 70"):
         plan_of(kshot.STUDY, tmp_path, "k_shot=10,100")
+
+
+def test_folds_are_a_factor_of_the_data_and_of_no_configuration(small, tmp_path):
+    plan = make_plan(
+        kshot.STUDY,
+        Request(folds=3, seeds="2", settings=("k_shot=10", "split_seed=1")),
+        results=str(tmp_path),
+        retry_failed=False,
+    )
+    assert {arm.data for arm in plan.arms} == {
+        f"{kshot.STUDY.data}:?split_seed=1&fold={number}of3" for number in (1, 2, 3)
+    }
+    methods = len(plan.arms) // 3
+    told = declared_of(plan)
+    assert (told.partitions, told.looks, told.comparisons) == (3, (3,), methods - 1)
+    assert told.overlap == pytest.approx(18 / 162)  # of 9, 70 and 11 images a class
+    assert told.baseline == {"method": "baseline_matched", "k_shot": "10"}
+    one = plan_of(kshot.STUDY, tmp_path, "k_shot=10")
+    assert {key for arm in plan.arms for key in arm.values} == set(one.arms[0].values)
+
+
+def test_a_race_has_one_split(small, tmp_path):
+    request = Request(until="decided", settings=("split_seed=0,1",))
+    with pytest.raises(ConfigError, match="--until decided adds seeds, which say nothing of"):
+        make_plan(kshot.STUDY, request, results=str(tmp_path), retry_failed=False)
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        (Request(folds=2), "folds must be at least 3"),
+        (Request(settings=("fold=1",)), 'fold must be one of at least 3, as "2of5"'),
+        (Request(settings=("split_seed=a",)), "split_seed must be a whole number"),
+    ],
+)
+def test_what_is_no_partition_is_refused_before_anything_starts(small, tmp_path, request_, said):
+    with pytest.raises(ConfigError, match=said):
+        make_plan(kshot.STUDY, request_, results=str(tmp_path), retry_failed=False)
