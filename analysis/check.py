@@ -15,7 +15,8 @@ import typer
 
 from analysis.command import run_command
 from analysis.discover import studies_in
-from sweeps.ledger.read import committed_keys, read_ledger
+from analysis.reading import ledger_of
+from sweeps.ledger.read import committed_keys
 from sweeps.ledger.schema import LedgerError
 from sweeps.process import command_line
 
@@ -60,7 +61,7 @@ def account(root: str, *, predictions: bool = True) -> Account:
     Raises:
         LedgerError: `root` is no study's results.
     """
-    ledger = read_ledger(root)  # every column, so that damage in any of them is found
+    ledger = ledger_of(root)  # every column, so that damage in any of them is found
     cells, damaged = ledger.cells, list(ledger.damaged)
     there = cells.loc[cells["status"] == "ok", "key"]
     reader = ledger.predictions()

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from analysis.inference import Paired, paired_family
+from analysis.reading import ledger_of
 from sweeps.ledger.declared import declared_in, partition_of, without_partition
-from sweeps.ledger.read import Ledger, read_ledger
+from sweeps.ledger.read import Ledger
 from sweeps.ledger.schema import Manifest, PlannedCell, arm_label
 
 REPLICATES = "replicates"
@@ -72,12 +73,12 @@ def family_of(differences: np.ndarray, partitioned: Partitioned | None) -> list[
 
 
 def read_study(root: str, *, details: bool = True) -> Ledger:
-    """`read_ledger`, with partitions as replicates.
+    """`ledger_of`, with partitions as replicates.
 
     Raises:
         LedgerError: no study there, or what it declared is damaged.
     """
-    return over_partitions(read_ledger(root, details=details))
+    return over_partitions(ledger_of(root, details=details))
 
 
 def over_partitions(ledger: Ledger) -> Ledger:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from analysis.discover import MANIFEST
+from analysis.reading import read_once
 from sweeps.ledger.files import Store
 
 TUNING = "_tuning"
@@ -91,11 +92,12 @@ def run(results: str, study: str, console: Console, *, quiet: bool = False) -> N
         if not quiet:
             print_answer(root, console)
 
-    attempt("tables on the terminal", "tables", root, show)
-    attempt("tables", "tables", root, tables)
-    attempt("figures", "figures", root, figures)
-    attempt("report", "report", results, report)
-    if written and not quiet:
-        console.print(escape(", ".join(written)), soft_wrap=True, style="dim")
-    attempt("account of the cells", "check", root, check)
-    attempt("answer", "tables", root, answer)
+    with read_once(root):
+        attempt("tables on the terminal", "tables", root, show)
+        attempt("tables", "tables", root, tables)
+        attempt("figures", "figures", root, figures)
+        attempt("report", "report", results, report)
+        if written and not quiet:
+            console.print(escape(", ".join(written)), soft_wrap=True, style="dim")
+        attempt("account of the cells", "check", root, check)
+        attempt("answer", "tables", root, answer)

@@ -9,8 +9,9 @@ from rich.console import Console
 from toy_ledgers import make_ledger
 
 import analysis
-from analysis import figures, report, reporting
+from analysis import figures, reading, report, reporting
 from sweeps import ablation_controller
+from sweeps.ledger.read import Ledger
 
 SMALL = {"factors": {"method": ("a", "b")}, "seeds": (0, 1), "tables": ()}
 
@@ -113,3 +114,34 @@ def test_the_scripts_end_with_it() -> None:
     assert len(mains) == 10
     for path in mains:
         assert ", reporting.run, __doc__)" in path.read_text(), path.name
+
+
+@pytest.mark.slow
+def test_the_last_step_reads_its_study_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    real = reading.read_ledger
+
+    def counted(root: str, **options: bool) -> Ledger:
+        read.append(Path(root).name)
+        return real(root, **options)
+
+    monkeypatch.setattr(reading, "read_ledger", counted)
+    make_ledger(tmp_path / "one", study="one", **SMALL)
+    make_ledger(tmp_path / "other", study="other", **SMALL)
+    run(tmp_path, "one")
+    assert read.count("one") == 1
+    assert read.count("other") == 2  # for the report, and for its figures
+
+
+def test_a_study_is_the_same_however_its_folder_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_ledger(tmp_path / "one", study="one", **SMALL)
+    monkeypatch.chdir(tmp_path)
+    with reading.read_once(str(root)):
+        kept = reading.ledger_of("one", details=False)
+        assert reading.ledger_of(f"{root}/") is kept
+        assert "versions" in kept.cells, "whoever asks next may need all of it"
+    assert reading.ledger_of("one") is not reading.ledger_of("one"), "only in a last step"
