@@ -1,6 +1,7 @@
 """The study's broker: one small Ray actor that owns the queue and wakes whoever waits on it."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -37,9 +38,11 @@ class Broker:
         self._over: dict[str, dict[str, Any]] = {}  # item → its result
         self._reserved: dict[str, Any] = {}  # run → the placement group of its workers
         self._results: dict[str, list[dict[str, Any]]] = {}  # arm → its results so far
-        self._trials_started = 0
         self._shares: dict[str, float] = {}  # item that is being computed → how much of it is done
         self._read = 0  # events that `_notify` has sorted into the above
+        self._log: list[tuple[str, int | None, float | None]] = []  # arm, seed, objective
+        self._ending = asyncio.Event()  # the driver has all that it wanted
+        self._shown = asyncio.Event()  # Optuna's database has it too
         self._changed = asyncio.Condition()  # results and events: for trials and the driver
         self._work = asyncio.Condition()  # items that are ready: for workers
 
@@ -51,7 +54,7 @@ class Broker:
                     result |= {"seed": event.report.seed, "objective": event.report.objective}
                 self._over[event.item] = result
                 for key in self._arms_of.get(event.item, ()):
-                    self._results[key].append(result)
+                    self._have(key, result)
         self._read = len(self.queue.events)
         async with self._changed:
             self._changed.notify_all()
@@ -73,16 +76,21 @@ class Broker:
             except TimeoutError:
                 return
 
+    def _have(self, arm: str, result: dict[str, Any]) -> None:
+        """The arm has one more result."""
+        self._results[arm].append(result)
+        self._log.append((arm, result.get("seed"), result.get("objective")))
+
     def _know(self, arm: str, cells: Sequence[str]) -> None:
         """These cells are the arm's, after those that it has."""
         self._cells.setdefault(arm, []).extend(cells)
-        results = self._results.setdefault(arm, [])
+        self._results.setdefault(arm, [])
         for cell in cells:
             holders = self._arms_of.setdefault(cell, [])
             if arm not in holders:  # a search holds an arm again after a node's loss
                 holders.append(arm)
             if cell in self._over:
-                results.append(self._over[cell])
+                self._have(arm, self._over[cell])
 
     async def add(self, items: Sequence[WorkItem], *, more: bool) -> None:
         """Queue the items; `more`: another call may add cells to any arm."""
@@ -106,7 +114,6 @@ class Broker:
 
         Its entry "last" says whether the arm surely has no other after it.
         """
-        self._trials_started += not position
         held = self._held.get(arm, ())
         if position < len(held):
             self.queue.add(held[position])
@@ -186,9 +193,33 @@ class Broker:
         """How many items are finished or failed."""
         return len(self._over)
 
-    async def trials_started(self) -> int:
-        """How many arms' trials Tune has started."""
-        return self._trials_started
+    async def news_of_arms(
+        self, position: int, timeout_s: float
+    ) -> tuple[list[tuple[str, int | None, float | None]], set[str], bool]:
+        """Results of all arms from `position` on, after so long, or at once when the run ends.
+
+        Returns:
+            (arm, seed, objective) of each, without an objective where the cell failed; which of
+            these arms surely have no other; whether the run has ended.
+        """
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ending.wait(), timeout_s)
+        news = self._log[position:]
+        over = {
+            arm
+            for arm, _, _ in news
+            if not self._more and len(self._results[arm]) >= len(self._cells[arm])
+        }
+        return news, over, self._ending.is_set()
+
+    async def say_shown(self) -> None:
+        """Optuna's database has every result of a run that has ended."""
+        self._shown.set()
+
+    async def end_view(self) -> None:
+        """The run has ended; returns when Optuna's database has all of it."""
+        self._ending.set()
+        await self._shown.wait()
 
     async def set_slots(self, slots: int) -> None:
         """The driver says how many workers the fleet has now."""

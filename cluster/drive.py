@@ -52,7 +52,8 @@ class Experiment:
     """The Tune experiment beside the fleet, in a process of its own.
 
     Attributes:
-        run: import path of what runs it; "cluster.tune:follow" or "cluster.tune:search".
+        run: import path of what runs it; "cluster.following:follow" or
+            "cluster.tune:search".
         arguments: of that function, beside the broker's name and a folder for Tune.
         leads: it says what is computed, and the run ends with it; else the driver's feed does.
     """
@@ -193,7 +194,8 @@ def _drive(
                 say(f"Tune's driver died; the study goes on without it ({_last_words(tune)})")
         if not over:
             fleet.must_live()
-    _let_tune_end(tune, broker)
+    if not experiment.leads:
+        _let_view_end(tune, broker)
     _heard(ray.get(broker.events_since.remote(seen, 0.0))[0], say)
     ray.get(broker.close.remote())
     if persistent:
@@ -231,13 +233,13 @@ def _heard(events: Sequence[Event], say: Callable[..., None]) -> list[Event]:
     return [event for event in events if event.kind != NOTE]
 
 
-def _let_tune_end(tune: Any, broker: Any) -> None:
-    """Wait for its last reports while it makes some: nothing but Optuna's database needs them."""
-    before = -1
-    while (now := ray.get(broker.trials_started.remote())) > before:
-        before = now
-        if ray.wait([tune], timeout=TIDY_TIMEOUT_S)[0]:
-            return
+def _let_view_end(tune: Any, broker: Any) -> None:
+    """Wait for the last batch of Optuna's database, unless what writes it is gone.
+
+    Not for Tune: of arms that it has not come to, the ledger and the database have everything.
+    """
+    ray.wait([tune, broker.end_view.remote()], timeout=TIDY_TIMEOUT_S)
+    ray.cancel(tune, force=True)
 
 
 def _call(path: str, arguments: Mapping[str, Any]) -> Any:

@@ -27,8 +27,9 @@ from cluster.trials import ARM_FIELD, BROKER_FIELD, TRIAL_CPU, ArmTrial
 from sweeps.search.campaign import Campaign, Work
 from sweeps.search.optuna_study import STEP, GroupStudy
 from sweeps.search.space import Problem
-from sweeps.search.storage import Warn, fresh_storage
+from sweeps.search.storage import Warn
 from sweeps.search.trials import OBJECTIVE, OPEN, Trial
+from sweeps.search.view import space_of
 
 NODES_LOST = 100  # under one trial, before its arm counts as failed
 MOST_ARMS = 1_000  # at once; Tune reads it once, `_AtOnce` holds back what is too many
@@ -64,8 +65,9 @@ class Followed:
         levels: factor → all its levels.
         arms: (name, levels, seed → objective of the cells that are there) of each, in order.
         missing: names of those that miss cells.
-        database: where Optuna's study goes, for optuna-dashboard; None keeps it in memory.
-        warn: hears of it, once, where the database cannot be written.
+
+    Attributes:
+        study: Optuna's, in memory (`sweeps.search.view` writes the one that is looked at).
     """
 
     def __init__(
@@ -75,15 +77,11 @@ class Followed:
         levels: Mapping[str, Sequence[Any]],
         arms: Sequence[tuple[str, Mapping[str, Any], Mapping[int, float]]],
         missing: Collection[str],
-        database: Path | None,
-        warn: Warn,
     ) -> None:
-        space = {
-            name: optuna.distributions.CategoricalDistribution(list(values))
-            for name, values in levels.items()
-        }
-        storage = fresh_storage(database, warn)
-        study = optuna.create_study(study_name=study_name, storage=storage, direction="maximize")
+        space, storage = space_of(levels), optuna.storages.InMemoryStorage()
+        self.study = study = optuna.create_study(
+            study_name=study_name, storage=storage, direction="maximize"
+        )
         for name, point, values in arms:
             if name not in missing and values:
                 study.add_trial(
@@ -292,8 +290,7 @@ class _AtOnce(ConcurrencyLimiter):
 def follow(*, broker_name: str, storage_path: str, **study: Any) -> None:
     """The arms of a study as trials, beside whoever computes them; `study` as in `Followed`."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    arms = Followed(**study, warn=warner(broker_name))
-    _fit(arms, lambda: FOLLOWED_AT_ONCE, broker_name, storage_path)
+    _fit(Followed(**study), lambda: FOLLOWED_AT_ONCE, broker_name, storage_path)
 
 
 def search(

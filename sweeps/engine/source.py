@@ -130,7 +130,7 @@ class Grid:
             if cell.key in values:
                 known[id(cell.arm)][cell.seed] = values[cell.key]
         return Experiment(
-            run="cluster.tune:follow",
+            run="cluster.following:follow",
             arguments={
                 "study_name": plan.study.name,
                 "levels": {name: list(levels) for name, levels in plan.study.factors.items()},

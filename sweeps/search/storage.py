@@ -37,18 +37,13 @@ class Shown(InMemoryStorage):
         self._trial_there: dict[int, int] = {}
         self._there: BaseStorage | None = None
         try:
-            self._there = _fresh(path)
+            self._there = fresh_database(path)
         except Exception as error:  # of sqlite, SQLAlchemy, Optuna or the file system
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
         self._there = None
-        known = error.__cause__ or error
-        reason = (str(known).strip() or type(known).__name__).splitlines()[0]
-        self._warn(
-            f"warning: {self._path} cannot be written ({reason}), so optuna-dashboard sees no more "
-            "of this run; nothing else needs it"
-        )
+        self._warn(unwritable(self._path, error))
 
     def _show(self, write: Callable[[BaseStorage], Any]) -> Any:
         """The same in the database, while there is one."""
@@ -119,8 +114,18 @@ class Shown(InMemoryStorage):
         self._show(lambda there: there.set_trial_system_attr(trial, key, value))
 
 
-def _fresh(path: Path) -> BaseStorage:
-    """An empty sqlite database at `path`."""
+def unwritable(path: Path, error: Exception) -> str:
+    """What the user is told of a database that cannot be written."""
+    known = error.__cause__ or error
+    reason = (str(known).strip() or type(known).__name__).splitlines()[0]
+    return (
+        f"warning: {path} cannot be written ({reason}), so optuna-dashboard sees no more "
+        "of this run; nothing else needs it"
+    )
+
+
+def fresh_database(path: Path) -> RDBStorage:
+    """Optuna's storage in an empty sqlite database at `path`; one that is there is replaced."""
     for leaf in (path, *(path.with_name(path.name + end) for end in ("-journal", "-wal"))):
         leaf.unlink(missing_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -179,3 +179,35 @@ def test_an_item_wakes_a_worker_and_not_all_that_wait():
         return asked
 
     assert asyncio.run(run()) < 200 + 30 * 4
+
+
+def test_optunas_view_hears_of_every_arm_in_batches_and_the_driver_waits_for_its_last_one():
+    async def run() -> None:
+        broker = Broker(max_attempts=3)
+        await broker.add([*cells("a", 1), *cells("b", 2)], more=False)
+        assert [await taken(broker, f"w{i}") for i in range(3)] == ["a0", "b0", "b1"]
+        await broker.finish("w1", "1", "b0", Report(seed=4, objective=0.5).to_json())
+        await broker.fail("w0", "1", "a0", Failure(error_type="E", error="no").to_json())
+        news, over, ended = await broker.news_of_arms(0, 0.01)
+        assert news == [("b", 4, 0.5), ("a", None, None)]
+        assert (over, ended) == ({"a"}, False)
+        driver = asyncio.create_task(broker.end_view())
+        await broker.finish("w2", "1", "b1", Report(seed=5, objective=0.6).to_json())
+        news, over, ended = await asyncio.wait_for(broker.news_of_arms(2, 60.0), 1.0)
+        assert (news, over, ended) == ([("b", 5, 0.6)], {"b"}, True)
+        assert not driver.done(), "its last batch is not written yet"
+        await broker.say_shown()
+        await asyncio.wait_for(driver, 1.0)
+
+    asyncio.run(run())
+
+
+def test_no_arm_is_over_while_a_race_may_add_to_it():
+    async def run() -> None:
+        broker = Broker(max_attempts=3)
+        await broker.add(cells("a", 1), more=True)
+        assert await taken(broker, "w0") == "a0"
+        await broker.finish("w0", "1", "a0", Report(seed=0, objective=0.5).to_json())
+        assert await broker.news_of_arms(0, 0.01) == ([("a", 0, 0.5)], set(), False)
+
+    asyncio.run(run())

@@ -305,7 +305,7 @@ def result(seed: int, value: float | None, *, done: bool = False) -> dict:
     return {"ok": value is not None, "seed": seed, "objective": value, "done": done}
 
 
-def test_the_arms_of_a_study_are_trials_of_an_optuna_study_too(tmp_path):
+def test_the_arms_of_a_study_are_trials_of_an_optuna_study_too():
     """Those that the ledger has, those that get their cells now, and one whose cells all fail."""
     arms = Followed(
         study_name="toy",
@@ -316,8 +316,6 @@ def test_the_arms_of_a_study_are_trials_of_an_optuna_study_too(tmp_path):
             ("c", {"ridge": 10.0, "pooling": 8}, {}),
         ],
         missing={"b", "c"},
-        database=tmp_path / "optuna.db",
-        warn=pytest.fail,
     )
     search, scheduler = ArmSearch(arms), ArmScheduler(arms)
     (b,), (c,) = (search.suggest(name).values() for name in ("t0", "t1"))
@@ -336,8 +334,9 @@ def test_the_arms_of_a_study_are_trials_of_an_optuna_study_too(tmp_path):
     none = {"ok": None, "objective": None, "done": True}
     heard("b", "t0", result(0, 0.5), result(0, 0.5), result(1, None), result(2, 0.7), none)
     heard("c", "t1", result(0, None, done=True))
-    found = [(t["params"]["ridge"], t["state"], t["value"], t["steps"])
-             for t in trials_in(tmp_path / "optuna.db")["toy"]]  # fmt: skip
+    found = [
+        (t.params["ridge"], t.state.name, t.value, t.intermediate_values) for t in arms.study.trials
+    ]
     assert found == [
         (0.1, "COMPLETE", 0.7, {}),
         (1.0, "COMPLETE", pytest.approx(0.6), {1: 0.6, 2: 0.55, 3: pytest.approx(0.6)}),
