@@ -9,12 +9,18 @@ from collections.abc import Callable, Sequence
 from analysis.aggregate import data_names
 from analysis.comparisons import baseline_name
 from analysis.decisions import Decision, Decisions, decisions
+from analysis.effects import effect_sentence
 from analysis.render import markdown_text
 from analysis.table import number
 from sweeps.ledger.read import Ledger
 
 MOST_NAMED = 4
-NOTHING = "There is nothing to decide: no arm has a baseline and a metric with a better way."
+SPACE = "space"  # what the ledger of a search says in place of a declaration
+NOTHING = "Nothing is compared here: there is one arm alone, or no metric says which arm is better."
+OF_A_SEARCH = (
+    "A search declares no comparison; its winners and the defaults are compared by the study that "
+    "reruns both."
+)
 NO_CELLS = "Nothing is decided yet: no arm and its baseline have a finished seed in common."
 
 
@@ -24,6 +30,8 @@ def answer_sentences(ledger: Ledger) -> tuple[str, ...]:
     Raises:
         LedgerError: what the study declared is damaged.
     """
+    if SPACE in ledger.manifest.extra:
+        return (OF_A_SEARCH,)
     found = decisions(ledger)
     if found is None:
         return (NOTHING,)
@@ -31,6 +39,8 @@ def answer_sentences(ledger: Ledger) -> tuple[str, ...]:
         return (NO_CELLS,)
     there = f"Against {baseline_name(ledger)} on {', '.join(data_names(ledger.manifest))}"
     said = [f"{there}, {_decided(found)}."]
+    if averaged := effect_sentence(ledger):
+        said.append(averaged)
     left = [decision for decision in found.every if decision.answer == "undecided"]
     if left:
         said.append(f"Open: {_named(found, left, _price)}.")

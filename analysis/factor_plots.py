@@ -1,7 +1,7 @@
 """Figures over the levels of factors: a heat map of two, and lines or points along one."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 
 from analysis.plots import LABEL, beside_a_legend, counted, looks, t_halfwidth
 
+SHORT_LABEL = 25  # characters a line beside a low panel
 LEAST_RANGE = 0.2
 """A scale of colours that is narrower makes noise look like an effect."""
 
@@ -76,6 +77,50 @@ def heat_map(
     ax.set(xlabel=columns.removeprefix("factor."), ylabel=rows.removeprefix("factor."))
     ax.tick_params(axis="y", rotation=0)
     ax.tick_params(axis="x", rotation=0 if max(map(len, column_order)) <= 10 else 30)
+    return ax
+
+
+def specification_curve(
+    arms: pd.DataFrame, factors: Sequence[str], *, label: str, baseline: Mapping[str, str]
+) -> Axes:
+    """Every arm from the lowest mean to the highest with its 95 % t-interval, and under each the
+    levels that differ from the baseline's. Simonsohn, Simmons and Nelson 2020, "Specification curve
+    analysis".
+
+    Args:
+        arms: a row for each arm: `mean`, `half` (NaN: no interval), and a column for each factor.
+        factors: columns, from top to bottom.
+        label: of the metric, with its unit.
+        baseline: factor → level; the arm that has all of them is marked.
+    """
+    arms = arms.sort_values("mean", kind="stable").reset_index(drop=True)
+    moved = np.array([[arms[f][i] != baseline.get(f) for f in factors] for i in arms.index])
+    _, (ax, below) = plt.subplots(
+        2,
+        1,
+        sharex=True,
+        figsize=(max(5.6, 1.8 + 0.16 * len(arms)), 2.8 + 0.2 * len(factors)),
+        height_ratios=(2.2, 0.2 * len(factors) + 0.2),
+        layout="constrained",
+    )
+    x, is_baseline = arms.index.to_numpy(), ~moved.any(axis=1)
+    half = np.nan_to_num(arms["half"].to_numpy(dtype=float))
+    for chosen, number, name in ((~is_baseline, 0, "other arms"), (is_baseline, 1, "baseline")):
+        if not chosen.any():
+            continue
+        colour, _, marker = looks(number)
+        mean = arms["mean"].to_numpy(dtype=float)[chosen]
+        ax.errorbar(
+            x[chosen], mean, yerr=half[chosen], fmt=marker, color=colour, markersize=4, capsize=1.5,
+            linewidth=0.8, label=name,
+        )  # fmt: skip
+    ax.set(ylabel=textwrap.fill(f"{label}, mean and 95 % t-interval", SHORT_LABEL))
+    ax.legend(fontsize=8)
+    place, arm = np.nonzero(moved.T)
+    below.scatter(arm, place, s=9, color=looks(0)[0], marker="s")
+    below.set_yticks(range(len(factors)), [textwrap.shorten(f, 40) for f in factors], fontsize=8)
+    below.set(ylim=(len(factors) - 0.4, -0.6), xlabel="arms by their mean; ■: another level")
+    below.set_xticks([])
     return ax
 
 

@@ -32,7 +32,13 @@ from matplotlib.figure import Figure
 from analysis import factor_plots, plots
 from analysis.aggregate import Metric, in_order, level_names
 from analysis.command import run_command
-from analysis.comparisons import arms_of, baseline_name, present_metrics
+from analysis.comparisons import (
+    MOST_ROWS,
+    arms_of,
+    baseline_name,
+    present_metrics,
+    values_of,
+)
 from analysis.decisions import decisions
 from analysis.galleries import GALLERIES
 from analysis.generic import headline_metric, varied_factors
@@ -191,6 +197,24 @@ def factor_figures(ledger: Ledger, cells: pd.DataFrame) -> Drawn:
         yield "k_shot", _titled(ax, ledger, "k-shot")
 
 
+def specification_figures(ledger: Ledger, cells: pd.DataFrame) -> Drawn:
+    """All arms by their mean over the levels they have, where three factors vary or more."""
+    varied = [name for name in varied_factors(ledger) if name not in TASK_FACTORS]
+    metric = headline_metric(ledger)
+    if metric is None or len(varied) < 3 or cells.empty:
+        return
+    arms = arms_of(ledger)
+    values = values_of(ledger, arms, metric.name)
+    rows = [i for i, of_arm in enumerate(values) if not np.isnan(of_arm).all()]
+    frame = pd.DataFrame([{n: arms.levels[i].get(n, "") for n in varied} for i in rows])
+    frame["mean"] = np.nanmean(values[rows], axis=1)
+    frame["half"] = [plots.t_halfwidth(values[i]) for i in rows]
+    ax = factor_plots.specification_curve(
+        frame, varied, label=_unit(metric), baseline=ledger.manifest.baseline
+    )
+    yield "specification_curve", _titled(ax, ledger, "every arm")
+
+
 def gallery_figures(ledger: Ledger, cells: pd.DataFrame) -> Drawn:
     """Galleries of the first arms that have any, the baseline arm before all, each of a seed."""
     others = np.zeros(len(cells), dtype=bool)
@@ -215,6 +239,8 @@ def study_figures(ledger: Ledger) -> Drawn:
     arms = arms_of(ledger)
     cells = ledger.cells.assign(arm=np.array(arms.labels, dtype=object)[arms.row])
     cells = cells[cells["status"] == "ok"]
+    if len(arms.labels) <= MOST_ROWS:
+        yield from specification_figures(ledger, cells)
     if cells.empty or len(arms.labels) > MOST_ARMS:
         return
     yield from curve_figures(ledger, cells)

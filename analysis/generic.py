@@ -77,7 +77,7 @@ def ambiguity_table(ledger: Ledger) -> Table | None:
         return None
     metric = found.metric
     most = max(decision.pair.n for decision in found.every)
-    limit = exact_limit_sentence(most, found.rule.family)
+    limit = "" if found.partitioned else exact_limit_sentence(most, found.rule.family)
     rows = []
     for i, levels in enumerate(arms.levels):
         cells = ledger.cells[arms.row == i]

@@ -17,6 +17,7 @@ from analysis.claims import claims_table, verdict_table
 from analysis.command import run_command
 from analysis.comparisons import arms_table
 from analysis.degenerate import warned
+from analysis.effects import effect_table
 from analysis.generic import factor_table
 from analysis.layouts import rebuilt
 from analysis.paired import paired_tables
@@ -70,6 +71,7 @@ def study_tables(ledger: Ledger) -> list[Table]:
         *(verdict_table(ledger, table) for table in published),
         settings_table(ledger.store),
         *(warned(ledger, table) for table in own),
+        effect_table(ledger),
         *paired_tables(ledger),
         rise_table(ledger),
         iqm_table(ledger),

@@ -5,6 +5,7 @@ levels while the rest stay (`apga_core/README.md`, "Departures from the paper", 
 
     python sweeps/apga_ambiguities.py          # this machine, generated radiographs
     python sweeps/apga_ambiguities.py --plan   # what would be computed
+    python sweeps/apga_ambiguities.py --design screening   # main effects of ten factors, 32 arms
 """
 
 if __name__ == "__main__":  # before the imports, which take a second
@@ -52,6 +53,14 @@ MOVES = (
     {"empty_aid": "as-printed"},
 )
 ARMS = ({}, *MOVES)
+# One action per image and greedy sampling exclude levels of other factors: not in a fraction.
+SCREENING = {
+    "sampling": ("bernoulli-grid",),
+    "samples": (4,),
+    "reward_baseline": ("leave-one-out", "ema-before"),
+    "erase_value": ("blur", "zero"),
+    "second_view_statistics": ("separate", "shared"),
+}
 
 STUDY = Study(
     name="apga_ambiguities",
@@ -65,6 +74,7 @@ STUDY = Study(
     tables=(),
     fixed={"method": "apga"},
     only=tuple(DEFAULT | move for move in ARMS),
+    screening=SCREENING,
 )
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ trains eight times as many classifiers as its neighbours, `reward_repeats=2` twi
 
     python sweeps/selection_ambiguities.py          # this machine
     python sweeps/selection_ambiguities.py --plan   # what would be computed
+    python sweeps/selection_ambiguities.py --design screening   # main effects of twelve factors
 """
 
 if __name__ == "__main__":  # before the imports, which take a second
@@ -53,6 +54,13 @@ MOVES = (
     *TOGETHER,
 )
 ARMS = ({}, *MOVES)
+# Twice or eight times as many trainings would be those of half of a fraction's arms.
+SCREENING = {
+    "candidate_label": ("crossed", "off"),
+    "final_selection": ("expected_count", "threshold"),
+    "reward_repeats": (1,),
+    "episode": ("pass",),
+}
 
 STUDY = Study(
     name="selection_ambiguities",
@@ -66,6 +74,7 @@ STUDY = Study(
     tables=(),
     of_preset={"demo": SOMETHING_TO_FIND},
     only=tuple(DEFAULT | move for move in ARMS),
+    screening=SCREENING,
 )
 
 if __name__ == "__main__":

@@ -102,6 +102,7 @@ def build_app(
             track=tuple(typed.get("track") or ()),
             first=typed.get("first"),
             folds=typed.get("folds"),
+            design=typed.get("design"),
         )
         urls = tuple(typed["notify"] or ())
         session = Session(

@@ -108,6 +108,18 @@ OF_STUDY: Options = {
         ],
         None,
     ),
+    "design": (
+        Annotated[
+            str | None,
+            typer.Option(
+                metavar="full|one-at-a-time|screening",
+                help="Which combinations of the factors' levels are computed: all; one move from "
+                "the baseline at a time; or two levels a factor in a fraction of resolution IV. "
+                "Default: the study's own.",
+            ),
+        ],
+        None,
+    ),
     "folds": (
         Annotated[
             int | None,

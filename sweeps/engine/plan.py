@@ -13,6 +13,7 @@ from imaging_core import datasets
 from imaging_core.datasets import ImageDataset
 from imaging_core.fields import ConfigError
 from sweeps.engine.decoding import DecodingLine
+from sweeps.engine.designs import designed
 from sweeps.engine.fitting import described, fit_arms, typed_fields, with_levels_of
 from sweeps.engine.keys import CellKeys, StageKeys, StageTemplate
 from sweeps.engine.stages import StageStore
@@ -29,7 +30,7 @@ from sweeps.engine.study import (
 from sweeps.ledger.declared import PARTITIONS
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import committed_keys, failed_keys
-from sweeps.ledger.schema import CLASS_SIZES, Manifest, PlannedCell
+from sweeps.ledger.schema import CLASS_SIZES, DESIGN, Manifest, PlannedCell
 from sweeps.tracking.writers import split_spec
 
 
@@ -126,6 +127,7 @@ def make_plan(study: Study, request: Request, *, results: str, retry_failed: boo
         DataError: the dataset breaks a rule.
     """
     study, shared = apply(study, request)
+    study = designed(study, request.design, typed_fields(request))
     seeds = seeds_of(study, request)
     if request.until is not None and any(len(study.factors.get(n, ())) > 1 for n in PARTITIONS):
         raise ConfigError(
@@ -277,5 +279,9 @@ def manifest_of(plan: Plan, extra: Mapping[str, Any]) -> Manifest:
             )
             for cell in plan.cells
         ),
-        extra={**({CLASS_SIZES: sizes} if sizes else {}), **extra},
+        extra={
+            **({CLASS_SIZES: sizes} if sizes else {}),
+            **({DESIGN: plan.request.design} if plan.request.design else {}),
+            **extra,
+        },
     )

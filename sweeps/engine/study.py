@@ -52,6 +52,7 @@ class Study:
         objective: the metric that Tune and Optuna see.
         only: the combinations of levels to keep; all by default.
         bundles: arm label → the fields that its level of "setting" stands for.
+        screening: factor → its two levels, or the one it keeps, under `--design screening`.
         primary: the metric that decides; every other is exploratory.
         margin: the smallest difference of it that matters, in its unit.
         error: the chance of one wrong answer or more among all arms.
@@ -71,6 +72,7 @@ class Study:
     of_preset: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     only: tuple[Mapping[str, Any], ...] = ()
     bundles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    screening: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     primary: str = "accuracy"
     margin: float = 0.01
     error: float = 0.05
@@ -126,7 +128,8 @@ class Request:
     `keep` names what is stored beside the cells, `track` who is told of them; they change none.
     `first` names arms that go ahead of the others, by levels they have.
     `until` is "decided" for a race, which may use `most_seeds` (the study's by default).
-    `folds` of a cross-validation are the levels of the factor `fold`.
+    `folds` of a cross-validation are the levels of the factor `fold`; `design` says which
+    combinations of levels are arms (`sweeps.engine.designs`), by default the study's own.
     """
 
     preset: str = "demo"
@@ -141,6 +144,7 @@ class Request:
     until: str | None = None
     most_seeds: int | None = None
     folds: int | None = None
+    design: str | None = None
 
 
 FEWEST_OF_A_RACE = 6  # the exact test of fewer pairs decides nothing, however large the effect
@@ -304,10 +308,17 @@ def expand(study: Study, shared: Mapping[str, Any], data: str) -> list[Arm]:
     """
     arms, build = [], Builder(study.task.config)
     placed: dict[str, str] = {}
+    # A design names its arms whole, by the thousand combinations that it leaves out.
+    whole = {tuple(map(o.get, study.factors)) for o in study.only if len(o) == len(study.factors)}
+    partly = [allowed for allowed in study.only if len(allowed) < len(study.factors)]
     for combination in itertools.product(*study.factors.values()):
         levels = dict(zip(study.factors, combination, strict=True))
-        if study.only and not any(
-            all(levels[name] == value for name, value in allowed.items()) for allowed in study.only
+        if (
+            study.only
+            and combination not in whole
+            and not any(
+                all(levels[name] == value for name, value in allowed.items()) for allowed in partly
+            )
         ):
             continue
         fields = {n: level for n, level in levels.items() if n not in NO_FIELDS}

@@ -227,6 +227,10 @@ def read_study(text: str) -> Study:
         of_preset={k: typed(f"of_preset: {k}", v) for k, v in each("of_preset", dict).items()},
         only=tuple(typed("only", allowed) for allowed in each("only", list)),
         bundles={k: typed(f"bundles: {k}", v) for k, v in each("bundles", dict).items()},
+        screening={
+            name: tuple(_level(path, config, name, v) for v in _levels(path, name, levels))
+            for name, levels in each("screening", dict).items()
+        },
     )
 
 

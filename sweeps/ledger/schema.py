@@ -69,6 +69,9 @@ KEY_COLUMNS = ("key", "core", "core_version", "config", "seed", "data_fingerprin
 CLASS_SIZES = "class_sizes"
 """Of `Manifest.extra`: dataset as in `data` → class → its images in all parts together."""
 
+DESIGN = "design"
+"""Of `Manifest.extra`: what `--design` asked for; not there where the study says itself."""
+
 PREDICTION_SCHEMA = pa.schema(
     [
         pa.field("split", pa.string(), nullable=False),  # "validation" | "test"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from toy_ledgers import make_ledger
 
-from analysis.answer import NO_CELLS, NOTHING, answer_markdown, answer_sentences
+from analysis.answer import NO_CELLS, NOTHING, OF_A_SEARCH, answer_markdown, answer_sentences
 from analysis.decisions import decisions, seeds_to_equivalence
 from analysis.paired import paired_tables
 from analysis.tables import rebuild
@@ -157,6 +157,8 @@ def test_the_answer_of_five_seeds_says_what_is_missing(tmp_path: Path) -> None:
 def test_the_answer_where_there_is_nothing_to_say(tmp_path: Path) -> None:
     alone = make_ledger(tmp_path / "a", factors={"method": ("none",)}, tables=())
     assert answer_sentences(read_ledger(str(alone))) == (NOTHING,)
+    found = make_ledger(tmp_path / "of_a_search", tables=(), extra={"space": {}})
+    assert answer_sentences(read_ledger(str(found))) == (OF_A_SEARCH,)
     apart = study(tmp_path, seeds=1, extra={}, missing=(0,))
     assert answer_sentences(apart) == (NO_CELLS,)
 
