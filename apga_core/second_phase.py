@@ -158,7 +158,7 @@ def second_phase(
                 past.best_epoch = epoch
                 past.best_state, past.best_policy = state_of(learner.networks), state_of(policies)
             past.epoch, past.index, past.losses = epoch + 1, 0, []
-            progress((epoch + 1) / epochs, f"epoch {epoch + 1} of {epochs}")
+            progress((epoch + 1) / epochs, f"epoch {epoch + 1} of {epochs}", curves)
             if config.patience and epoch - past.best_epoch >= config.patience:
                 break
             checkpoint.tick()

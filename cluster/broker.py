@@ -10,7 +10,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.connect import NAMESPACE
 from cluster.queue import NOTE, Event, WorkItem, WorkQueue
-from cluster.traffic import Failure, Report
+from cluster.signs import Silences
+from cluster.traffic import Failure, Key, Points, Pulse, Report
 
 LONG_POLL_S = 5.0
 Json = Mapping[str, Any]  # of `Message.to_json`
@@ -39,6 +40,8 @@ class Broker:
         self._reserved: dict[str, Any] = {}  # run → the placement group of its workers
         self._results: dict[str, list[dict[str, Any]]] = {}  # arm → its results so far
         self._shares: dict[str, float] = {}  # item that is being computed → how much of it is done
+        self._points: dict[str, dict[str, tuple[int, tuple[float, ...]]]] = {}  # of these, new ones
+        self._silences = Silences()
         self._read = 0  # events that `_notify` has sorted into the above
         self._log: list[tuple[str, int | None, float | None]] = []  # arm, seed, objective
         self._ending = asyncio.Event()  # the driver has all that it wanted
@@ -48,6 +51,8 @@ class Broker:
 
     async def _notify(self) -> None:
         for event in self.queue.events[self._read :]:
+            if event.kind in ("finished", "failed", "lost"):
+                self._silences.over(event.item, ok=event.kind == "finished")
             if event.kind in ("finished", "failed"):
                 result = {"item": event.item, "ok": event.report is not None}
                 if event.report:
@@ -128,17 +133,37 @@ class Broker:
     async def signed(self, worker: str, incarnation: str, item: str, saved: bool) -> None:
         """The work on the item goes on, see `WorkQueue.signed`."""
         self.queue.signed(worker, incarnation, item, saved=saved)
+        if self.queue.holds(worker, incarnation, item):
+            self._silences.sign(Key(item))
 
-    async def share_done(self, worker: str, incarnation: str, item: str, share: float) -> None:
-        """So much of the item is done, in [0, 1]; of a lease that is lost it is ignored."""
+    async def share_done(
+        self, worker: str, incarnation: str, item: str, share: float, points: Points
+    ) -> None:
+        """So much of the item is done, in [0, 1], and these points of its curves are new; of a
+        lease that is lost it is ignored.
+        """
         if self.queue.holds(worker, incarnation, item):
             self._shares[item] = share
+            self._silences.sign(Key(item))
+            known = self._points.setdefault(item, {})
+            for name, (first, values) in points.items():
+                start, before = known.get(name, (first, ()))
+                known[name] = (start, before + values) if first else (0, values)
 
-    async def shares(self) -> dict[str, float]:
-        """How much of each item that is being computed is done, as far as its worker has said."""
-        leased = self.queue.leased
+    async def pulses(self) -> dict[str, Json]:
+        """Of each item that is being computed, what its worker has said; points are told once."""
+        leased, points = self.queue.leased, self._points
+        self._points = {}
         self._shares = {item: share for item, share in self._shares.items() if item in leased}
-        return self._shares
+        return {
+            item: Pulse(
+                share=self._shares.get(item),
+                silent_s=self._silences.silent_s(Key(item)),
+                worth_a_word_s=self._silences.worth_a_word_s(Key(item)),
+                points=points.get(item, {}),
+            ).to_json()
+            for item in leased
+        }
 
     async def take(self, worker: str, incarnation: str) -> tuple[WorkItem, int] | str:
         """The next item and its attempt, or "wait" (nothing is ready yet), or "stop"."""
@@ -149,6 +174,7 @@ class Broker:
             if len(self.queue.events) > self._read:
                 await self._notify()
             if leased:
+                self._silences.began(leased[0].id, leased[0].deadline_s)
                 return leased
             await self._wait(LONG_POLL_S, self._work)
             # The caller may have died and come back while this call was waiting: an old

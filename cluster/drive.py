@@ -17,6 +17,7 @@ from cluster.census import Census
 from cluster.errors import ClusterLost
 from cluster.fleet import Fleet
 from cluster.queue import NOTE, Event, WorkItem
+from cluster.traffic import Pulse
 from cluster.versions import check_versions
 
 TIDY_TIMEOUT_S = 20.0
@@ -40,8 +41,8 @@ class Feed(Protocol):
     def has_slots(self, slots: int) -> None:
         """How many workers there are: at the start, and when nodes come or go."""
 
-    def see(self, shares: Mapping[str, float]) -> None:
-        """How much of each item that is being computed is done, in [0, 1]; about twice a second."""
+    def see(self, pulses: Mapping[str, Pulse]) -> None:
+        """What is known of each item that is being computed; about twice a second."""
 
     def tick(self) -> None:
         """About twice a second, after `see`."""
@@ -173,7 +174,8 @@ def _drive(
         for event in _heard(events, say):
             handed.open -= event.kind in ("finished", "failed")
             feed.hear(event)
-        feed.see(ray.get(broker.shares.remote()))
+        pulses = ray.get(broker.pulses.remote())
+        feed.see({item: Pulse.from_json(pulse) for item, pulse in pulses.items()})
         feed.tick()
         nodes = census.news()
         if nodes is not None:

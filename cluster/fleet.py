@@ -24,13 +24,12 @@ from cluster.broker import on_this_node
 from cluster.connect import NAMESPACE
 from cluster.demand import Demand
 from cluster.errors import ClusterError, ClusterLost
-from cluster.traffic import Failure
+from cluster.signs import SHARE_EVERY_S, EverySoOften, Signs
+from cluster.traffic import Failure, Points
 
 # Trials and the broker need a sliver of a CPU on the nodes that the fleet fills.
 CPU_LEFT_PER_WORKER = 0.01
 RESTARTS_WITHOUT_PROGRESS = 3
-SHARE_EVERY_S = 2.0  # of an item's share done, to the broker; a call between costs a microsecond
-SIGN_EVERY_S = 30.0  # of progress, to the broker: a thousand workers are 33 messages a second
 MAX_NODES = 1_000
 # Train starts an actor that watches for preemption so that workers can save a checkpoint; ours
 # have committed what they finished, and save its process.
@@ -88,7 +87,8 @@ def serve(config: Mapping[str, Any]) -> None:
     `config["execute"]` is an import path "module:function" to
     `function(payload, *, device, node, attempt) -> Report`; an exception that it lets out fails the
     item. One that has a parameter `signs` calls it while its work goes on: the deadline counts from
-    the last call. One that has a parameter `progress` calls that with the share that is done.
+    the last call. One that has a parameter `progress` calls that with the share that is done and
+    the curves so far, which is a sign too.
     """
     import ray.train  # here, as the driver imports this module and needs neither it nor torch
 
@@ -117,13 +117,14 @@ def serve(config: Mapping[str, Any]) -> None:
                 # hangs, and leaves every thread's traceback in the worker's log.
                 faulthandler.dump_traceback_later(item.deadline_s, exit=True)
             tells = {}
+            lease = worker, incarnation, item.id
+            signs = Signs(item.deadline_s, partial(broker.signed.remote, *lease))
             if takes_signs:
-                tells["signs"] = _Signs(
-                    item.deadline_s, partial(broker.signed.remote, worker, incarnation, item.id)
-                )
+                tells["signs"] = signs
             if takes_progress:
                 tells["progress"] = EverySoOften(
-                    partial(broker.share_done.remote, worker, incarnation, item.id), SHARE_EVERY_S
+                    partial(_tell_progress, signs, partial(broker.share_done.remote, *lease)),
+                    SHARE_EVERY_S,
                 )
             report = execute(item.payload, device=device, node=node, attempt=attempt, **tells)
         except Exception as error:
@@ -139,45 +140,9 @@ def serve(config: Mapping[str, Any]) -> None:
             faulthandler.cancel_dump_traceback_later()
 
 
-class EverySoOften:
-    """A core's progress callback: hands the share that is done on, every `pause_s` seconds at most.
-
-    Args:
-        tell: `tell(share)`, in [0, 1]; nobody waits for it.
-    """
-
-    def __init__(self, tell: Callable[[float], Any], pause_s: float) -> None:
-        self._tell, self._pause_s, self._next = tell, pause_s, 0.0
-
-    def __call__(self, done: float, note: str = "") -> None:
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + self._pause_s
-            self._tell(min(max(float(done), 0.0), 1.0))
-
-
-class _Signs:
-    """Tells the watchdog at once that work goes on, and the broker from time to time.
-
-    Args:
-        tell: `tell(saved)` sends it to the broker; nobody waits for it.
-    """
-
-    def __init__(self, deadline_s: float | None, tell: Callable[[bool], Any]) -> None:
-        self._deadline_s, self._tell = deadline_s, tell
-        self._next = time.monotonic() + self._pause_s
-
-    @property
-    def _pause_s(self) -> float:
-        return SIGN_EVERY_S if self._deadline_s is None else min(SIGN_EVERY_S, self._deadline_s / 4)
-
-    def __call__(self, *, saved: bool) -> None:
-        if self._deadline_s is not None:
-            faulthandler.dump_traceback_later(self._deadline_s, exit=True)
-        now = time.monotonic()
-        if saved or now >= self._next:
-            self._tell(saved)
-            self._next = now + self._pause_s
+def _tell_progress(signs: Signs, tell: Callable[..., Any], share: float, points: Points) -> None:
+    signs(saved=False)
+    tell(share, points)
 
 
 def _gpu() -> str:

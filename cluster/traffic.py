@@ -1,10 +1,12 @@
 """What travels between the driver, the broker and the workers: keys, reports, failures. No Ray."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 CELL = "cell"
+Points = Mapping[str, tuple[int, tuple[float, ...]]]
+"""Curve → the step of the first of these values, from 0, and the values of the steps from there."""
 
 
 class Key(str):
@@ -67,3 +69,20 @@ class Failure(Message):
     error: str
     traceback: str = ""
     inherited: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pulse(Message):
+    """What is known of an item that is being computed.
+
+    Attributes:
+        share: how much of it is done, in [0, 1]; None: its worker has not said.
+        silent_s: seconds since its last sign of progress.
+        worth_a_word_s: the silence after which somebody should hear of it.
+        points: of its curves, those that came since the last look.
+    """
+
+    share: float | None = None
+    silent_s: float = 0.0
+    worth_a_word_s: float = float("inf")
+    points: Points = field(default_factory=dict)

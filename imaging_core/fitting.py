@@ -201,7 +201,11 @@ def fit(
                         past.best_state = {k: v.clone() for k, v in model.state_dict().items()}
             else:
                 past.best_epoch = epoch
-            progress((epoch + 1) / order.epochs, f"epoch {epoch + 1} of {order.epochs}")
+            progress(
+                (epoch + 1) / order.epochs,
+                f"epoch {epoch + 1} of {order.epochs}",
+                {"training_loss": past.losses, "validation_accuracy": past.accuracies},
+            )
             waited = epoch - past.best_epoch
             if config.patience and waited >= config.patience and past.step >= config.min_steps:
                 break

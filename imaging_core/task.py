@@ -17,12 +17,17 @@ Arrays = dict[str, np.ndarray]
 """What a stage yields and the next one reads: named arrays, stored as safetensors."""
 
 
-def no_progress(done: float, note: str = "") -> None:
+def no_progress(
+    done: float, note: str = "", curves: Mapping[str, Sequence[float]] | None = None
+) -> None:
     """The callback that reports nothing; `done` is in [0, 1]."""
 
 
 Progress = Callable[..., None]
-"""`progress(done, note)`: `done` in [0, 1], a few words in `note`. May raise to stop the work."""
+"""`progress(done, note, curves)`: `done` in [0, 1], a few words in `note`. May raise to stop the
+work. `curves`, which may be left out: name → every value so far, one per iteration or epoch, those
+before a kill among them; the lists may grow afterwards, so whoever keeps them copies.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

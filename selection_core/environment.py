@@ -147,7 +147,7 @@ class ClassifierReward:
         unread = stream.parts - epochs_read(stream.parts)
         scores: list[float] = []
 
-        def after_part(_done: float, _note: str = "") -> None:
+        def after_part(*_: object) -> None:
             if len(scores) < unread:
                 scores.append(math.nan)
             else:

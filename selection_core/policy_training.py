@@ -102,6 +102,7 @@ def train_controller(
         progress(
             (iteration + 1) / config.iterations,
             f"RL iteration {iteration + 1}/{config.iterations}",
+            curves,
         )
     with torch.no_grad():
         final = objectives.keep_probability(controller(inputs)[0])

@@ -191,7 +191,7 @@ def train_cell(
                 seed,
                 stages,
                 device=device,
-                progress=lambda done, note="": progress(0.8 * done, note),
+                progress=lambda done, *more: progress(0.8 * done, *more),
                 checkpoint=checkpoint,
             )
         offer("normalisation", lambda: dict(zip(("mean", "std"), part.mean_std, strict=True)))
@@ -208,7 +208,7 @@ def train_cell(
                         pool,
                         keep,
                         device=device,
-                        progress=lambda done, note="": progress(0.8 + 0.2 * done, note),
+                        progress=lambda done, *more: progress(0.8 + 0.2 * done, *more),
                         checkpoint=checkpoint,
                     )
                 )

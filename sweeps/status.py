@@ -3,21 +3,29 @@
     python sweeps/status.py                                # every study under results/
     python sweeps/status.py results/controller_ablation    # one study, arm by arm
     python sweeps/status.py s3://bucket/results            # a folder or any URI
+    python sweeps/status.py --watch                        # again and again, until nothing runs
 
 Reads the ledger only; exits with 2 where a folder has none, with 3 where one cannot be read.
 """
 
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from sweeps.engine.pace import duration
-from sweeps.exits import code_of
+from sweeps.engine.pace import duration, no_sign
+from sweeps.exits import code_of, of_signal
 from sweeps.ledger.files import Store, StoreError
-from sweeps.ledger.progress import Progress, progress_of, studies_in
+from sweeps.ledger.progress import Item, Progress, progress_of, studies_in
 from sweeps.ledger.schema import LedgerError
 from sweeps.process import command_line
 
@@ -83,30 +91,77 @@ def arms(progress: Progress) -> Table:
     return table
 
 
-def details(progress: Progress, console: Console) -> None:
-    """What a single study has to say beyond its line: arms, what runs now, what failed and why."""
-    console.print(f"\n{escape(progress.question)}", soft_wrap=True, style="dim")
-    console.print(arms(progress))
+def running_line(item: Item) -> str:
+    """One item that runs: for how long, how much of it is done, and whether it still moves."""
+    line = f"{item.what}, for {duration(item.seconds)}"
+    if item.share is not None:
+        left = f", about {duration(item.left_s)} left" if item.left_s else ""
+        line += f" ({item.share:.0%} done{left})"
+    return line if item.silent_s is None else f"{line}, {no_sign(item.silent_s)}"
+
+
+def details(progress: Progress, *, arms_last: bool = False) -> list[Table | Text]:
+    """What a single study has to say beyond its line: arms, what runs now, what failed and why.
+
+    Args:
+        arms_last: a page that is drawn anew is cut at the bottom, where it is too long.
+    """
+    said: list[Table | Text] = [Text(f"\n{progress.question}", style="dim")]
+    if not arms_last:
+        said.append(arms(progress))
     if progress.holder and progress.holder.running:
-        console.print("\n[bold]running now[/]")
-        for what, seconds in progress.holder.running:
-            console.print(f"  {escape(what)}, for {duration(seconds)}", soft_wrap=True)
+        said.append(Text("\nrunning now", style="bold"))
+        for item in progress.holder.running:
+            style = "" if item.silent_s is None else "yellow"
+            said.append(Text(f"  {running_line(item)}", style=style))
     if progress.failures:
-        console.print("\n[bold]failed[/] (--retry-failed computes them again)")
+        said.append(
+            Text.assemble("\n", ("failed", "bold"), " (--retry-failed computes them again)")
+        )
         for arm, seed, kind, error in progress.failures[:FAILURES_SHOWN]:
-            console.print(f"  {escape(f'{arm}, seed {seed}: {kind}: {error}')}", soft_wrap=True)
+            said.append(Text(f"  {arm}, seed {seed}: {kind}: {error}"))
         if len(progress.failures) > FAILURES_SHOWN:
-            console.print(f"  and {len(progress.failures) - FAILURES_SHOWN} more")
+            said.append(Text(f"  and {len(progress.failures) - FAILURES_SHOWN} more"))
+    if arms_last:
+        said += [Text(""), arms(progress)]
+    return said
 
 
-def main(
-    results: Annotated[
-        list[str] | None,
-        typer.Argument(help="Folders or URIs of results, or of single studies. Default: results."),
-    ] = None,
-) -> None:
-    studies, errors = [], []
-    for root in results or ["results"]:
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What the folders said at one moment; `errors` are of those that could not be read."""
+
+    studies: list[tuple[Store, Progress]]
+    errors: list[Exception]
+
+    def page(self, *, arms_last: bool = False) -> list[Table | Text]:
+        """All of it; of a single study its `details` too."""
+        if not self.studies:
+            return []
+        alone = len(self.studies) == 1
+        more = details(self.studies[0][1], arms_last=arms_last) if alone else []
+        return [overview(self.studies), *more]
+
+    @property
+    def lines(self) -> list[str]:
+        """A line a study, for a log."""
+        return [
+            f"{progress.study}: {progress.done}/{progress.planned} done, {progress.failed} failed; "
+            f"{estimate(progress)}; {controller(progress)}"
+            for _, progress in self.studies
+        ]
+
+    @property
+    def alive(self) -> bool:
+        """Whether any of the studies runs."""
+        return any(p.holder is not None and p.holder.alive for _, p in self.studies)
+
+
+def look(roots: Sequence[str]) -> Look:
+    """Every study in the folders or URIs `roots`, as it is now."""
+    studies: list[tuple[Store, Progress]] = []
+    errors: list[Exception] = []
+    for root in roots:
         try:
             stores = studies_in(root)
         except (LedgerError, StoreError) as error:
@@ -117,15 +172,58 @@ def main(
                 studies.append((store, progress_of(store)))
             except (LedgerError, StoreError) as error:
                 errors.append(error)
-    console = Console()
-    if studies:
-        console.print(overview(studies))
-    if len(studies) == 1:
-        details(studies[0][1], console)
-    for error in errors:
+    return Look(studies=studies, errors=errors)
+
+
+def watch(roots: Sequence[str], console: Console, every_s: float) -> Look:
+    """Look again and again while a study runs; the last look, when none does any more.
+
+    On a terminal the page is drawn anew; elsewhere a study's line is printed when it has changed.
+    A look may take a fifth of the time: what it asks of a far store costs.
+    """
+    said: set[str] = set()
+    shown = (
+        Live(console=console, transient=True, auto_refresh=False) if console.is_terminal else None
+    )
+    with shown or nullcontext():
+        while True:
+            began = time.monotonic()
+            now = look(roots)
+            if not now.alive:
+                return now
+            if shown:
+                shown.update(Group(*now.page(arms_last=True)), refresh=True)
+            else:
+                for line in now.lines:
+                    if line not in said:
+                        console.print(Text(line), soft_wrap=True)
+                said = set(now.lines)
+            time.sleep(max(every_s, 4 * (time.monotonic() - began)))
+
+
+def main(
+    results: Annotated[
+        list[str] | None,
+        typer.Argument(help="Folders or URIs of results, or of single studies. Default: results."),
+    ] = None,
+    live: Annotated[
+        bool, typer.Option("--watch", help="Look again and again until no study runs any more.")
+    ] = False,
+    every: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="With --watch: how often to look.")
+    ] = 3.0,
+) -> None:
+    console, roots = Console(), results or ["results"]
+    try:
+        found = watch(roots, console, every) if live else look(roots)
+    except KeyboardInterrupt:
+        raise typer.Exit(of_signal(signal.SIGINT)) from None
+    for part in found.page():
+        console.print(part, soft_wrap=isinstance(part, Text))
+    for error in found.errors:
         Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
-    if errors:
-        raise typer.Exit(max(map(code_of, errors)))
+    if found.errors:
+        raise typer.Exit(max(map(code_of, found.errors)))
 
 
 app = typer.Typer(add_completion=False)

@@ -3,20 +3,24 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
 
-from cluster.traffic import CELL, Key
-from sweeps.engine.pace import Pace, duration
+from cluster.signs import Silences
+from cluster.traffic import CELL, Key, Points, Pulse
+from sweeps.engine.pace import Pace, duration, no_sign
+from sweeps.ledger.progress import Sign
 
 PLAIN_EVERY_S = 15.0
-SHARE_EVERY_S = 0.5  # from this process
 TELL_SHARE_EVERY_S = 3.0  # to whoever looks from elsewhere: a file that is written anew
 SHOWN = 10  # items that run, a line each
 TELLING = 0.05  # the share that must be done before it says how long the rest takes
+BAR = 8  # characters
+FOR_EVER_S = 1e9  # JSON has no infinity
 
 
 class Display:
@@ -25,9 +29,9 @@ class Display:
     Args:
         total: cells planned; `committed` of them were there before this run.
         stages: keys of the stages to compute; None where nobody knows yet, as in a search.
-        tell: `tell(slots, started, left_s, shares)` is called every `tell_every_s` seconds or so
-            with what runs, since when (time.time()), `compute_left_s`, and how much of what runs is
-            done, for whoever looks from elsewhere.
+        tell: `tell(slots, started, left_s, signs)` is called every `tell_every_s` seconds or so
+            with what runs, since when (time.time()), `compute_left_s`, and what each that runs has
+            last said, for whoever looks from elsewhere.
     """
 
     def __init__(
@@ -39,13 +43,12 @@ class Display:
         todo: int,
         stages: Iterable[str] | None,
         quiet: bool,
-        tell: Callable[[int, Mapping[str, float], float | None, Mapping[str, float]], None],
+        tell: Callable[[int, Mapping[str, float], float | None, Mapping[str, Sign]], None],
         tell_every_s: float,
     ) -> None:
         self.console = console
         self._tell, self._tell_every_s, self._told = tell, tell_every_s, 0.0
         self._since: dict[str, float] = {}
-        self._shared = 0.0
         self.total, self.done = total, committed
         self.todo = todo
         self.finished = 0
@@ -54,16 +57,22 @@ class Display:
         self.stages = self.stages_left.total() if self.stages_left else 0
         self.stages_done = 0
         self.running: dict[str, str] = {}
-        self.shares: Mapping[str, float] = {}  # item that runs → how much of it is done, in [0, 1]
+        self.pulses: dict[str, Pulse] = {}  # item that runs → what is known of it
+        self._seen = time.monotonic()  # when they were
+        self.silences = Silences()  # of what is computed in this process
         self.pace = Pace()
         self.slots = 1
         self.note = "starting"
         self._began = time.monotonic()
         self._said = 0.0
         self.on_commit: Callable[[list[str]], None] | None = None  # hears each cell's key
+        self.on_points: Callable[[Key, str, Points], None] | None = (
+            None  # item, its label, new ones
+        )
+        self.on_end: Callable[[Key], None] | None = None  # hears of each item that runs no more
         self._quiet = quiet
         self._live = (
-            Live(self._text(), console=console, refresh_per_second=4, transient=True)
+            Live(get_renderable=self._text, console=console, refresh_per_second=4, transient=True)
             if console.is_terminal and not quiet
             else None
         )
@@ -87,7 +96,11 @@ class Display:
         if not self.finished:
             return None
         left = self.todo - self.finished - self.failed
-        left -= sum(s for item, s in self.shares.items() if item in self.running and _is_cell(item))
+        left -= sum(
+            pulse.share or 0.0
+            for item, pulse in list(self.pulses.items())
+            if item in self.running and _is_cell(item)
+        )
         if self.stages_left is None:
             return left * self.pace.total_s / self.finished
         return left * self.pace.mean_s(CELL) + self._stages_left_s
@@ -95,14 +108,14 @@ class Display:
     @property
     def _stages_left_s(self) -> float:
         left = self.stages_left or {}
-        return sum(n * self.pace.mean_s(kind) for kind, n in left.items())
+        return sum(n * self.pace.mean_s(kind) for kind, n in list(left.items()))
 
     def _left(self) -> str:
         slots, seconds = max(1, self.slots), self.compute_left_s
         if seconds is not None:
             how = "at most" if self.stages_left is None else "about"
             return f"{how} {duration(seconds / slots)} left"
-        left = [kind for kind, n in (self.stages_left or {}).items() if n]
+        left = [kind for kind, n in list((self.stages_left or {}).items()) if n]
         if left and all(self.pace.knows(kind) for kind in left):
             return f"about {duration(self._stages_left_s / slots)} to the last stage"
         return self.note
@@ -110,60 +123,99 @@ class Display:
     def _text(self) -> Text:
         width = 24
         filled = round(width * (self.done + self.failed) / max(self.total, 1))
-        arms = ", ".join(sorted(set(self.running.values()))[:2])
+        running = dict(self.running)  # another thread may draw
+        arms = ", ".join(sorted(set(running.values()))[:2])
+        # Whoever is silent for too long comes first: he must not be among "and more".
+        pulses = {item: self._pulse(item) for item in running}
+        hung = [item for item in running if _is_hung(pulses[item])]
+        silent = f" ({len(hung)} silent)" if hung else ""
         line = (
-            f"cells {self.done}/{self.total} done, {len(self.running)} running, "
+            f"cells {self.done}/{self.total} done, {len(running)} running{silent}, "
             f"{self.failed} failed"
         )
         if self.stages:
             line += f"; stages {self.stages_done}/{self.stages}"
         line += f"; {duration(time.monotonic() - self._began)}, {self._left()}"
-        text = Text("━" * filled, style="green")
-        text.append("━" * (width - filled), style="bright_black")
+        text = Text.assemble(("━" * filled, "green"), ("━" * (width - filled), "bright_black"))
         text.append(f" {line}")
-        told = [item for item in self.running if item in self.shares][:SHOWN]
-        for item in told:
-            line = f"  {self._share(item)}"[: self.console.width]
-            text.append(f"\n{line}", style="cyan")
-        if arms and not told:
+        told = [item for item in running if pulses[item].share is not None and item not in hung]
+        rest = [item for item in running if item not in hung and item not in told]
+        shown = [*hung, *told, *rest][:SHOWN] if hung or told else []
+        words = {item: self._word(item, pulses[item]) for item in shown}
+        column = max((len(words[item]) for item in shown if item not in hung), default=0)
+        for item in shown:
+            line = f"  {_bar(pulses[item].share)} {words[item]:{column}}{running[item]}"
+            style = "yellow" if item in hung else "cyan"
+            text.append(f"\n{shorten(line, self.console.width)}", style=style)
+        if arms and not shown:
             text.append(f"\n  {arms}", style="cyan")
-        elif more := len(self.running) - len(told):
+        elif more := len(running) - len(shown):
             text.append(f"\n  and {more} more", style="cyan")
         return text
 
-    def _share(self, item: str) -> str:
-        """One line on an item that runs: how much of it is done, and how long it may take yet."""
-        share = self.shares[item]
-        filled = round(8 * share)
-        line = f"{'━' * filled}{'╌' * (8 - filled)} {share:4.0%} "
-        if share >= TELLING:
-            so_far = time.time() - self._since.get(item, time.time())
-            line += f"{duration(so_far * (1 - share) / share)} left, "
-        return f"{line}{self.running[item]}"
+    def _pulse(self, item: str) -> Pulse:
+        """What is known of an item, its silence as long as it is by now."""
+        pulse, key = self.pulses.get(item, Pulse()), Key(item)
+        if key in self.silences:  # computed in this process
+            silent_s, word_s = self.silences.silent_s(key), self.silences.worth_a_word_s(key)
+            return replace(pulse, silent_s=silent_s, worth_a_word_s=word_s)
+        return replace(pulse, silent_s=pulse.silent_s + time.monotonic() - self._seen)
 
-    def share_done(self, item: Key, done: float, note: str = "") -> None:
-        """A core's progress callback, in this process: so much of `item` is done."""
-        now = time.monotonic()
-        if now - self._shared >= SHARE_EVERY_S:
-            self._shared = now
-            self.shares = {item: min(max(float(done), 0.0), 1.0)}
-            if now - self._told >= TELL_SHARE_EVERY_S:
-                self.refresh()
-            else:
-                self._show()
+    def _word(self, item: str, pulse: Pulse) -> str:
+        """How long an item may take yet, or that it gives no sign."""
+        if _is_hung(pulse):
+            return f"{no_sign(pulse.silent_s)}, "
+        if pulse.share is None or pulse.share < TELLING:
+            return ""
+        so_far = time.time() - self._since.get(item, time.time())
+        return f"{duration(so_far * (1 - pulse.share) / pulse.share)} left, "
+
+    def see(self, pulses: Mapping[str, Pulse]) -> None:
+        """What the workers have said of the items that they compute."""
+        self.pulses, self._seen = dict(pulses), time.monotonic()
+        for item, pulse in pulses.items():
+            self._hand_on(Key(item), pulse.points)
+
+    def _hand_on(self, item: Key, points: Points) -> None:
+        if points and self.on_points is not None and item in self.running:
+            self.on_points(item, self.running[item], points)
+
+    def share_done(self, item: Key, share: float, points: Points) -> None:
+        """What is computed in this process says how far it is; see `cluster.signs.EverySoOften`."""
+        self.silences.sign(item)
+        self.pulses = {item: Pulse(share=share)}
+        self._hand_on(item, points)
+        if time.monotonic() - self._told >= TELL_SHARE_EVERY_S:
+            self.refresh()
+        else:
+            self._show()
+
+    def signed(self, item: Key, *, saved: bool = False) -> None:
+        """What is computed in this process goes on."""
+        self.silences.sign(item)
+        if time.monotonic() - self._told >= TELL_SHARE_EVERY_S:
+            self.refresh()
 
     def refresh(self) -> None:
         """Show the present state, and tell it to whoever looks from elsewhere."""
         if time.monotonic() - self._told >= self._tell_every_s:
-            self._told = time.monotonic()
-            shares = {item: s for item, s in self.shares.items() if item in self.running}
-            self._tell(self.slots, self._since, self.compute_left_s, shares)
+            self._told, now = time.monotonic(), time.time()
+            pulses = {item: self._pulse(item) for item in self.running}
+            signs = {
+                item: Sign(
+                    share=pulse.share,
+                    heard=now - pulse.silent_s,
+                    patience_s=min(pulse.worth_a_word_s, FOR_EVER_S),
+                )
+                for item, pulse in pulses.items()
+            }
+            self._tell(self.slots, self._since, self.compute_left_s, signs)
         self._show()
 
     def _show(self) -> None:
         """On a terminal at once, in a file now and then."""
         if self._live:
-            self._live.update(self._text())
+            self._live.refresh()
         elif not self._quiet and time.monotonic() - self._said > PLAIN_EVERY_S:
             self._said = time.monotonic()
             line = self._text().plain.partition(" ")[2].partition("\n")[0]
@@ -175,6 +227,7 @@ class Display:
             self.console.print(escape(text), soft_wrap=True, style="dim")
 
     def started(self, item: Key, label: str) -> None:
+        """An item is being computed from now on."""
         self.running[item] = label
         self._since[item] = time.time()
         self.note = "the first are running"
@@ -182,8 +235,7 @@ class Display:
 
     def record_end(self, item: Key, *, ok: bool, seconds: float) -> None:
         """One item is finished or failed."""
-        self.running.pop(item, None)
-        self._since.pop(item, None)
+        self._runs_no_more(item, ok=ok)
         if item.stage:
             self.stages_done += ok
             self.pace.note(item.stage, seconds)
@@ -207,10 +259,32 @@ class Display:
 
     def record_loss(self, item: Key) -> None:
         """The item's worker is gone; it waits again."""
+        self._runs_no_more(item, ok=False)
+        self._show()
+
+    def _runs_no_more(self, item: Key, *, ok: bool) -> None:
         self.running.pop(item, None)
         self._since.pop(item, None)
-        self._show()
+        self.pulses.pop(item, None)
+        self.silences.over(item, ok=ok)
+        if self.on_end is not None:
+            self.on_end(item)
 
 
 def _is_cell(item: str) -> bool:
     return Key(item).stage is None
+
+
+def _is_hung(pulse: Pulse) -> bool:
+    return pulse.silent_s >= pulse.worth_a_word_s
+
+
+def _bar(share: float | None) -> str:
+    filled = round(BAR * (share or 0.0))
+    known = "   ?" if share is None else f"{share:4.0%}"
+    return f"{'━' * filled}{'╌' * (BAR - filled)} {known}"
+
+
+def shorten(line: str, width: int) -> str:
+    """The line in so many columns, with a sign that there was more of it."""
+    return line if len(line) <= width else f"{line[: max(width - 1, 0)]}…"

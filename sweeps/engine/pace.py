@@ -10,6 +10,11 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def no_sign(silent_s: float) -> str:
+    """What is said of an item that has been silent for so long."""
+    return f"no sign of progress for {duration(silent_s)}"
+
+
 class Pace:
     """Seconds that each kind of stage took in this run, and those of the cells."""
 

@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cluster.traffic import Key, Report
+from cluster.signs import EverySoOften
+from cluster.traffic import Key, Pulse, Report
 from sweeps.engine.budget import Budget
 from sweeps.engine.display import Display
 from sweeps.engine.plan import Cell, Plan
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 MAX_ATTEMPTS = 3
 TELL_EVERY_S = 3.0
+SHARE_EVERY_S = 0.5  # from this process to its own display
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +132,7 @@ def run_inline(source: ArmSource, recipes: Recipes, display: Display) -> Summary
 
     def compute(recipe: Recipe) -> Report | None:
         key, report = Key(recipe.stage or recipe.key), None
+        display.silences.began(key)
         display.started(key, key.stage or recipe.arm)
         began = time.monotonic()
         try:
@@ -138,7 +141,8 @@ def run_inline(source: ArmSource, recipes: Recipes, display: Display) -> Summary
                 device="cpu",
                 node="inline",
                 attempt=1,
-                progress=partial(display.share_done, key),
+                signs=partial(display.signed, key),
+                progress=EverySoOften(partial(display.share_done, key), SHARE_EVERY_S),
             )
         except (StoreError, LateCommit):
             raise
@@ -267,8 +271,8 @@ class _Feed:
     def has_slots(self, slots: int) -> None:
         self.summary.slots = self._display.slots = slots
 
-    def see(self, shares: Mapping[str, float]) -> None:
-        self._display.shares = shares
+    def see(self, pulses: Mapping[str, Pulse]) -> None:
+        self._display.see(pulses)
 
     def tick(self) -> None:
         self._display.refresh()

@@ -51,6 +51,8 @@ class RunningFile(BaseModel):
     started: dict[str, float]
     left_s: float | None
     shares: dict[str, float] = {}
+    heard: dict[str, float] = {}
+    patience_s: dict[str, float] = {}
 
 
 class SectionFile(BaseModel):

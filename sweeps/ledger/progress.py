@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -20,13 +21,50 @@ SAMPLED_CELLS = 96
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sign:
+    """What an item that runs has last said of itself.
+
+    Attributes:
+        share: how much of it is done, in [0, 1]; None: nobody has said.
+        heard: time.time() of its last sign of progress.
+        patience_s: its silence is worth a word from then on.
+    """
+
+    share: float | None
+    heard: float
+    patience_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One item that runs.
+
+    Attributes:
+        what: its arm and seed, or its stage.
+        seconds: so far.
+        share: as in `Sign`.
+        silent_s: since its last sign of progress, where that is worth a word; else None.
+    """
+
+    what: str
+    seconds: float
+    share: float | None = None
+    silent_s: float | None = None
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds that it may take yet; None where its share is not known or 0."""
+        return self.seconds * (1 - self.share) / self.share if self.share else None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Holder:
     """The controller that the lock names.
 
     Attributes:
         process: "process 12 on host".
         alive: whether it still holds the lock.
-        running: (what, seconds so far) of each item it is computing; empty unless alive.
+        running: each item it is computing; empty unless alive.
         slots: its workers; 0 where it has not said so yet.
         left_s: seconds of one worker that it expects for all that is left, stages too; None
             before its first cell.
@@ -34,7 +72,7 @@ class Holder:
 
     process: str
     alive: bool
-    running: tuple[tuple[str, float], ...]
+    running: tuple[Item, ...]
     slots: int
     left_s: float | None
 
@@ -105,7 +143,7 @@ def say_running(
     slots: int,
     started: Mapping[str, float],
     left_s: float | None,
-    shares: Mapping[str, float] | None = None,
+    signs: Mapping[str, Sign] | None = None,
 ) -> None:
     """What the controller computes now.
 
@@ -115,14 +153,17 @@ def say_running(
         slots: its workers.
         started: item → time.time() when it was handed to a worker.
         left_s: seconds of one worker that are left; None = it cannot tell yet.
-        shares: item → how much of it is done, in [0, 1], where its worker has said so.
+        signs: item → what it has last said of itself.
     """
+    signs = signs or {}
     content = {
         "token": token,
         "slots": slots,
         "started": dict(started),
         "left_s": left_s,
-        "shares": dict(shares or {}),
+        "shares": {item: s.share for item, s in signs.items() if s.share is not None},
+        "heard": {item: sign.heard for item, sign in signs.items()},
+        "patience_s": {item: sign.patience_s for item, sign in signs.items()},
     }
     with contextlib.suppress(OSError):  # a note for onlookers must not end the study
         store.write(RUNNING, json.dumps(content).encode())
@@ -136,15 +177,21 @@ def _holder(store: Store, planned: Mapping[str, PlannedCell], over: set[str]) ->
     said = RUNNING_BOOK.read_or_none(store, RUNNING)
     if said is None or not alive or said.token != found["token"]:
         said = RunningFile(token="", slots=0, started={}, left_s=None)
-    running = []
+    running, now = [], time.time()
     for item, began in said.started.items():
         if item in over:
             continue  # committed since the controller last spoke
         cell = planned.get(item)
         name = f"{cell.arm}, seed {cell.seed}" if cell else f"stage {item.rpartition('-')[0]}"
-        if item in said.shares:
-            name += f" ({said.shares[item]:.0%} done)"
-        running.append((name, max(0.0, time.time() - began)))
+        silent_s = max(0.0, now - said.heard.get(item, now))
+        running.append(
+            Item(
+                what=name,
+                seconds=max(0.0, now - began),
+                share=said.shares.get(item),
+                silent_s=silent_s if silent_s >= said.patience_s.get(item, math.inf) else None,
+            )
+        )
     return Holder(
         process=f"process {found['pid']} on {found['host']}",
         alive=alive,

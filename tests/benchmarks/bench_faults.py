@@ -89,7 +89,7 @@ def numbers(results: Path) -> list[tuple]:
 def running(results: Path) -> int:
     """How many cells run now, as `sweeps/status.py` sees it."""
     holder = progress_of(Store(results / "toy")).holder
-    return sum("seed" in what for what, _ in holder.running) if holder else 0
+    return sum("seed" in item.what for item in holder.running) if holder else 0
 
 
 def start(results: Path, *arguments: object) -> subprocess.Popen:

@@ -1,7 +1,9 @@
 """`sweeps/status.py`: what another terminal sees of a study while it runs, and after."""
 
 import datetime
+import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import time
 
 import pytest
 import toy_study
+from rich.console import Console
 from studies import ROOT, command, here, study_environment
 from typer.testing import CliRunner
 
@@ -16,7 +19,14 @@ from sweeps import status
 from sweeps.ledger.commit import commit_cell, commit_failure, write_manifest
 from sweeps.ledger.files import Store
 from sweeps.ledger.lock import LOCK, Lock
-from sweeps.ledger.progress import mean_seconds, progress_of, say_running, spread, studies_in
+from sweeps.ledger.progress import (
+    Sign,
+    mean_seconds,
+    progress_of,
+    say_running,
+    spread,
+    studies_in,
+)
 from sweeps.ledger.schema import (
     SCHEMA_VERSION,
     LedgerError,
@@ -152,9 +162,9 @@ def test_a_running_controller_says_what_it_computes(store):
         progress = progress_of(store)
         shown = ask(store.root).stdout
     assert progress.holder.alive
-    names = [name for name, _ in progress.holder.running]
+    names = [item.what for item in progress.holder.running]
     assert names == ["x=1, seed 2", "stage pool"]  # the committed cell runs no more
-    assert progress.holder.running[0][1] == pytest.approx(5, abs=2)
+    assert progress.holder.running[0].seconds == pytest.approx(5, abs=2)
     assert progress.eta_s == pytest.approx(300 / 4)  # what it says, not 140 s of cells alone
     assert "2 running on 4 slots" in shown
     assert "about 1:15 left" in shown
@@ -162,6 +172,83 @@ def test_a_running_controller_says_what_it_computes(store):
     after = progress_of(store)
     assert after.holder is None
     assert "not running" in ask(store.root).stdout
+
+
+def test_a_running_cell_says_its_share_its_time_left_and_when_it_gives_no_sign(store):
+    cells = make(store, done=(0,))
+    now = time.time()
+    with Lock(store) as lock:
+        started = {cells[1].key: now - 60, cells[2].key: now - 300, cells[3].key: now - 300}
+        signs = {
+            cells[1].key: Sign(share=0.25, heard=now - 1, patience_s=60.0),
+            cells[2].key: Sign(share=0.5, heard=now - 250, patience_s=60.0),
+            cells[3].key: Sign(share=None, heard=now - 250, patience_s=1000.0),
+        }
+        say_running(store, lock.token, 4, started, None, signs)
+        moving, hung, slow = progress_of(store).holder.running
+        shown = ask(store.root).stdout
+    assert moving.left_s == pytest.approx(180, abs=3)
+    assert (moving.silent_s, slow.silent_s, slow.left_s) == (None, None, None)
+    assert hung.silent_s == pytest.approx(250, abs=3)
+    assert "x=1, seed 1, for 1:00 (25% done, about 3:00 left)" in shown
+    assert "x=1, seed 2, for 5:00 (50% done, about 5:00 left), no sign of progress for 4:1" in shown
+    assert shown.count("no sign of progress") == 1
+
+
+def test_what_a_version_before_said_of_running_cells_is_read(store):
+    cells = make(store)
+    with Lock(store) as lock:
+        said = {"token": lock.token, "slots": 1, "started": {cells[0].key: 1.0}, "left_s": None}
+        store.write("running.json", json.dumps({**said, "shares": {cells[0].key: 0.5}}).encode())
+        (item,) = progress_of(store).holder.running
+    assert (item.share, item.silent_s) == (0.5, None)
+
+
+def test_watch_draws_while_the_study_runs_and_ends_with_it(store, monkeypatch):
+    cells = make(store)
+    lock, looks = Lock(store), []
+    lock.__enter__()
+
+    def a_cell_later(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 4:
+            lock.__exit__(None, None, None)
+        elif len(looks) != 2:  # the second look sees nothing new
+            commit_cell(store, row(cells[len(looks)], 10.0))
+
+    monkeypatch.setattr(status.time, "sleep", a_cell_later)
+    answer = CliRunner().invoke(
+        status.app, [store.root, "--watch", "--every", "7"], env={"COLUMNS": "250"}
+    )
+    assert answer.exit_code == 0, answer.output
+    lines = answer.stdout.partition("study  ")[0].splitlines()
+    first = f"s: 0/8 done, 0 failed; unknown until the first cells are there; process {os.getpid()}"
+    assert lines[0].startswith(first)
+    assert [line.partition(" done")[0] for line in lines] == ["s: 0/8", "s: 1/8", "s: 2/8"]
+    assert len(looks) == 4
+    assert all(seconds >= 7 for seconds in looks)
+    assert "not running" in answer.stdout.partition("study  ")[2]
+
+
+def test_watch_on_a_terminal_shows_what_runs_before_the_arms(store, monkeypatch):
+    cells = make(store, arms={f"x={n}": 1.0 for n in range(60)})
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100, height=20)
+    lock = Lock(store)
+    token = lock.__enter__().token
+    sign = Sign(share=0.25, heard=time.time(), patience_s=60.0)
+    say_running(store, token, 1, {cells[5].key: time.time()}, None, {cells[5].key: sign})
+    monkeypatch.setattr(status.time, "sleep", lambda _: lock.__exit__(None, None, None))
+    assert not status.watch([store.root], console, 1.0).alive
+    assert f"{cells[5].arm}, seed 1, for 0:00 (25% done" in screen.getvalue()
+
+
+def test_watch_of_nothing_that_runs_is_one_look(store, monkeypatch):
+    make(store, done=(0,))
+    monkeypatch.setattr(status.time, "sleep", lambda _: pytest.fail("it waited"))
+    answer = ask(store.root, "--watch")
+    assert (answer.exit_code, "1/8" in answer.stdout) == (0, True)
+    assert ask(store.root + "x", "--watch").exit_code == 2
 
 
 def test_what_an_earlier_controller_said_is_not_what_runs(store):

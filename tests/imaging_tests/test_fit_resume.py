@@ -42,7 +42,7 @@ def trained(checkpoint, stream=None, **changes):
         stream=stream,
         validation=(images(12), torch.arange(12) % 2),
         keep_best=True,
-        progress=lambda done, note="": notes.append(note),
+        progress=lambda done, note, curves: notes.append(note),
         checkpoint=checkpoint,
     )
     return result, torch.cat([v.flatten().double() for v in model.state_dict().values()])

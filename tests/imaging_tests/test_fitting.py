@@ -197,7 +197,7 @@ def test_progress_rises_to_one():
         config=config(epochs=4),
         generator=torch_generator(0, "order"),
         keep_best=False,
-        progress=lambda done, note="": seen.append((done, note)),
+        progress=lambda done, note, curves: seen.append((done, note)),
     )
     assert seen[0] == (0.25, "epoch 1 of 4")
     assert [done for done, _ in seen] == [0.25, 0.5, 0.75, 1.0]

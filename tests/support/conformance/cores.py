@@ -212,19 +212,24 @@ class CoreContract:
             assert blind.metrics["val_best"] == outcome.metrics["val_best"]
 
     def test_progress_goes_from_0_to_1_and_may_stop_the_work(self, config, data, stages):
-        told = []
+        told, heard = [], {}
 
-        def listen(done: float, note: str = "") -> None:
+        def listen(done: float, note: str = "", curves: Mapping | None = None) -> None:
             told.append(done)
+            for name, values in (curves or {}).items():
+                assert tuple(values)[: len(heard.get(name, ()))] == heard.get(name, ())
+                heard[name] = tuple(values)
 
-        cell(self.task, config, data, progress=listen, stages=stages)
+        outcome = cell(self.task, config, data, progress=listen, stages=stages)
         assert all(0 <= done <= 1 for done in told)
         assert told == sorted(told)
+        for name in heard.keys() & outcome.curves.keys():  # what was seen live is what is stored
+            assert heard[name] == tuple(outcome.curves[name])
 
         class Enough(Exception):
             pass
 
-        def stop(done: float, note: str = "") -> None:
+        def stop(done: float, note: str = "", curves: Mapping | None = None) -> None:
             raise Enough
 
         if told:
