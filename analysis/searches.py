@@ -15,7 +15,7 @@ from sweeps.ledger.files import Store
 TRIALS, IMPORTANCE, WINNERS = (
     f"search/{name}" for name in ("trials.csv", "importance.csv", "winners.json")
 )
-COLUMNS = ("number", "group", "state", "seeds", "objective")
+COLUMNS = ("number", "group", "state", "seeds", "objective", "ended_in")
 """The columns of trials.csv that are no axis."""
 
 

@@ -57,6 +57,7 @@ class Broker:
                 result = {"item": event.item, "ok": event.report is not None}
                 if event.report:
                     result |= {"seed": event.report.seed, "objective": event.report.objective}
+                    result["ended"] = event.report.ended
                 self._over[event.item] = result
                 for key in self._arms_of.get(event.item, ()):
                     self._have(key, result)

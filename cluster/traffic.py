@@ -48,12 +48,14 @@ class Report(Message):
         wall_s: seconds that it took.
         computed: of a stage, whether it was not there already.
         seed, objective: of a cell.
+        ended: a pruner ended it while it ran; it has no objective.
     """
 
     wall_s: float = 0.0
     computed: bool = False
     seed: int | None = None
     objective: float | None = None
+    ended: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import ray
 import ray.tune
 
 from cluster.connect import NAMESPACE
-from sweeps.search.trials import OBJECTIVE
+from sweeps.search.trials import ENDED, OBJECTIVE
 
 BROKER_FIELD = "__broker__"
 ARM_FIELD = "arm"
@@ -33,7 +33,9 @@ class ArmTrial(ray.tune.Trainable):
         self.position = 0
 
     def step(self) -> dict[str, Any]:
-        """The next result: its seed and objective; `ok` is None where the arm had no other."""
+        """The next result: its seed and objective, and whether a pruner ended the cell while it
+        ran; `ok` is None where the arm had no other.
+        """
         result = ray.get(self.broker.result_of_arm.remote(self.arm, self.position))
         self.position += 1
         if result is None:
@@ -42,6 +44,7 @@ class ArmTrial(ray.tune.Trainable):
             "ok": result["ok"],
             "seed": result.get("seed"),
             OBJECTIVE: result.get(OBJECTIVE),
+            ENDED: result.get(ENDED, False),
             "done": result["last"],
         }
 

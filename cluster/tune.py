@@ -28,7 +28,7 @@ from sweeps.search.campaign import Campaign, Work
 from sweeps.search.optuna_study import STEP, GroupStudy
 from sweeps.search.space import Problem
 from sweeps.search.storage import Warn
-from sweeps.search.trials import OBJECTIVE, OPEN, Trial
+from sweeps.search.trials import ENDED, OBJECTIVE, OPEN, Trial
 from sweeps.search.view import space_of
 
 NODES_LOST = 100  # under one trial, before its arm counts as failed
@@ -196,12 +196,15 @@ class Searched:
         return arm
 
     def hear(self, arm: str, result: Mapping[str, Any]) -> bool:
-        """A hopeless arm, or one with a failed cell, is stopped."""
+        """A hopeless arm, or one with a failed cell or one that was ended, is stopped."""
         trial = self._trials[arm]
         if trial.state != OPEN:  # Tune hands a stopped trial's last result over once more
             return False
         if not result["ok"]:
             self.campaign.fail(trial)
+            return False
+        if result.get(ENDED):
+            self.campaign.end(trial, result["seed"])
             return False
         return self.campaign.report(trial, result["seed"], float(result[OBJECTIVE]))
 

@@ -45,6 +45,7 @@ SEARCH = Search(
     # Greedy actions allow one sample only, so that there would be nothing to leave out.
     fixed={"method": "apga", "sampling": "bernoulli-grid"},
     data="phantom-xray",
+    curve="validation_accuracy",
     trials=40,
     tables=("apga_t1_mura_val_acc",),
 )

@@ -233,14 +233,17 @@ class Display:
         self.note = "the first are running"
         self.refresh()
 
-    def record_end(self, item: Key, *, ok: bool, seconds: float) -> None:
-        """One item is finished or failed."""
+    def record_end(self, item: Key, *, ok: bool, seconds: float, ended: bool = False) -> None:
+        """One item is finished or failed, or was `ended` by a pruner and is wanted no more."""
         self._runs_no_more(item, ok=ok)
         if item.stage:
             self.stages_done += ok
             self.pace.note(item.stage, seconds)
             if self.stages_left is not None:
                 self.stages_left[item.stage] -= 1
+        elif ended:
+            self.todo -= 1
+            self.total -= 1
         elif ok:
             self.done += 1
             self.finished += 1

@@ -321,6 +321,18 @@ def of_search(trials: int, tuning_seeds: int) -> Options:
             ],
             0,
         ),
+        "prune": (
+            Annotated[
+                str | None,
+                typer.Option(
+                    metavar="NAME[:OPTION=N,…]",
+                    help="Let Optuna's pruner hear each cell while it runs, and end it: median, "
+                    "halving or hyperband, with Optuna's options (median:n_warmup_steps=5). How "
+                    "often the best arm is ended stands in sweeps/README.md.",
+                ),
+            ],
+            None,
+        ),
     }
 
 

@@ -25,7 +25,8 @@ def write_outcome(store: Store, tuning: Tuning, trials: Sequence[Trial]) -> list
         the names written.
     """
     axes = list(tuning.problem.space)
-    head = ["number", "group", "state", "seeds", "objective", *axes]
+    ended = ["ended_in"] if tuning.problem.prune else []
+    head = ["number", "group", "state", "seeds", "objective", *ended, *axes]
     rows = [
         {
             "number": p.number,
@@ -33,6 +34,7 @@ def write_outcome(store: Store, tuning: Tuning, trials: Sequence[Trial]) -> list
             "state": p.state,
             "seeds": len(p.values),
             "objective": p.mean if p.values else "",
+            **dict.fromkeys(ended, "" if p.ended_in is None else p.ended_in),
             **p.params,
         }
         for p in trials

@@ -26,6 +26,7 @@ class Recipe(Message):
         study, core, results, objective: the ledger is `results`/`study`.
         token: of the lock on the ledger.
         keep: what is stored beside the cell.
+        judged: what a pruner judges it by while it runs, of a search (`engine.judging`).
         git_commit, git_dirty: of the controller's checkout.
     """
 
@@ -44,6 +45,7 @@ class Recipe(Message):
     objective: str
     token: str
     keep: tuple[str, ...] = ()
+    judged: Mapping[str, Any] | None = None
     git_commit: str
     git_dirty: bool
 
@@ -86,8 +88,8 @@ class Recipes:
             **(source() if commit is None else commit),
         }
 
-    def cell(self, cell: Cell) -> Recipe:
-        """The recipe of a cell."""
+    def cell(self, cell: Cell, judged: Mapping[str, Any] | None = None) -> Recipe:
+        """The recipe of a cell; `judged` as in `Step`."""
         return Recipe(
             key=cell.key,
             arm=cell.arm.label,
@@ -96,6 +98,7 @@ class Recipes:
             seed=cell.seed,
             data=cell.arm.data,
             fingerprint=cell.fingerprint,
+            judged=judged,
             **self._common,
         )
 
@@ -117,7 +120,7 @@ class Recipes:
         ]
         cell = WorkItem(
             id=Key(step.cell.key),
-            payload=self.cell(step.cell).to_json(),
+            payload=self.cell(step.cell, step.judged).to_json(),
             needs=tuple(work.key for work in step.stages),
             arm=step.cell.arm.label,
             cost_s=cost_s,

@@ -71,6 +71,7 @@ class Summary:
     stages_reused: int = 0
     cells: int = 0
     failed: int = 0
+    ended: int = 0  # by a search's pruner, while they ran
     repeated: int = 0  # items whose worker died, computed again
 
     @property
@@ -149,7 +150,7 @@ def run_inline(source: ArmSource, recipes: Recipes, display: Display) -> Summary
         except Exception:
             if key.stage:  # in a debugger's hands, not turned into many failed cells
                 raise
-        record_end(summary, display, key, ok=bool(report), seconds=time.monotonic() - began)
+        record_end(summary, display, key, report, seconds=time.monotonic() - began)
         return report
 
     while (step := source.next()) is not None:
@@ -157,22 +158,35 @@ def run_inline(source: ArmSource, recipes: Recipes, display: Display) -> Summary
             if work.key not in computed:  # for an earlier step of this run
                 computed.add(work.key)
                 compute(recipes.stage(work))
-        report = compute(recipes.cell(step.cell))
-        source.tell(step.cell, report.objective if report else None)
+        report = compute(recipes.cell(step.cell, step.judged))
+        tell(source, step.cell, report)
         display.expect(source.left)
     return summary
 
 
-def record_end(summary: Summary, display: Display, key: Key, *, ok: bool, seconds: float) -> None:
-    """A stage or a cell has come to its end: counted and shown."""
+def tell(source: ArmSource, cell: Cell, report: Report | None) -> None:
+    """The source hears what came of a cell; without a report it failed."""
+    if report is not None and report.ended:
+        source.ended(cell)
+    else:
+        source.tell(cell, report.objective if report else None)
+
+
+def record_end(
+    summary: Summary, display: Display, key: Key, report: Report | None, *, seconds: float
+) -> None:
+    """A stage or a cell has come to its end, without a report by failing: counted and shown."""
     summary.compute_s += seconds
+    ended = report is not None and report.ended
     if key.stage:
-        summary.stages_computed += ok
-    elif ok:
+        summary.stages_computed += report is not None
+    elif ended:
+        summary.ended += 1
+    elif report:
         summary.cells += 1
     else:
         summary.failed += 1
-    display.record_end(key, ok=ok, seconds=seconds)
+    display.record_end(key, ok=report is not None, seconds=seconds, ended=ended)
 
 
 def record_loss(summary: Summary, display: Display, key: Key) -> None:
@@ -288,11 +302,11 @@ class _Feed:
         if failure and (error := end_of_run(failure)):
             raise error
         seconds = report.wall_s if report else 0.0
-        record_end(self.summary, self._display, key, ok=bool(report), seconds=seconds)
+        record_end(self.summary, self._display, key, report, seconds=seconds)
         if failure and not key.stage:
             self._write_down(event)
         if (cell := self._under_way.pop(key, None)) is not None:
-            self._source.tell(cell, report.objective if report else None)
+            tell(self._source, cell, report)
             self._display.expect(self._source.left)
 
     def _write_down(self, event: "Event") -> None:

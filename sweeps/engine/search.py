@@ -52,6 +52,8 @@ class Search:
         trials: proposals per level of `compare`.
         tuning_seeds, seeds: how many seeds to tune with, and to report on.
         alpha: level of the stopping rule (`sweeps.search.pruner`); 0 never stops an arm.
+        curve: of its cells, whose best value is the objective: what a pruner hears while one runs
+            (`--prune`); "" where cells have none.
         sampler_seed: of the sampler.
     """
 
@@ -69,6 +71,7 @@ class Search:
     tuning_seeds: int = 5
     seeds: int = 5
     alpha: float = ALPHA
+    curve: str = ""
     sampler_seed: int = 0
 
     @property
@@ -136,6 +139,7 @@ def prepare(
     trials: int | None,
     tuning_seeds: str | None,
     rounds_of: int = 0,
+    prune: str | None = None,
 ) -> Tuning:
     """Apply the command line and check everything.
 
@@ -149,6 +153,7 @@ def prepare(
     space = _space(search, request, study)
     compare = {name: study.factors[name] for name in search.compare}
     _check_objective(search)
+    _check_pruner(search, prune)
     seeds = parse_tuning_seeds(tuning_seeds, search.tuning_seeds)
     reporting = parse_seeds(request.seeds, search.seeds)
     if both := sorted(set(seeds) & set(reporting)):
@@ -182,6 +187,7 @@ def prepare(
         alpha=search.alpha,
         seed=search.sampler_seed,
         round=rounds_of,
+        prune=prune or "",
     )
     _check_size(problem)
     return Tuning(
@@ -291,6 +297,23 @@ def _check_objective(search: Search) -> None:
             f"the objective must be a validation metric (val…), got {search.objective}: a search "
             "that saw the test set would report what it was tuned on"
         )
+
+
+def _check_pruner(search: Search, prune: str | None) -> None:
+    if prune is None:
+        return
+    if not search.curve:
+        raise ConfigError(
+            "--prune hears the curve of a running cell's objective, and the cells of "
+            f"{search.name} have none (they learn in stages, which arms share); leave it out: the "
+            "stopping rule after each seed stays"
+        )
+    from sweeps.search.cell_pruner import make_pruner
+
+    try:
+        make_pruner(prune)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _direction(search: Search) -> bool:

@@ -14,9 +14,10 @@ A search is a source in this process. On Ray its place is the Tune process, wher
 `OptunaSearch` is, and the driver only follows: its `experiment` says so.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sweeps.engine.plan import Cell, Plan, StageWork
 from sweeps.engine.study import arms_named
@@ -34,11 +35,14 @@ class Step:
     Attributes:
         stages: those that it needs and that were missing when it was planned, needs first.
         turn: of two steps that could go on, the one with the lower turn does (`cluster.queue`).
+        judged: what a pruner judges the cell by while it runs (`engine.judging`), of a search
+            alone: its source hears `ended(cell)` where `tell` would come. None: nobody does.
     """
 
     cell: Cell
     stages: tuple[StageWork, ...]
     turn: int = 0
+    judged: Mapping[str, Any] | None = None
 
 
 class ArmSource(Protocol):

@@ -3,6 +3,7 @@
     results/<name>_tuning/
       proposals/<space>/00007.json           one proposal, immutable
       proposals/<space>/00007.stopped.json   it was hopeless, and against which one
+      proposals/<space>/ended/<key>.json     its cell, ended while it ran, and its curve until then
       cells/, failures/, …                  as in every ledger
       optuna.db                             Optuna's studies, built anew at each start
 
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.queue import WorkItem
 from imaging_core.fields import build
+from sweeps.engine.judging import Curve, ended_cells, judgement
 from sweeps.engine.plan import Cell, Plan, manifest_of, plan_arms
 from sweeps.engine.recipe import Recipes
 from sweeps.engine.search import Tuning
@@ -75,6 +77,7 @@ class TuningWork:
             "objective": tuning.search.objective,
             "seed": problem.seed,
             **({"round": problem.round} if problem.round else {}),
+            **({"prune": problem.prune} if problem.prune else {}),
         }
         digest = hashlib.sha256(canonical(identity).encode()).hexdigest()
         return f"proposals/{digest[:12]}"
@@ -91,16 +94,23 @@ class TuningWork:
         plan = self.plan(trials)
         values = self._values(plan)
         stopped = {n[:-13] for n in self.store.names(self.folder, ".stopped.json")}
+        ended = self.ended
+        ended_in = {id(cell.arm): cell.seed for cell in plan.cells if cell.key in ended}
         with_failures = {id(cell.arm) for cell in plan.cells if cell.key in plan.failed}
         for trial, arm in zip(trials, plan.arms, strict=True):
             trial.values = values[arm.label]
             if len(trial.values) == len(self.tuning.problem.seeds):
                 trial.state = COMPLETE
-            elif _leaf(trial.number) in stopped:
-                trial.state = STOPPED
+            elif _leaf(trial.number) in stopped or id(arm) in ended_in:
+                trial.state, trial.ended_in = STOPPED, ended_in.get(id(arm))
             elif id(arm) in with_failures and not self.retry_failed:
                 trial.state = FAILED
         return trials
+
+    @property
+    def ended(self) -> Mapping[str, Curve]:
+        """Key → the curve of each cell that a pruner ended while it ran."""
+        return ended_cells(self.store, self.folder) if self.tuning.problem.prune else {}
 
     def values(self, trial: Trial) -> dict[int, float]:
         """Seed → objective of the cells that are there, from another space's proposals perhaps."""
@@ -215,7 +225,29 @@ class TuningWork:
         """Every seed of the proposal that is not there."""
         # An arm that is open is to be computed, whatever failed under another sequence.
         plan = self.plan([trial], retry_failed=True)
-        return [Step(cell=cell, stages=plan.missing(cell)) for cell in plan.todo]
+        first = self.tuning.problem.seeds[0]
+        judged = self._judged(trial) if any(cell.seed == first for cell in plan.todo) else None
+        return [
+            Step(
+                cell=cell,
+                stages=plan.missing(cell),
+                judged=judged if cell.seed == first else None,
+            )
+            for cell in plan.todo
+        ]
+
+    def _judged(self, trial: Trial) -> Mapping[str, Any] | None:
+        """What a pruner judges the proposal's cell on the first seed by; None without one.
+
+        Once there are more seeds the paired test of `sweeps.search.pruner` says more, and a
+        verdict on each of them would end the best arm about half as often again.
+        """
+        problem = self.tuning.problem
+        if not problem.prune:
+            return None
+        ours = [p for p in self.read() if p.group == trial.group and p.number <= trial.number]
+        curve = self.tuning.search.curve
+        return judgement(self.store, self.folder, problem, curve, ours, self.plan(ours))
 
     def steps(self, trial: Trial) -> list[tuple[int, list[WorkItem]]]:
         """The same as (seed, its missing stages and its cell)."""
@@ -264,6 +296,13 @@ class Proposed:
         self.campaign.tell(self._trial)
         if not goes_on:
             self._steps = []
+
+    def ended(self, cell: Cell) -> None:
+        """A pruner ended the cell while it ran: its arm is over."""
+        assert self._trial is not None, "told of a cell that was not wanted"
+        self.campaign.end(self._trial, cell.seed)
+        self.campaign.tell(self._trial)
+        self._steps = []
 
     @property
     def left(self) -> int:

@@ -42,6 +42,8 @@ def last_line(plan: Plan, summary: Summary, ledger: Store) -> str:
     )
     if summary.repeated:
         line += f"; {summary.repeated} interrupted by a lost worker and repeated"
+    if summary.ended:
+        line += f"; {summary.ended} ended by the pruner"
     if summary.failed:
         line += f"; {summary.failed} failed (--retry-failed computes them again)"
     return line
@@ -88,6 +90,8 @@ def counted(tuning: Tuning, trials: Sequence[Trial]) -> str:
     """How many proposals there are, of how many, and how they ended."""
     asked = tuning.problem.trials * len(tuning.problem.groups)
     states = ", ".join(f"{n} {state}" for state, n in counts(trials).items() if n)
+    if ended := sum(p.ended_in is not None for p in trials):
+        states += f"; {ended} of them in a running cell"
     cells = sum(len(p.values) for p in trials)
     return (
         f"{tuning.search.name}: {len(trials)} of {asked} proposals"
@@ -106,7 +110,8 @@ def describe_search(tuning: Tuning, trials: Sequence[Trial]) -> str:
             f"[bold]{tuning.search.name}[/]: {escape(tuning.search.question)}",
             f"tuning: {groups} × {problem.trials} proposals × {seeds} seeds = at most {most} cells "
             f"on {escape(tuning.data)} (preset {tuning.request.preset}, protocol "
-            f"{tuning.request.protocol}); the stopping rule may end an arm early",
+            f"{tuning.request.protocol}); the stopping rule may end an arm early"
+            f"{f', and --prune {problem.prune} a running cell' if problem.prune else ''}",
             *map(escape, tuning.notes),
             counted(tuning, trials),
             f"reporting: {arms} arms (default and tuned) × {len(tuning.reporting_seeds)} seeds = "

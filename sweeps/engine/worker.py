@@ -19,6 +19,7 @@ from imaging_core.keeping import keeping
 from imaging_core.task import Outcome, Progress, Task, clock, load_function, no_progress
 from sweeps.engine import peaks
 from sweeps.engine.checkpoints import Signs, StoredCheckpoint, no_signs, takes_checkpoint
+from sweeps.engine.judging import Ended, Judge, record_end
 from sweeps.engine.kept import keep_weights
 from sweeps.engine.provenance import device_name, versions
 from sweeps.engine.recipe import Recipe
@@ -95,7 +96,8 @@ def execute(
         signs: is told that the work goes on, again and again.
         progress: is told how much of the cell or stage itself is done.
 
-    A cell that raises is committed as a failure (a row with its error) before the exception goes
+    A cell that its pruner ends is written down beside its proposal, and is no cell. One that raises
+    is committed as a failure (a row with its error) before the exception goes
     on to the queue.
 
     Raises:
@@ -152,6 +154,8 @@ def execute(
         more = {}
         if takes_checkpoint(train):
             more["checkpoint"] = checkpoint = checkpoint_of(store, recipe.key)
+        if recipe.judged is not None:
+            progress = Judge(recipe.judged, progress)
         with keeping(keep) as networks:
             outcome: Outcome = train(
                 config, data, recipe.seed, arrays, device=device, progress=progress, **more
@@ -174,6 +178,12 @@ def execute(
             checkpoint.forget()
     except (StoreError, LateCommit):
         raise
+    except Ended as end:
+        if checkpoint is not None:
+            checkpoint.forget()
+        must_hold(store, recipe.token)
+        record_end(store, recipe.judged, row, end)
+        return Report(wall_s=clock()[0] - began, seed=recipe.seed, ended=True)
     except datasets.FetchError as error:  # no cell is to blame
         raise StoreError(f"{error} (on {row['host']})") from None
     except Exception as error:

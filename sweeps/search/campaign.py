@@ -135,6 +135,10 @@ class Campaign:
         trial.values[seed] = value
         return not self._over(trial)
 
+    def end(self, trial: Trial, seed: int) -> None:
+        """A pruner ended the arm's cell on `seed` while it ran: the arm is stopped."""
+        trial.state, trial.ended_in = STOPPED, seed
+
     def fail(self, trial: Trial) -> None:
         """A cell of the arm failed: the arm is over, and has no objective."""
         trial.state = FAILED

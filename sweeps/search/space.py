@@ -73,6 +73,7 @@ class Problem:
         seed: of the samplers.
         round: each group's proposals are made so many at a time, from finished rounds alone, so
             that the search is the same for any number of workers; 0: from whatever is there.
+        prune: the pruner that hears running cells (`sweeps.search.cell_pruner`); "": none does.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Problem:
     alpha: float
     seed: int
     round: int = 0
+    prune: str = ""
 
     def round_start(self, position: int) -> int:
         """How many of a group's proposals the one at `position` among them may know the end of."""

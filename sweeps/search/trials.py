@@ -8,6 +8,7 @@ import numpy as np
 from sweeps.search.space import Point, Problem
 
 OBJECTIVE = "objective"
+ENDED = "ended"  # of a result: its cell was ended by a pruner while it ran
 OPEN, COMPLETE, STOPPED, FAILED = "open", "complete", "stopped", "failed"
 
 
@@ -21,6 +22,8 @@ class Trial:
             PRUNED) or "failed" (a cell failed).
         params: as Optuna's.
         values: tuning seed → objective.
+        ended_in: the tuning seed whose cell a pruner ended while it ran, which stopped the arm;
+            None: no cell was.
     """
 
     number: int
@@ -28,6 +31,7 @@ class Trial:
     params: Point
     state: str = OPEN
     values: dict[int, float] = field(default_factory=dict)
+    ended_in: int | None = None
 
     @property
     def mean(self) -> float:

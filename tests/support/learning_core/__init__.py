@@ -1,0 +1,1 @@
+"""A core for the engine's tests whose cells learn step by step, and show their curve meanwhile."""
