@@ -17,7 +17,7 @@ def tracked(
     plan: Plan, ledger: Store, say: Callable[..., None], display: Display | None = None
 ) -> Iterator[None]:
     """Inside, every cell that `display` sees committed goes to the trackers; those that were there
-    before go first.
+    before go first. The curves of what runs are shown while it does.
 
     Args:
         say: `say(text)` prints a line, `say(text, always=True)` a warning.
@@ -37,6 +37,7 @@ def tracked(
     follower.committed(dict.fromkeys(cell.key for cell in plan.cells if cell.key in plan.done))
     if display is not None:
         display.on_commit = follower.committed
+        display.on_points, display.on_end = follower.points, follower.ended
     try:
         yield
     finally:

@@ -35,13 +35,22 @@ class CellRun:
     curves: Mapping[str, list[float]]
 
 
+def plain(label: str) -> str:
+    """An arm's label, fit for a folder."""
+    return re.sub(r"[^\w=,.-]+", "-", label)[:120]
+
+
+def live_name(key: str, label: str) -> str:
+    """The name of something that runs: its arm or stage, and the last letters of its key."""
+    return f"{plain(label)}_{key[-8:]}"
+
+
 def run_of(row: Mapping[str, Any]) -> CellRun:
     """The run of a row of the ledger whose cell succeeded."""
-    arm = re.sub(r"[^\w=,.-]+", "-", row["arm"])[:120]
     tags = ("study", "core", "arm", "data", "protocol", "git_commit", "host", "device")
     return CellRun(
         key=row["key"],
-        name=f"{arm}_seed{row['seed']}_{row['key'][:8]}",
+        name=f"{plain(row['arm'])}_seed{row['seed']}_{row['key'][:8]}",
         started=row["started"].timestamp(),
         wall_s=row["wall_s"],
         tags={name: str(row[name]) for name in tags} | {"cell": row["key"]},

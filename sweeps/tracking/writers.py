@@ -3,7 +3,8 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,13 +12,20 @@ from sweeps.ledger.files import Store
 from sweeps.ledger.schema import LedgerError
 from sweeps.tracking.runs import CellRun
 
+LIVE = "live"  # the folder, or the tag, of what runs
+FLUSH_S = 1  # of points that are live; tensorboardX's own two minutes are longer than many cells
+
 
 class TrackerError(RuntimeError):
     """The tracker cannot be used; the message says why and what to do."""
 
 
+Points = Mapping[str, tuple[int, tuple[float, ...]]]
+"""Curve → the step of the first of these values, from 0, and the values of the steps from there."""
+
+
 class Writer(Protocol):
-    """Writes runs, each once."""
+    """Writes runs, each once, and shows what runs meanwhile."""
 
     where: str
     """What the user looks at."""
@@ -27,6 +35,12 @@ class Writer(Protocol):
 
     def write(self, run: CellRun) -> None:
         """Write a run that is not there."""
+
+    def live(self, name: str, points: Points) -> None:
+        """More of something that runs; a curve that begins at 0 again is one of a new attempt."""
+
+    def forget(self, name: str) -> None:
+        """It runs no more: nothing is left of what `live` showed of it."""
 
     def close(self) -> None:
         """Nothing more comes."""
@@ -47,6 +61,8 @@ class TensorBoard:
 
         self._writer = SummaryWriter
         self._root = Path(place).expanduser().absolute() / study
+        self._live: dict[str, Any] = {}  # name → its open writer
+        self._seen: set[tuple[str, str]] = set()  # (name, curve)
         self.where = f"tensorboard --logdir {self._root.parent}"
 
     def has(self, run: CellRun) -> bool:
@@ -69,8 +85,30 @@ class TensorBoard:
             out.close()
         os.replace(aside, self._root / run.name)
 
+    def live(self, name: str, points: Points) -> None:
+        if not self._live:  # what a killed run left
+            shutil.rmtree(self._root / LIVE, ignore_errors=True)
+        if any(not first and (name, curve) in self._seen for curve, (first, _) in points.items()):
+            self.forget(name)
+        if name not in self._live:
+            folder = str(self._root / LIVE / name)
+            self._live[name] = self._writer(logdir=folder, flush_secs=FLUSH_S)
+        for curve, (first, values) in points.items():
+            self._seen.add((name, curve))
+            for step, value in enumerate(values, start=first):
+                self._live[name].add_scalar(f"curve/{curve}", value, step)
+
+    def forget(self, name: str) -> None:
+        if (out := self._live.pop(name, None)) is not None:
+            out.close()
+        self._seen = {seen for seen in self._seen if seen[0] != name}
+        shutil.rmtree(self._root / LIVE / name, ignore_errors=True)
+
     def close(self) -> None:
-        """Every run is closed as it is written."""
+        """Every run is closed as it is written; nothing runs any more."""
+        for name in list(self._live):
+            self.forget(name)
+        shutil.rmtree(self._root / LIVE, ignore_errors=True)
 
 
 class MLflow:
@@ -88,6 +126,8 @@ class MLflow:
         found = self._client.get_experiment_by_name(study)
         self._experiment = found.experiment_id if found else self._client.create_experiment(study)
         self.where = f"MLflow experiment {study} ({place or mlflow.get_tracking_uri()})"
+        self._live: dict[str, str] | None = None  # name → MLflow's id; None: nothing was shown yet
+        self._seen: set[tuple[str, str]] = set()  # (name, curve)
 
     def has(self, run: CellRun) -> bool:
         wanted = f"tags.cell = '{run.key}' and attributes.status = 'FINISHED'"
@@ -113,8 +153,37 @@ class MLflow:
             self._client.log_batch(name, metrics=points[first : first + 1000])
         self._client.set_terminated(name, "FINISHED", end)
 
+    def live(self, name: str, points: Points) -> None:
+        if self._live is None:  # what a killed run left
+            self._live = {}
+            for left in self._client.search_runs([self._experiment], f"tags.{LIVE} = 'yes'"):
+                self._client.delete_run(left.info.run_id)
+        if any(not first and (name, curve) in self._seen for curve, (first, _) in points.items()):
+            self.forget(name)
+        if name not in self._live:
+            made = self._client.create_run(
+                self._experiment, run_name=f"{LIVE}/{name}", tags={LIVE: "yes"}
+            )
+            self._live[name] = made.info.run_id
+        metric, now = self._kinds[0], round(time.time() * 1000)
+        self._seen.update((name, curve) for curve in points)
+        found = [
+            metric(f"curve/{_plain(curve)}", value, now, step)
+            for curve, (first, values) in points.items()
+            for step, value in enumerate(values, start=first)
+        ]
+        for at in range(0, len(found), 1000):
+            self._client.log_batch(self._live[name], metrics=found[at : at + 1000])
+
+    def forget(self, name: str) -> None:
+        self._seen = {seen for seen in self._seen if seen[0] != name}
+        if self._live and name in self._live:
+            self._client.delete_run(self._live.pop(name))
+
     def close(self) -> None:
-        """Every run is ended as it is written."""
+        """Every run is ended as it is written; nothing runs any more."""
+        for name in list(self._live or {}):
+            self.forget(name)
 
 
 def _plain(name: str) -> str:
@@ -160,6 +229,12 @@ class WeightsAndBiases:
             out.log(at, step=step)
         out.summary.update({f"metric/{k}": v for k, v in run.metrics.items()})
         out.finish()
+
+    def live(self, name: str, points: Points) -> None:
+        """Nothing: a wandb run has its process for itself, and this one's are whole cells."""
+
+    def forget(self, name: str) -> None:
+        """Nothing was shown."""
 
     def close(self) -> None:
         """Every run is finished as it is written."""

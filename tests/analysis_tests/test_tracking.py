@@ -2,6 +2,7 @@
 
 import struct
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,34 @@ def test_a_run_fed_from_the_driver_is_the_one_made_afterwards(study, tmp_path):
     assert len(first) == 12
 
 
+def test_what_runs_is_seen_while_it_runs_and_only_then(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(writers, "FLUSH_S", 0.05)
+    folder = tmp_path / "tb/s/live/arm=a-b_12345678"
+    (tmp_path / "tb/s/live/of a killed run").mkdir(parents=True)
+    follower = Follower([f"tensorboard:{tmp_path}/tb"], "s", Store(study), pytest.fail)
+
+    def seen(*wanted: float) -> None:
+        expect = {("curve/reward", step): np.float32(v) for step, v in enumerate(wanted)}
+        deadline = time.monotonic() + 20
+        while points(folder) != expect and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert points(folder) == expect
+
+    follower.points("key-12345678", "arm=a/b", {"reward": (0, (0.1, 0.2))})
+    seen(0.1, 0.2)
+    assert [p.name for p in folder.parent.iterdir()] == [folder.name]
+    follower.points("key-12345678", "arm=a/b", {"reward": (2, (0.3,)), "loss": (0, ())})
+    seen(0.1, 0.2, 0.3)
+    follower.points("key-12345678", "arm=a/b", {"reward": (0, (0.4,))})  # a new attempt
+    seen(0.4)
+    follower.points("other", "arm=c", {"reward": (0, (0.4,))})
+    follower.ended("key-12345678")
+    follower.ended("nobody has heard of it")
+    follower.committed(read_ledger(study).cells["key"][:1])
+    follower.close()
+    assert len(list((tmp_path / "tb/s").iterdir())) == 1  # the committed cell, and nothing that ran
+
+
 class Dead:
     """A tracker that fails at its second run."""
 
@@ -107,6 +136,11 @@ class Dead:
         self.written += 1
         if self.written > 1:
             raise ConnectionError("the server is gone")
+
+    def live(self, name, points):
+        raise AssertionError("nothing runs")
+
+    forget = live
 
     def close(self):
         raise AssertionError("never asked again")

@@ -32,6 +32,24 @@ def test_cells_are_told_as_they_come_and_those_of_before_too(tmp_path):
     assert len(tracked(tmp_path / "a")) == 2
 
 
+def test_the_curves_of_a_running_cell_reach_the_trackers(tmp_path, monkeypatch):
+    heard = []
+    monkeypatch.setattr(run, "SHARE_EVERY_S", 0.0)
+    monkeypatch.setattr(TensorBoard, "live", lambda _, name, points: heard.append((name, points)))
+    answer = CliRunner().invoke(
+        build_app(learning_search.SEARCH, learning_search.reporting, ""),
+        ["--inline", "--trials", "1", "--tuning-seeds", "1", "--results", str(tmp_path),
+         "--track", "tensorboard"],
+    )  # fmt: skip
+    assert answer.exit_code == 0, answer.output
+    tuning = read_ledger(str(tmp_path / "learning_search_tuning")).cells
+    name = f"trial=0_{tuning['key'][0][-8:]}"
+    steps = [points["validation_accuracy"] for of, points in heard if of == name]
+    assert [first for first, _ in steps] == list(range(10))
+    curve = tuning["curves"][0]["validation_accuracy"]
+    assert [value for _, (value,) in steps] == list(curve)
+
+
 def test_a_tracker_that_cannot_be_used_is_refused_before_anything_runs(tmp_path):
     for spec, message in (
         ("tensorbord", '--track must be one of tensorboard, mlflow, wandb, got "tensorbord"; did'),
