@@ -62,5 +62,11 @@ $(DOCS)/.installed: pyproject.toml
 	    mkdocs==1.6.1 mkdocstrings==1.0.8 mkdocstrings-python==2.0.11
 	touch $@
 
+# MLflow 3 needs other versions than our pins: for `analysis/export.py --to mlflow`, and its test.
+.venv-mlflow/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-mlflow
+	.venv-mlflow/bin/pip install --quiet --disable-pip-version-check -e ".[analysis]" "mlflow>=3,<4"
+	touch $@
+
 clean:  ## remove .venv and caches; results stay
 	rm -rf $(VENV) *.egg-info build .pytest_cache .ruff_cache .import_linter_cache .mypy_cache

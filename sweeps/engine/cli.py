@@ -69,6 +69,9 @@ def build_app(
     if isinstance(declared, Search):
         about = f"**Space**\n\n{describe_space(declared)}"
         own = options.of_search(declared.trials, declared.tuning_seeds)
+        shared = {name: options.OF_STUDY[name] for name in options.OF_SEARCH_TOO}
+        # Refused with the reason, not as words that nobody knows; --help does not list them.
+        shared |= options.hidden(options.NOT_OF_SEARCH)
         setting = (
             "Fix a field (one value), make it a choice (several), or restrict what is "
             "compared; may be repeated."
@@ -76,7 +79,7 @@ def build_app(
     else:
         factors = "\n\n".join(f"- {line}" for line in describe_factors(declared))
         about = f"**Factors** (vary them with --set)\n\n{factors}"
-        own = options.OF_STUDY
+        own, shared = options.OF_STUDY, {}
         setting = (
             "Restrict or extend a factor's levels, or fix a field of the configuration; may be "
             "repeated."
@@ -86,6 +89,7 @@ def build_app(
             data=declared.data, presets=declared.task.presets, seeds=declared.seeds, setting=setting
         ),
         **own,
+        **shared,
         **options.OF_RUN,
     }
 
@@ -129,15 +133,18 @@ def build_app(
         def run() -> int:
             session.resources.budget.check()
             notify.check(urls)
-            if session.pilot and not session.only_plan:
-                raise ConfigError("--pilot goes with --plan, which then says what the rest costs")
-            if isinstance(declared, Search):
-                session.results = options.absolute(typed["results"])
-                return run_search(declared, request, session, **{name: typed[name] for name in own})
             asked = request
             if typed["config"] is not None:
                 named = options.typed(context, ("preset", "data", "protocol", "seeds"))
-                asked = with_file(request, declared, typed["config"], named)
+                study = declared.as_study if isinstance(declared, Search) else declared
+                asked = with_file(request, study, typed["config"], named)
+            if isinstance(declared, Search):
+                for name in options.typed(context, options.NOT_OF_SEARCH):
+                    raise ConfigError(options.NOT_OF_SEARCH[name])
+                session.results = options.absolute(typed["results"])
+                return run_search(declared, asked, session, **{name: typed[name] for name in own})
+            if session.pilot and not session.only_plan:
+                raise ConfigError("--pilot goes with --plan, which then says what the rest costs")
             if typed["show_config"] or typed["yaml"] or typed["arm"] is not None:
                 from sweeps.engine.configuration import show
 

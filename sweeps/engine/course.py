@@ -204,6 +204,7 @@ def run_search(search: Search, request: Request, session: Session, **asked: Any)
         source = Proposed(work, campaign)
         if campaign.left:
             committed = sum(len(p.values) for p in campaign.trials)
+            there = source.plan
             carry_out(
                 source,
                 work.recipes,
@@ -211,6 +212,7 @@ def run_search(search: Search, request: Request, session: Session, **asked: Any)
                 total=committed + source.left,
                 committed=committed,
                 stages=None,
+                watch=lambda display: tracked(there, ledger, display.say, display),
             )
         work = replace(work, retry_failed=False)  # what failed again has failed
         trials = work.known()

@@ -1,8 +1,9 @@
 """The command-line options that studies and searches share."""
 
 from collections.abc import Iterable, Mapping
+from copy import copy
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -237,6 +238,21 @@ OF_STUDY: Options = {
 }
 
 
+OF_SEARCH_TOO = ("keep", "track", "config")
+"""Options of a study that a search has too."""
+NOT_OF_SEARCH = {
+    "pilot": "--pilot prices the arms of a plan, and a search proposes its arms while it runs; "
+    "--trials 1 computes the default of each compared level, and its cells are kept",
+    "until": "--until adds seeds to arms that are compared, and a search's are not known before it "
+    "has run; race the winners afterwards, as a study of your own",
+    "first": "--first puts arms of a plan ahead, and a search's are proposed; restrict what is "
+    "compared with --set",
+    "show_config": "--show-config shows the arms of a plan, and a search's are proposed; --help "
+    "lists its space, and the study's own script its configuration",
+}
+"""Options of a study that a search has not, and why."""
+
+
 def typed(context: typer.Context, names: Iterable[str]) -> tuple[str, ...]:
     """Those of the parameters `names` that stand on the command line."""
     default = ("DEFAULT", "DEFAULT_MAP")
@@ -334,6 +350,18 @@ def of_search(trials: int, tuning_seeds: int) -> Options:
             None,
         ),
     }
+
+
+def hidden(names: Iterable[str]) -> Options:
+    """Options of a study that are read and not listed."""
+    found = {}
+    for name in names:
+        kind, default = OF_STUDY[name]
+        of, declared = get_args(kind)
+        unlisted = copy(declared)
+        unlisted.hidden = True
+        found[name] = (Annotated[of, unlisted], default)
+    return found
 
 
 def absolute(results: str) -> str:

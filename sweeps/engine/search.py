@@ -14,6 +14,7 @@ from imaging_core.fields import ConfigError, as_dict, build, did_you_mean, field
 from imaging_core.task import Task
 from sweeps.engine.decoding import DecodingLine
 from sweeps.engine.fitting import fit_arms, typed_fields
+from sweeps.engine.kept import known_kinds
 from sweeps.engine.study import (
     DATA,
     SETTING,
@@ -154,6 +155,8 @@ def prepare(
     compare = {name: study.factors[name] for name in search.compare}
     _check_objective(search)
     _check_pruner(search, prune)
+    if request.keep:
+        known_kinds(request.keep, study.task)
     seeds = parse_tuning_seeds(tuning_seeds, search.tuning_seeds)
     reporting = parse_seeds(request.seeds, search.seeds)
     if both := sorted(set(seeds) & set(reporting)):
@@ -243,6 +246,7 @@ def _space(search: Search, request: Request, study: Study) -> dict[str, Range | 
         if name not in known:
             raise ConfigError(f'unknown field "{name}" in the space{did_you_mean(name, known)}')
     named = {text.partition("=")[0].strip() for text in request.settings}
+    named |= {name for name, _ in request.of_file}
     axes: dict[str, Range | Choice] = {}
     for name, axis in declared.items():
         if name in study.factors:
@@ -359,4 +363,4 @@ def reporting_study(
         fixed=dict(tuning.shared),
         bundles=bundles,
     )
-    return study, replace(tuning.request, settings=(), data=tuning.data)
+    return study, replace(tuning.request, settings=(), of_file=(), data=tuning.data)

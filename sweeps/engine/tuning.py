@@ -256,10 +256,10 @@ class TuningWork:
 
     @property
     def recipes(self) -> Recipes:
-        """Of the tuning ledger's cells."""
+        """Of the tuning ledger's cells; networks are kept of the winners and defaults alone."""
         return Recipes(
             self._study,
-            self.tuning.request,
+            replace(self.tuning.request, keep=()),
             results=self.results,
             token=self.token,
             commit=self.commit,

@@ -31,6 +31,8 @@ def test_pages_are_built_and_whole(tmp_path):
     assert pages
     for page in pages:
         text = page.read_text(encoding="utf-8")
+        local = [url for url in LOADED.findall(text) if not url.startswith("data:")]
+        assert not [url for url in local if not (page.parent / url.partition("?")[0]).exists()]
         assert not [url for url in LOADED.findall(text) if "://" in url or url.startswith("//")]
         for url in LINKS.findall(text):
             place, _, anchor = unquote(unescape(url)).partition("#")
@@ -40,6 +42,7 @@ def test_pages_are_built_and_whole(tmp_path):
             assert target.exists(), (page.name, url)
             if anchor and target.suffix == ".html":
                 assert f'id="{anchor}"' in Path(target).read_text(encoding="utf-8"), url
-    reference = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    assert {p.parent.name for p in pages} >= {"site", "results", "reference"}
+    reference = (tmp_path / "site" / "reference" / "index.html").read_text(encoding="utf-8")
     assert "open_study" in reference
     assert "Run <code>study</code> as its script would" in reference

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from imaging_core import datasets
 from imaging_core.fields import ConfigError, as_dict, build, rebuilt
 from selection_core.task import TASK
-from sweeps import ablation_controller, apply, as_folder
-from sweeps.engine.applied import find_cell, own_pool, stages_beside
+from sweeps import ablation_controller, apga_methods, apply, as_folder
+from sweeps.engine.applied import apply_to, find_cell, load_cell, own_pool, stages_beside
 from sweeps.engine.kept import in_bytes
 from sweeps.engine.pictures import file_name, of_part, write_dataset
 from sweeps.ledger.files import Store
@@ -186,3 +186,46 @@ def test_the_chosen_images_are_the_input_of_the_next_study(kept, tmp_path):
         chosen = sorted(map(bytes, pool["images"][keep]))
         there = sorted(map(bytes, found.train.images))
         assert all(image in there for image in chosen)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_masked_images_are_the_input_of_the_next_study(tmp_path):
+    """What the policy keeps is untouched, and patients stay on their side; no policy, no masks."""
+    small = [f"{name}={value}" for name, value in (
+        ("method", "apga,baseline"), ("k_shot", 8), ("base_epochs", 1), ("epochs", 1),
+        ("base_min_steps", 2), ("min_steps", 2),
+    )]  # fmt: skip
+    settings = [word for setting in small for word in ("--set", setting)]
+    answer = here(
+        apga_methods, "--inline", "--quiet", "--seeds", "1", "--data", "phantom-xray", *settings,
+        "--keep", "weights", "--results", tmp_path,
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stderr
+    root = f"{tmp_path}/apga_methods"
+    keys = {row.arm: row.key for row in read_ledger(root).cells.itertuples()}
+    said = run(as_folder, f"{root}/{keys['method=apga']}", "--out", tmp_path / "masked")
+    how = said.partition("--data 'folder:")[2].rstrip("'\n")
+    found, own = datasets.load("folder", how), datasets.load("phantom-xray")
+    cell = load_cell(f"{root}/{keys['method=apga']}")
+    erased = 0
+    for name in ("train", "validation", "test"):
+        there, before = getattr(found, name), getattr(own, name)
+        assert there.labels.tolist() == before.labels.tolist()
+        assert len(set(there.groups)) == len(set(before.groups))
+        importance = apply_to(cell, before.images, device="cpu").importance
+        kept = importance >= 0.5  # (N, H, W), of p by the definition of an aid mask
+        some = kept.any(axis=(1, 2))  # of an empty mask nothing is erased
+        np.testing.assert_array_equal(
+            there.images[some][:, 0][kept[some]], before.images[some][:, 0][kept[some]]
+        )
+        erased += int((there.images[some] != before.images[some]).sum())
+    assert erased > 0
+    refused = CliRunner().invoke(
+        as_folder.app, [f"{root}/{keys['method=baseline']}", "--out", str(tmp_path / "none")]
+    )
+    assert refused.exit_code == 2
+    assert "by choosing from a pool or by a policy's masks, this one does neither" in (
+        " ".join(refused.stderr.split())
+    )
+    assert not (tmp_path / "none").exists()

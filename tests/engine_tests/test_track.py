@@ -2,11 +2,16 @@
 
 from pathlib import Path
 
+import learning_search
 import pytest
 import toy_study
 from studies import here
+from typer.testing import CliRunner
 
+from sweeps.engine import run
+from sweeps.engine.cli import build_app
 from sweeps.ledger.read import read_ledger
+from sweeps.tracking.writers import TensorBoard
 
 SMALL = ["--inline", "--seeds", "1", "--set", "ridge=1,10", "--set", "pooling=16"]
 
