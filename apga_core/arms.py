@@ -151,25 +151,17 @@ class PolicyArm:
         labels: Tensor,
         original_losses: Tensor | None = None,
         rewarded: Tensor | None = None,
+        fill: Tensor | None = None,
     ) -> None:
         """One policy update (lines 7-15).
 
         `original_losses` (B,) are those of the classifier's update, in training mode and before
         it; only `bn_mode=released` reads them. `rewarded` are the rows `rewarded_rows` names,
-        found on the host; without them the device is asked and waited for.
+        found on the host; without them the device is asked and waited for. `fill` is that of
+        `pixels` for these images, where the caller has it.
         """
-        fill = self.pixels.fill(self.config, images)
-        self._learn(images, labels, original_losses, rewarded, fill)
-
-    def _learn(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        original_losses: Tensor | None,
-        rewarded: Tensor | None,
-        fill: Tensor,
-    ) -> None:
         config = self.config
+        fill = self.pixels.fill(config, images) if fill is None else fill
         original = original_losses if config.bn_mode == "released" else None
         rewarded = rewarded_rows(config, labels) if rewarded is None else rewarded
         if rewarded is not None:
@@ -239,7 +231,7 @@ class PolicyArm:
     ) -> None:
         """Lines 7-17: the policy's update, then the classifier's on what the new policy keeps."""
         fill = self.pixels.fill(self.config, images)
-        self._learn(images, labels, original_losses, rewarded, fill)
+        self.learn(images, labels, original_losses, rewarded, fill)
         count = second_views(self.config, len(labels))
         if count:
             fill = fill[:count] if len(fill) == len(images) else fill
@@ -303,6 +295,7 @@ class EndToEndArm(PolicyArm):
         labels: Tensor,
         original_losses: Tensor | None = None,
         rewarded: Tensor | None = None,
+        fill: Tensor | None = None,
     ) -> None:
         """Nothing: the update is in `second_step`."""
 

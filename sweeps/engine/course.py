@@ -24,6 +24,7 @@ from sweeps.engine.session import Session
 from sweeps.engine.source import ArmSource, Grid
 from sweeps.engine.study import Request, Study
 from sweeps.engine.trackers import tracked
+from sweeps.engine.tuning import Proposed
 from sweeps.exits import OK, verdict
 from sweeps.ledger.commit import write_manifest
 from sweeps.ledger.files import Store
@@ -162,63 +163,52 @@ def run_search(search: Search, request: Request, session: Session, **asked: Any)
     Raises:
         BaseException: what `Session.conclude` tells the user of.
     """
-    tuning = prepare(search, request, **asked)
+    tuning = prepare(search, request, results=session.results, **asked)
     # Optuna is imported here, after everything that can be refused.
     from sweeps.engine.outcome import winners, write_outcome
-    from sweeps.engine.tuning import Proposed, TuningWork
     from sweeps.search.campaign import Campaign
     from sweeps.search.storage import to_log
 
-    results, resources = session.results, session.resources
-    ledger = Store(results).child(tuning.name)
-    console = Console()
-
-    def work_of(token: str) -> TuningWork:
-        return TuningWork(
-            tuning=tuning,
-            results=results,
-            token=token,
-            commit=commit(),
-            retry_failed=session.retry_failed,
-            deadline_s=resources.deadline_s,
-        )
-
+    ledger, console = tuning.store, Console()
+    tuning = replace(tuning, commit=commit(), retry_failed=session.retry_failed)
     if session.only_plan:
-        console.print(words.describe_search(tuning, work_of("").known()), soft_wrap=True)
+        console.print(words.describe_search(tuning, tuning.known()), soft_wrap=True)
         return OK
     with Lock(ledger) as lock:
-        work = work_of(lock.token)
-        session.count = lambda: words.counted(tuning, work.known())
-        _set_aside(ledger, work.plan(work.read()))
-        work.write_manifest(work.known())
+        tuning = replace(tuning, token=lock.token, deadline_s=session.resources.deadline_s)
+        session.count = lambda: words.counted(tuning, tuning.known())
+        _set_aside(ledger, tuning.plan(tuning.read()))
+        tuning.write_manifest(tuning.known())
         if not session.quiet:
-            console.print(words.describe_search(tuning, work.known()), soft_wrap=True)
+            console.print(words.describe_search(tuning, tuning.known()), soft_wrap=True)
         # Builds the database too, so that a run that was killed at its very end leaves none
         # running. On a cluster, Tune's own campaign warns.
         campaign = Campaign(
             tuning.problem,
-            work,
+            tuning.known(),
+            record=tuning.record,
+            record_stop=tuning.record_stop,
             database=database(ledger),
-            warn=_warn if resources.inline else to_log,
+            warn=_warn if session.resources.inline else to_log,
         )
-        source = Proposed(work, campaign)
+        source = Proposed(tuning, campaign)
         if campaign.left:
             committed = sum(len(p.values) for p in campaign.trials)
             there = source.plan
             carry_out(
                 source,
-                work.recipes,
+                tuning.recipes,
                 session,
                 total=committed + source.left,
                 committed=committed,
                 stages=None,
                 watch=lambda display: tracked(there, ledger, display.say, display),
             )
-        work = replace(work, retry_failed=False)  # what failed again has failed
-        trials = work.known()
-        work.write_manifest(trials)
+        tuning = replace(tuning, retry_failed=False)  # what failed again has failed
+        trials = tuning.known()
+        tuning.write_manifest(trials)
         console.print(words.counted(tuning, trials), soft_wrap=True)
-        write_outcome(Store(results).child(search.name), tuning, trials)
+        write_outcome(Store(session.results).child(search.name), tuning, trials)
     best = winners(tuning, trials)
     if lacking := [group for group in tuning.problem.groups if group not in best]:
         console.print(

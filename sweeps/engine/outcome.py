@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sweeps.engine.search import Tuning
+from sweeps.engine.tuning import Tuning
 from sweeps.ledger.files import Store
 from sweeps.search.optuna_study import importances
 from sweeps.search.trials import COMPLETE, Trial, best_of

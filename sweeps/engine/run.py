@@ -130,36 +130,31 @@ def run_inline(source: ArmSource, recipes: Recipes, display: Display) -> Summary
     prepare_process()
     summary = Summary(slots=1)
     computed: set[str] = set()
-
-    def compute(recipe: Recipe) -> Report | None:
-        key, report = Key(recipe.stage or recipe.key), None
-        display.silences.began(key)
-        display.started(key, key.stage or recipe.arm)
-        began = time.monotonic()
-        try:
-            report = execute(
-                recipe.to_json(),
-                device="cpu",
-                node="inline",
-                attempt=1,
-                signs=partial(display.signed, key),
-                progress=EverySoOften(partial(display.share_done, key), SHARE_EVERY_S),
-            )
-        except (StoreError, LateCommit):
-            raise
-        except Exception:
-            if key.stage:  # in a debugger's hands, not turned into many failed cells
-                raise
-        record_end(summary, display, key, report, seconds=time.monotonic() - began)
-        return report
-
     while (step := source.next()) is not None:
-        for work in step.stages:
-            if work.key not in computed:  # for an earlier step of this run
-                computed.add(work.key)
-                compute(recipes.stage(work))
-        report = compute(recipes.cell(step.cell, step.judged))
-        tell(source, step.cell, report)
+        for item in recipes.items(step):
+            if item.id in computed:  # a stage, for an earlier step of this run
+                continue
+            computed.add(item.id)
+            key, report = item.id, None
+            display.silences.began(key)
+            display.started(key, key.stage or item.arm)
+            began = time.monotonic()
+            try:
+                report = execute(
+                    item.payload,
+                    device="cpu",
+                    node="inline",
+                    attempt=1,
+                    signs=partial(display.signed, key),
+                    progress=EverySoOften(partial(display.share_done, key), SHARE_EVERY_S),
+                )
+            except (StoreError, LateCommit):
+                raise
+            except Exception:
+                if key.stage:  # in a debugger's hands, not turned into many failed cells
+                    raise
+            record_end(summary, display, key, report, seconds=time.monotonic() - began)
+        tell(source, step.cell, report)  # of the cell, which comes last
         display.expect(source.left)
     return summary
 

@@ -26,11 +26,12 @@ from sweeps.engine.study import (
     place_data,
     split_data,
 )
+from sweeps.engine.tuning import Tuning
 from sweeps.ledger.schema import arm_label
 from sweeps.search.pruner import ALPHA
 from sweeps.search.space import Choice, Problem, Range, Space, active, points, restrict
 
-__all__ = ["Choice", "Range", "Search", "Tuning", "prepare", "reporting_study"]
+__all__ = ["Choice", "Range", "Search", "prepare", "reporting_study"]
 
 TUNING_FROM = 1000
 """`--tuning-seeds 3` means 1000, 1001, 1002: far from the reporting seeds, which count from 0."""
@@ -97,35 +98,6 @@ class Search:
         return self.as_study.task
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tuning:
-    """A search with the command line applied: everything is checked, nothing has run.
-
-    Attributes:
-        search: as declared, `compare` restricted.
-        request: of the reporting study; `--set` is in `shared` and `problem` already.
-        problem: what the sampler sees.
-        shared: the fields of every arm, preset and `--set` included.
-        data, fingerprint: the dataset.
-        reporting_seeds: disjoint from `problem.seeds`.
-        notes: what of the preset gave way to the data, a line each.
-    """
-
-    search: Search
-    request: Request
-    problem: Problem
-    shared: Mapping[str, Any]
-    data: str
-    fingerprint: str
-    reporting_seeds: tuple[int, ...]
-    notes: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """Of the tuning ledger's folder."""
-        return f"{self.search.name}_tuning"
-
-
 def parse_tuning_seeds(text: str | None, default: int) -> tuple[int, ...]:
     """`"3"` → 1000..1002; a list is taken as it is."""
     seeds = parse_seeds(text, default, "--tuning-seeds")
@@ -137,12 +109,13 @@ def prepare(
     search: Search,
     request: Request,
     *,
+    results: str,
     trials: int | None,
     tuning_seeds: str | None,
     rounds_of: int = 0,
     prune: str | None = None,
 ) -> Tuning:
-    """Apply the command line and check everything.
+    """Apply the command line and check everything; nothing is read or written under `results`.
 
     Raises:
         ConfigError: any bad input, a default outside its range included.
@@ -202,6 +175,7 @@ def prepare(
         data=data,
         fingerprint=dataset.fingerprint,
         reporting_seeds=reporting,
+        results=results,
     )
 
 

@@ -15,7 +15,7 @@ in it: raising them only adds.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,57 +24,78 @@ from imaging_core.fields import build
 from sweeps.engine.judging import Curve, ended_cells, judgement
 from sweeps.engine.plan import Cell, Plan, manifest_of, plan_arms
 from sweeps.engine.recipe import Recipes
-from sweeps.engine.search import Tuning
 from sweeps.engine.source import Step
-from sweeps.engine.study import Arm, Study
+from sweeps.engine.study import Arm, Request, Study
 from sweeps.ledger.commit import write_manifest
 from sweeps.ledger.files import Store
 from sweeps.ledger.lock import must_hold
 from sweeps.ledger.read import read_manifest, read_metric
 from sweeps.ledger.schema import Manifest, PlannedCell, canonical
-from sweeps.search.campaign import Campaign
+from sweeps.search.space import Problem
 from sweeps.search.trials import COMPLETE, FAILED, OPEN, STOPPED, Trial
 
 if TYPE_CHECKING:
     from cluster.drive import Experiment
+    from sweeps.engine.search import Search
+    from sweeps.search.campaign import Campaign
 
 TRIAL = "trial"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TuningWork:
-    """What a search needs of the engine (`campaign.Work`); plain values, so it travels.
+class Tuning:
+    """A search with the command line applied, and its ledger; plain values, so it travels.
 
     Attributes:
-        token: of the lock on the tuning ledger.
+        search: as declared, `compare` restricted.
+        request: of the reporting study; `--set` is in `shared` and `problem` already.
+        problem: what the sampler sees.
+        shared: the fields of every arm, preset and `--set` included.
+        data, fingerprint: the dataset.
+        reporting_seeds: disjoint from `problem.seeds`.
+        notes: what of the preset gave way to the data, a line each.
+        results: folder or URI of all studies.
+        token: of the lock on the tuning ledger, once this process has it.
         commit: of the checkout, as `provenance.source` says; cells carry it.
         retry_failed: whether a proposal with a failed cell is computed again.
+        deadline_s: as in `Recipes`.
     """
 
-    tuning: Tuning
+    search: "Search"
+    request: Request
+    problem: Problem
+    shared: Mapping[str, Any]
+    data: str
+    fingerprint: str
+    reporting_seeds: tuple[int, ...]
+    notes: tuple[str, ...] = ()
     results: str
-    token: str
-    commit: Mapping[str, Any]
-    retry_failed: bool
-    deadline_s: float | None
+    token: str = ""
+    commit: Mapping[str, Any] = field(default_factory=dict)
+    retry_failed: bool = False
+    deadline_s: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the ledger's folder."""
+        return f"{self.search.name}_tuning"
 
     @property
     def store(self) -> Store:
         """The tuning ledger."""
-        return Store(self.results).child(self.tuning.name)
+        return Store(self.results).child(self.name)
 
     @property
     def folder(self) -> str:
         """Where this space's proposals are, in the ledger."""
-        tuning, problem = self.tuning, self.tuning.problem
-        task = tuning.search.task
+        task, problem = self.search.task, self.problem
         identity = {
             "core": [task.name, task.version],
-            "shared": dict(tuning.shared),
+            "shared": dict(self.shared),
             "groups": dict(problem.groups),
             "space": [[name, _plain(axis)] for name, axis in problem.space.items()],
-            "data": tuning.fingerprint,
-            "objective": tuning.search.objective,
+            "data": self.fingerprint,
+            "objective": self.search.objective,
             "seed": problem.seed,
             **({"round": problem.round} if problem.round else {}),
             **({"prune": problem.prune} if problem.prune else {}),
@@ -99,7 +120,7 @@ class TuningWork:
         with_failures = {id(cell.arm) for cell in plan.cells if cell.key in plan.failed}
         for trial, arm in zip(trials, plan.arms, strict=True):
             trial.values = values[arm.label]
-            if len(trial.values) == len(self.tuning.problem.seeds):
+            if len(trial.values) == len(self.problem.seeds):
                 trial.state = COMPLETE
             elif _leaf(trial.number) in stopped or id(arm) in ended_in:
                 trial.state, trial.ended_in = STOPPED, ended_in.get(id(arm))
@@ -110,23 +131,21 @@ class TuningWork:
     @property
     def ended(self) -> Mapping[str, Curve]:
         """Key → the curve of each cell that a pruner ended while it ran."""
-        return ended_cells(self.store, self.folder) if self.tuning.problem.prune else {}
-
-    def values(self, trial: Trial) -> dict[int, float]:
-        """Seed → objective of the cells that are there, from another space's proposals perhaps."""
-        plan = self.plan([trial])
-        return self._values(plan)[plan.arms[0].label]
+        return ended_cells(self.store, self.folder) if self.problem.prune else {}
 
     def _values(self, plan: Plan) -> dict[str, dict[int, float]]:
-        values = read_metric(self.store, set(plan.done), self.tuning.search.objective)
+        values = read_metric(self.store, set(plan.done), self.search.objective)
         found: dict[str, dict[int, float]] = {arm.label: {} for arm in plan.arms}
         for cell in plan.cells:
             if cell.key in values:
                 found[cell.arm.label][cell.seed] = values[cell.key]
         return found
 
-    def record(self, trial: Trial) -> None:
+    def record(self, trial: Trial) -> dict[int, float]:
         """Write the proposal down, and its cells into the plan that `status.py` shows.
+
+        Returns:
+            seed → objective of the cells that are there, from another space's proposals perhaps.
 
         Raises:
             LedgerError: this controller no longer holds the ledger.
@@ -139,7 +158,9 @@ class TuningWork:
         }
         name = f"{self.folder}/{_leaf(trial.number)}.json"
         self.store.write(name, json.dumps(content, indent=1).encode())
-        self.add_to_manifest(trial)
+        plan = self.plan([trial])
+        self._add_to_manifest(trial, plan)
+        return self._values(plan)[plan.arms[0].label]
 
     def record_stop(self, trial: Trial, best: Trial) -> None:
         """Write down that the arm was hopeless after these seeds."""
@@ -154,21 +175,20 @@ class TuningWork:
 
     def arm(self, trial: Trial) -> Arm:
         """The proposal as an arm of the tuning ledger."""
-        fields = self.tuning.problem.groups[trial.group]
+        fields = self.problem.groups[trial.group]
         config = build(
-            self.tuning.search.task.config,
-            {**self.tuning.shared, **fields, **trial.params},
+            self.search.task.config,
+            {**self.shared, **fields, **trial.params},
         )
         levels = {**fields, TRIAL: trial.number}
-        return Arm(levels=levels, config=config, data=self.tuning.data)
+        return Arm(levels=levels, config=config, data=self.data)
 
     @property
     def _study(self) -> Study:
-        search = self.tuning.search
         return replace(
-            search.as_study,
-            name=self.tuning.name,
-            question=f"Which settings are best? ({search.question})",
+            self.search.as_study,
+            name=self.name,
+            question=f"Which settings are best? ({self.search.question})",
             tables=(),
         )
 
@@ -176,11 +196,11 @@ class TuningWork:
         """What of the proposals is there, and what is left."""
         numbers = tuple(p.number for p in trials)
         return plan_arms(
-            replace(self._study, factors={**self.tuning.search.compare, TRIAL: numbers}),
-            self.tuning.request,
-            self.tuning.problem.seeds,
+            replace(self._study, factors={**self.search.compare, TRIAL: numbers}),
+            self.request,
+            self.problem.seeds,
             [self.arm(p) for p in trials],
-            {self.tuning.data: self.tuning.fingerprint},
+            {self.data: self.fingerprint},
             results=self.results,
             retry_failed=retry_failed,
         )
@@ -198,13 +218,12 @@ class TuningWork:
         plan = replace(plan, cells=cells)
         baseline = plan.arms[0].levels if plan.arms else {}
         plan = replace(plan, study=replace(plan.study, baseline=baseline))
-        space = {name: _plain(axis) for name, axis in self.tuning.problem.space.items()}
+        space = {name: _plain(axis) for name, axis in self.problem.space.items()}
         write_manifest(self.store, manifest_of(plan, {"space": space}))
 
-    def add_to_manifest(self, trial: Trial) -> None:
+    def _add_to_manifest(self, trial: Trial, plan: Plan) -> None:
         """One proposal more in `study.json`."""
         before: Manifest = read_manifest(self.store)
-        plan = self.plan([trial])
         cells = tuple(
             PlannedCell(key=c.key, arm=c.arm.label, levels=c.arm.text_levels, seed=c.seed)
             for c in plan.cells
@@ -225,7 +244,7 @@ class TuningWork:
         """Every seed of the proposal that is not there."""
         # An arm that is open is to be computed, whatever failed under another sequence.
         plan = self.plan([trial], retry_failed=True)
-        first = self.tuning.problem.seeds[0]
+        first = self.problem.seeds[0]
         judged = self._judged(trial) if any(cell.seed == first for cell in plan.todo) else None
         return [
             Step(
@@ -242,24 +261,24 @@ class TuningWork:
         Once there are more seeds the paired test of `sweeps.search.pruner` says more, and a
         verdict on each of them would end the best arm about half as often again.
         """
-        problem = self.tuning.problem
+        problem = self.problem
         if not problem.prune:
             return None
         ours = [p for p in self.read() if p.group == trial.group and p.number <= trial.number]
-        curve = self.tuning.search.curve
+        curve = self.search.curve
         return judgement(self.store, self.folder, problem, curve, ours, self.plan(ours))
 
-    def steps(self, trial: Trial) -> list[tuple[int, list[WorkItem]]]:
-        """The same as (seed, its missing stages and its cell)."""
+    def steps(self, trial: Trial) -> list[list[WorkItem]]:
+        """The same as the queue takes them: each seed's missing stages, and its cell last."""
         recipes = self.recipes
-        return [(step.cell.seed, recipes.items(step)) for step in self.wanted(trial)]
+        return [recipes.items(step) for step in self.wanted(trial)]
 
     @property
     def recipes(self) -> Recipes:
         """Of the tuning ledger's cells; networks are kept of the winners and defaults alone."""
         return Recipes(
             self._study,
-            replace(self.tuning.request, keep=()),
+            replace(self.request, keep=()),
             results=self.results,
             token=self.token,
             commit=self.commit,
@@ -270,11 +289,11 @@ class TuningWork:
 class Proposed:
     """A search as `engine.source.ArmSource`: one arm at a time, and of it one seed at a time.
 
-    On Ray its campaign only looks: it leads in the Tune process (`cluster.tune.Searched`).
+    On Ray its campaign only looks: another leads, in the Tune process (`cluster.tune.search`).
     """
 
-    def __init__(self, work: TuningWork, campaign: Campaign) -> None:
-        self.work, self.campaign = work, campaign
+    def __init__(self, tuning: Tuning, campaign: "Campaign") -> None:
+        self.tuning, self.campaign = tuning, campaign
         self._trial: Trial | None = None
         self._steps: list[Step] = []  # of this proposal, those to come
 
@@ -283,16 +302,12 @@ class Proposed:
             self._trial = self.campaign.next()
             if self._trial is None:
                 return None
-            self._steps = self.work.wanted(self._trial)
+            self._steps = self.tuning.wanted(self._trial)
         return self._steps.pop(0)
 
     def tell(self, cell: Cell, objective: float | None) -> None:
         assert self._trial is not None, "told of a cell that was not wanted"
-        goes_on = False
-        if objective is None:
-            self.campaign.fail(self._trial)
-        else:
-            goes_on = self.campaign.report(self._trial, cell.seed, objective)
+        goes_on = self.campaign.report(self._trial, cell.seed, objective)
         self.campaign.tell(self._trial)
         if not goes_on:
             self._steps = []
@@ -313,7 +328,7 @@ class Proposed:
 
     @property
     def plan(self) -> Plan:
-        return self.work.plan(self.campaign.trials)
+        return self.tuning.plan(self.campaign.trials)
 
     def experiment(self, database: Path | None) -> "Experiment":
         from cluster.drive import Experiment
@@ -321,8 +336,7 @@ class Proposed:
         return Experiment(
             run="cluster.tune:search",
             arguments={
-                "problem": self.campaign.problem,
-                "work": self.work,
+                "tuning": self.tuning,
                 "database": database,
             },
             leads=True,

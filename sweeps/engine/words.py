@@ -9,8 +9,8 @@ from sweeps.engine.declaring import declared_line
 from sweeps.engine.pace import duration
 from sweeps.engine.plan import Plan, stage_store
 from sweeps.engine.run import Summary
-from sweeps.engine.search import Tuning
 from sweeps.engine.stages import stated_seconds
+from sweeps.engine.tuning import Tuning
 from sweeps.ledger.files import Store
 from sweeps.ledger.progress import spread
 from sweeps.ledger.read import read_table

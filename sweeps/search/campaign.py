@@ -7,59 +7,45 @@ what came of them.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from sweeps.search.optuna_study import STEP, GroupStudy, PlainSearch, build
+from sweeps.search.optuna_study import STEP, GroupStudy, build
 from sweeps.search.pruner import should_prune
 from sweeps.search.space import Problem
 from sweeps.search.storage import Warn, to_log
 from sweeps.search.trials import COMPLETE, FAILED, OBJECTIVE, OPEN, STOPPED, Trial, best_of
 
 
-class Work(Protocol):
-    """What the engine does for a search."""
-
-    def known(self) -> list[Trial]:
-        """Every proposal that was recorded, in order, with what the ledger holds of it."""
-
-    def values(self, trial: Trial) -> dict[int, float]:
-        """Seed → objective of the cells of a new proposal that are there already."""
-
-    def record(self, trial: Trial) -> None:
-        """Write the proposal down, for good."""
-
-    def record_stop(self, trial: Trial, best: Trial) -> None:
-        """Write down that the arm was stopped, and which one it lost to."""
-
-    def steps(self, trial: Trial) -> list[tuple[int, list[Any]]]:
-        """(seed, its missing stages and its cell) of every seed that is not there."""
-
-
 class Campaign:
     """Proposes until every group has its trials; resumes what an earlier run left open.
 
     Args:
-        work: reads and writes the ledger.
+        trials: every proposal on file, in order, with what the ledger holds of it.
+        record: writes a new proposal down, for good, before its first cell; returns seed →
+            objective of the cells that are there already.
+        record_stop: writes down that an arm was stopped, and to which one it lost.
         database: where Optuna's studies go; None keeps them in memory.
-        search: makes who proposes for a group: Ray's `OptunaSearch`, or what stands for it.
+        search: makes who proposes for a group: Ray's `OptunaSearch`, or the study itself.
         warn: hears of it, once, where the database cannot be written.
     """
 
     def __init__(
         self,
         problem: Problem,
-        work: Work,
+        trials: list[Trial],
         *,
+        record: Callable[[Trial], dict[int, float]],
+        record_stop: Callable[[Trial, Trial], None],
         database: Path | None,
-        search: Callable[[GroupStudy], PlainSearch] = PlainSearch,
+        search: Callable[[GroupStudy], Any] = GroupStudy.begin,
         warn: Warn = to_log,
     ) -> None:
-        self.problem, self.work = problem, work
-        self.trials = work.known()
-        self._studies = build(problem, self.trials, database, warn)
+        self.problem, self.trials = problem, trials
+        self._record, self._record_stop = record, record_stop
+        self._studies = build(problem, trials, database, warn)
         self._searches = {group: search(study) for group, study in self._studies.items()}
         self._told: dict[int, int] = {}  # proposal → steps that its search has heard of
-        self._resume = [p for p in self.trials if p.state == OPEN]
+        self._resume = [p for p in trials if p.state == OPEN]
 
     @property
     def left(self) -> int:
@@ -106,8 +92,7 @@ class Campaign:
         point = self._suggest(group, number)
         self._studies[group].mark(number)
         trial = Trial(number=number, group=group, params=point)
-        self.work.record(trial)
-        trial.values = self.work.values(trial)
+        trial.values = self._record(trial)
         self.trials.append(trial)
         return trial
 
@@ -130,8 +115,15 @@ class Campaign:
         ours = [p for p in self.trials if p.group == group]
         return ours[: self.problem.round_start(position)] if self.problem.round else ours
 
-    def report(self, trial: Trial, seed: int, value: float) -> bool:
-        """A seed has finished; returns whether the arm goes on to its next seed."""
+    def report(self, trial: Trial, seed: int, value: float | None) -> bool:
+        """A seed has finished, or failed (None), which ends the arm without an objective.
+
+        Returns:
+            whether the arm goes on to its next seed.
+        """
+        if value is None:
+            trial.state = FAILED
+            return False
         trial.values[seed] = value
         return not self._over(trial)
 
@@ -139,9 +131,9 @@ class Campaign:
         """A pruner ended the arm's cell on `seed` while it ran: the arm is stopped."""
         trial.state, trial.ended_in = STOPPED, seed
 
-    def fail(self, trial: Trial) -> None:
-        """A cell of the arm failed: the arm is over, and has no objective."""
-        trial.state = FAILED
+    def close(self, trial: Trial) -> None:
+        """Tune has ended the arm's trial; an arm that is open (its node went) waits for another."""
+        self.tell(trial)
 
     def tell(self, trial: Trial) -> None:
         """Tell its search what is new of the arm since it was last told; where nothing is, nothing.
@@ -175,6 +167,6 @@ class Campaign:
             maximize=self.problem.maximize,
         ):
             return False
-        self.work.record_stop(trial, best)
+        self._record_stop(trial, best)
         trial.state = STOPPED
         return True

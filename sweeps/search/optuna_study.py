@@ -4,15 +4,16 @@ The storage is asked and told while the search runs and is not read at the next 
 lost at any time.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 
-from sweeps.search.distributions import Axes, distribution
+from sweeps.search.distributions import ask, distribution
 from sweeps.search.sampler import SteadyTPE
 from sweeps.search.space import Point, Problem, Space
 from sweeps.search.storage import Warn, fresh_storage, to_log
@@ -42,18 +43,23 @@ def frozen(space: Space, trial: Trial) -> optuna.trial.FrozenTrial:
 
 @dataclass(frozen=True, kw_only=True)
 class GroupStudy:
-    """One group's study, as whoever asks it needs to know it.
+    """One group's Optuna study, asked and told by the names that Ray's `OptunaSearch` has for it.
+
+    That one does the same on the same storage where there is Ray; Tune takes 6 s to import.
+    `tests/cluster_tests/test_optuna_search.py` holds the two to the same trials.
 
     Attributes:
         storage: holds the study already, with every proposal on file.
         first: points to evaluate before the sampler is asked: the default, where nothing is on
             file. (Open proposals wait in the study, each in its place.)
+        asked: of the trials that run, by the name they were suggested under.
     """
 
     problem: Problem
     group: str
     storage: optuna.storages.BaseStorage
     first: tuple[Point, ...]
+    asked: dict[str, optuna.Trial] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -61,25 +67,21 @@ class GroupStudy:
         return f"{self.problem.name}: {self.group}" if self.group else self.problem.name
 
     @property
-    def direction(self) -> Literal["maximize", "minimize"]:
-        """Optuna's word for it."""
-        return "maximize" if self.problem.maximize else "minimize"
-
-    @property
-    def axes(self) -> Axes:
+    def ask(self) -> Callable[[optuna.Trial], dict[str, Any]]:
         """The space, as a define-by-run function."""
-        return Axes(self.problem.space, self.problem.groups[self.group])
+        return partial(ask, space=self.problem.space, fixed=self.problem.groups[self.group])
 
-    @property
+    @cached_property
     def sampler(self) -> SteadyTPE:
         """TPE for this group."""
         return SteadyTPE(self.problem, self.group)
 
-    def open(self) -> optuna.Study:
-        """The study; made where it is not there."""
+    @cached_property
+    def study(self) -> optuna.Study:
+        """Optuna's; made where it is not there."""
         return optuna.create_study(
             study_name=self.name,
-            direction=self.direction,
+            direction="maximize" if self.problem.maximize else "minimize",
             sampler=self.sampler,
             storage=self.storage,
             load_if_exists=True,
@@ -87,10 +89,34 @@ class GroupStudy:
 
     def mark(self, number: int) -> None:
         """Write the number of a new proposal beside the trial that was just asked for."""
-        running = self.open().get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         for trial in running:
             if NUMBER not in trial.user_attrs:
                 self.storage.set_trial_user_attr(trial._trial_id, NUMBER, number)
+
+    def begin(self) -> "GroupStudy":
+        """Itself, who proposes, with the first points waiting."""
+        for point in self.first:
+            self.study.enqueue_trial(dict(point))
+        return self
+
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        """The next trial's point."""
+        self.asked[trial_id] = self.study.ask()
+        return self.ask(self.asked[trial_id])
+
+    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """One more step."""
+        self.asked[trial_id].report(result[OBJECTIVE], result[STEP])
+
+    def on_trial_complete(
+        self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """COMPLETE with a result; without one FAIL after an error, else PRUNED."""
+        value = result[OBJECTIVE] if result else None
+        without = TrialState.FAIL if error else TrialState.PRUNED
+        state = TrialState.COMPLETE if result else without
+        self.study.tell(self.asked.pop(trial_id), value, state=state)
 
 
 def build(
@@ -109,44 +135,13 @@ def build(
         ours = [p for p in trials if p.group == group]
         first = () if ours else (problem.defaults[group],)
         found[group] = GroupStudy(problem=problem, group=group, storage=storage, first=first)
-        study = found[group].open()
+        study = found[group].study
         for trial in ours:
             if trial.state == OPEN:
                 study.enqueue_trial(dict(trial.params), user_attrs={NUMBER: trial.number})
             else:
                 study.add_trial(frozen(problem.space, trial))
     return found
-
-
-class PlainSearch:
-    """What Ray's `OptunaSearch` does with a study, where there is no Ray: Tune takes 6 s to import.
-
-    `tests/cluster_tests/test_optuna_search.py` holds the two to the same trials.
-    """
-
-    def __init__(self, group: GroupStudy) -> None:
-        self._study, self._axes = group.open(), group.axes
-        self._trials: dict[str, optuna.Trial] = {}
-        for point in group.first:
-            self._study.enqueue_trial(dict(point))
-
-    def suggest(self, trial_id: str) -> dict[str, Any]:
-        """The next trial's point."""
-        self._trials[trial_id] = self._study.ask()
-        return self._axes(self._trials[trial_id])
-
-    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        """One more step."""
-        self._trials[trial_id].report(result[OBJECTIVE], result[STEP])
-
-    def on_trial_complete(
-        self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
-    ) -> None:
-        """COMPLETE with a result; without one FAIL after an error, else PRUNED."""
-        value = result[OBJECTIVE] if result else None
-        without = TrialState.FAIL if error else TrialState.PRUNED
-        state = TrialState.COMPLETE if result else without
-        self._study.tell(self._trials.pop(trial_id), value, state=state)
 
 
 def importances(problem: Problem, trials: Sequence[Trial]) -> dict[str, dict[str, float]]:
@@ -160,7 +155,5 @@ def importances(problem: Problem, trials: Sequence[Trial]) -> dict[str, dict[str
         means = [p.mean for p in complete if p.group == group]
         if len(means) >= 3 and len(set(means)) > 1:
             evaluator = optuna.importance.FanovaImportanceEvaluator(seed=problem.seed)
-            found[group] = optuna.importance.get_param_importances(
-                study.open(), evaluator=evaluator
-            )
+            found[group] = optuna.importance.get_param_importances(study.study, evaluator=evaluator)
     return found

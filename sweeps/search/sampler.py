@@ -16,7 +16,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.search.distributions import Axes, distributions
+from sweeps.search.distributions import ask, distributions
 from sweeps.search.space import Problem, points
 
 STARTUP = 8  # random proposals before the model; Optuna's 10 is much of a budget of 20
@@ -93,7 +93,6 @@ def propose(problem: Problem, group: str, trials: Sequence[FrozenTrial]) -> dict
         ValueError: every point of a finite space has been proposed.
     """
     seed = _seed(problem, group, len(trials))
-    axes = Axes(problem.space, problem.groups[group])
     known = [trial.params for trial in trials]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -112,7 +111,7 @@ def propose(problem: Problem, group: str, trials: Sequence[FrozenTrial]) -> dict
     study.add_trials(trials)
     for _ in range(REDRAWS):
         trial = study.ask()
-        point = axes(trial)
+        point = ask(trial, space=problem.space, fixed=problem.groups[group])
         if point not in known:
             return point
         study.tell(trial, state=TrialState.FAIL)

@@ -12,15 +12,14 @@ import numpy as np
 import optuna
 import pytest
 from ray.air.constants import TRAINING_ITERATION
-from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 from searches import Book, Stopped, objective, problem
 
 from cluster.trials import ARM_FIELD
-from cluster.tune import ArmScheduler, ArmSearch, Followed, Searched, optuna_search
+from cluster.tune import ArmSearch, Followed, optuna_search
 from sweeps.search.campaign import Campaign
-from sweeps.search.optuna_study import STEP, PlainSearch
+from sweeps.search.optuna_study import STEP, GroupStudy
 from sweeps.search.space import Problem
 from sweeps.search.trials import COMPLETE, OPEN, STOPPED
 
@@ -93,7 +92,7 @@ def test_killed_anywhere_and_resumed_with_or_without_ray_it_is_the_undisturbed_s
     asked = problem(round=size)
     undisturbed, book = Book(), Book()
     undisturbed.run(asked, tmp_path / "calm.db")
-    for search in itertools.cycle([PlainSearch, optuna_search]):
+    for search in itertools.cycle([GroupStudy.begin, optuna_search]):
         book.left = every
         try:
             campaign = book.run(asked, tmp_path / "optuna.db", search)
@@ -128,53 +127,46 @@ class Heard(OptunaSearch):
 
 
 class Tune:
-    """The order in which Tune speaks to its scheduler and its search algorithm.
+    """The order in which Tune speaks to its search algorithm.
 
-    As of `TuneController`: the scheduler judges a result; the search algorithm hears of it only
-    where the trial goes on, and of the end after the scheduler has.
+    As of `TuneController`: `stop` judges every result first, the last one too; the search algorithm
+    hears of it only where the trial goes on, and of the end.
     """
 
     def __init__(self, asked: Problem, book: Book, database: Path | None) -> None:
         self.announced: list[str] = []
         self.left: list[int] = []
-        self.warnings: list[str] = []
-        arms = Searched(
-            asked,
-            book,
-            database,
-            announce=lambda arm, steps: self.announced.append(arm),
-            say_left=self.left.append,
-            warn=self.warnings.append,
+        self.book, self.campaign = book, book.campaign(asked, database, optuna_search)
+        self.search = ArmSearch(
+            self.campaign,
+            take_up=self._take_up,
+            at_once=lambda: 100,
+            changed=lambda: self.left.append(self.campaign.unfinished),
         )
-        self.book, self.campaign = book, arms.campaign
-        self.search, self.scheduler = ArmSearch(arms), ArmScheduler(arms)
+
+    def _take_up(self, trial) -> str:
+        self.announced.append(f"proposal {trial.number}")
+        return self.announced[-1]
 
     def start(self, trial_id: str) -> SimpleNamespace | None:
         config = self.search.suggest(trial_id)
         if config in (None, Searcher.FINISHED):
             return None
         trial = self.campaign.trials[int(config[ARM_FIELD].removeprefix("proposal "))]
-        seeds = [seed for seed, _ in self.book.steps(trial)]
-        return SimpleNamespace(
-            trial_id=trial_id, config=config, trial=trial, seeds=seeds, should_recover=bool
-        )
+        return SimpleNamespace(trial_id=trial_id, trial=trial, seeds=self.book.missing(trial))
 
     def step(self, trial: SimpleNamespace, *, ok: bool = True) -> bool:
         """One seed; whether the trial goes on."""
         seed = trial.seeds.pop(0)
         value = objective(trial.trial.params, seed) if ok else None
         result = {"ok": ok, "seed": seed, "objective": value}
-        if trial.seeds:
-            goes_on = self.scheduler.on_trial_result(None, trial, result) == TrialScheduler.CONTINUE
-            if goes_on:
-                self.search.on_trial_result(trial.trial_id, result)
-                return True
-        self.scheduler.on_trial_complete(None, trial, result)
+        if not self.search.stops(trial.trial_id, result) and trial.seeds:
+            self.search.on_trial_result(trial.trial_id, result)
+            return True
         self.search.on_trial_complete(trial.trial_id, result)
         return False
 
     def lose(self, trial: SimpleNamespace) -> None:
-        self.scheduler.on_trial_error(None, trial)
         self.search.on_trial_complete(trial.trial_id, error=True)
 
 
@@ -218,19 +210,21 @@ def test_tunes_search_algorithm_hands_everything_to_the_optuna_search_of_the_gro
     assert trials_in(tmp_path / "optuna.db") == expected(campaign)
 
 
-def test_a_lost_trial_fails_and_one_whose_node_went_before_it_began_stays_open(tmp_path):
+def test_an_arm_whose_trial_tune_gave_up_stays_open_and_ends_no_search(tmp_path):
     book, database = Book(), tmp_path / "optuna.db"
     tune = Tune(problem(trials=1), book, database)
     first, second = tune.start("a"), tune.start("b")
     tune.step(first)
     tune.lose(first)
-    second.should_recover = lambda: True
-    tune.lose(second)
-    (failed,), (waits,) = trials_in(database).values()
-    assert (failed["state"], failed["value"], list(failed["steps"])) == ("FAIL", None, [1])
-    assert (waits["state"], tune.campaign.trials[1].state) == ("RUNNING", OPEN)
+    tune.lose(second)  # before it had begun
+    assert [(t["state"], list(t["steps"])) for (t,) in trials_in(database).values()] == [
+        ("RUNNING", [1]),
+        ("RUNNING", []),
+    ]
+    assert [trial.state for trial in tune.campaign.trials] == [OPEN, OPEN]
+    assert tune.search.suggest("c") == Searcher.FINISHED  # a campaign that is new takes both up
     tune = Tune(problem(trials=1), book, database)
-    assert tune.campaign.left == 2  # this book has no failures on file: both go on
+    assert tune.campaign.left == 2
     for name in "cd":
         trial = tune.start(name)
         while tune.step(trial):
@@ -317,23 +311,22 @@ def test_the_arms_of_a_study_are_trials_of_an_optuna_study_too():
         ],
         missing={"b", "c"},
     )
-    search, scheduler = ArmSearch(arms), ArmScheduler(arms)
+    search = ArmSearch(arms, take_up=lambda trial: trial.group, at_once=lambda: 3)
     (b,), (c,) = (search.suggest(name).values() for name in ("t0", "t1"))
     assert (b, c, search.suggest("t2")) == ("b", "c", Searcher.FINISHED)
-    trial = {name: SimpleNamespace(config={ARM_FIELD: name}) for name in "bc"}
 
-    def heard(name: str, trial_id: str, *results: dict) -> None:
+    def heard(trial_id: str, *results: dict) -> None:
         *early, last = results
         for one in early:
-            assert scheduler.on_trial_result(None, trial[name], one) == TrialScheduler.CONTINUE
+            assert not search.stops(trial_id, one)
             search.on_trial_result(trial_id, one)
-        scheduler.on_trial_complete(None, trial[name], last)
+        assert not search.stops(trial_id, last)
         search.on_trial_complete(trial_id, last)
 
     # A trial that starts again hears the first result a second time; the race had no other cell.
     none = {"ok": None, "objective": None, "done": True}
-    heard("b", "t0", result(0, 0.5), result(0, 0.5), result(1, None), result(2, 0.7), none)
-    heard("c", "t1", result(0, None, done=True))
+    heard("t0", result(0, 0.5), result(0, 0.5), result(1, None), result(2, 0.7), none)
+    heard("t1", result(0, None, done=True))
     found = [
         (t.params["ridge"], t.state.name, t.value, t.intermediate_values) for t in arms.study.trials
     ]

@@ -251,7 +251,7 @@ def test_a_search_that_would_see_the_test_set_is_refused(tmp_path):
 
     search = replace(toy_search.SEARCH, objective="accuracy")
     with pytest.raises(ConfigError, match=r"must be a validation metric \(val…\), got accuracy"):
-        prepare(search, Request(), trials=None, tuning_seeds=None)
+        prepare(search, Request(), results=str(tmp_path), trials=None, tuning_seeds=None)
 
 
 def kill_after(results: Path, cells: int, *arguments: object) -> None:

@@ -95,6 +95,7 @@ def test_a_search_knows_its_data_everywhere(site):
     tuning = prepare(
         toy_search.SEARCH,
         Request(settings=("data=folder:data/hips?size=8", "k_shot=0")),
+        results=str(site / "results"),
         trials=2,
         tuning_seeds=None,
     )

@@ -9,7 +9,6 @@ import pytest
 from optuna.trial import FrozenTrial
 from searches import GROUPS, SPACE, Book, Stopped, objective, problem
 
-from sweeps.search.campaign import Campaign
 from sweeps.search.optuna_study import frozen, importances
 from sweeps.search.sampler import propose
 from sweeps.search.space import Choice, Problem, Range, points, restrict
@@ -78,11 +77,11 @@ def test_killed_anywhere_and_run_again_it_is_the_undisturbed_search(every, size,
 def with_workers(asked: Problem, workers: int, chance: random.Random) -> dict[str, list]:
     """The search with so many arms at once, whose seeds end in a random order; group → its arms."""
     book = Book()
-    campaign = Campaign(asked, book, database=None)
+    campaign = book.campaign(asked)
     running: list[tuple[Trial, list[int]]] = []
     while campaign.left or running:
         while len(running) < workers and (trial := campaign.next()) is not None:
-            running.append((trial, [seed for seed, _ in book.steps(trial)]))
+            running.append((trial, book.missing(trial)))
         trial, seeds = running.pop(chance.randrange(len(running)))
         seed = seeds.pop(0)
         if campaign.report(trial, seed, objective(trial.params, seed)):
@@ -141,7 +140,7 @@ def test_the_sampler_learns():
     late = [point for number, _, point in book.recorded if number >= 30]
     assert sum(point["kind"] == "b" for point in late) > 0.7 * len(late)
     flipped = Book()
-    campaign = Campaign(problem(trials=30, alpha=0.0, maximize=False), flipped, database=None)
+    campaign = flipped.campaign(problem(trials=30, alpha=0.0, maximize=False))
     while (trial := campaign.next()) is not None:
         for seed in campaign.problem.seeds:
             campaign.report(trial, seed, objective(trial.params, seed))
@@ -152,10 +151,10 @@ def test_the_sampler_learns():
 
 def test_a_failed_arm_is_over_and_never_the_best(tmp_path):
     book = Book()
-    campaign = Campaign(problem(trials=1), book, database=tmp_path / "optuna.db")
+    campaign = book.campaign(problem(trials=1), tmp_path / "optuna.db")
     first = campaign.next()
     campaign.report(first, 10, 9.0)
-    campaign.fail(first)
+    assert not campaign.report(first, 11, None)
     campaign.tell(first)
     second = campaign.next()
     for seed in problem().seeds:

@@ -1,7 +1,7 @@
 """A toy search without an engine: its objective, and a ledger in a list that may die anywhere."""
 
 from sweeps.search.campaign import Campaign
-from sweeps.search.optuna_study import PlainSearch
+from sweeps.search.optuna_study import GroupStudy
 from sweeps.search.space import Choice, Problem, Range
 from sweeps.search.trials import COMPLETE, OPEN, STOPPED, Trial
 
@@ -66,24 +66,32 @@ class Book:
             )
         return found
 
-    def values(self, trial):
-        return dict(self.elsewhere)
-
-    def record(self, trial) -> None:
+    def record(self, trial) -> dict[int, float]:
         self._tick()
         self.recorded.append((trial.number, trial.group, dict(trial.params)))
+        return dict(self.elsewhere)
 
     def record_stop(self, trial, best) -> None:
         self._tick()
         self.stops[trial.number] = best.number
 
-    def steps(self, trial):
-        return [(seed, []) for seed in problem().seeds if seed not in trial.values]
+    def missing(self, trial) -> list[int]:
+        return [seed for seed in problem().seeds if seed not in trial.values]
 
-    def run(self, asked: Problem, database=None, search=PlainSearch) -> Campaign:
-        campaign = Campaign(asked, self, database=database, search=search)
+    def campaign(self, asked: Problem, database=None, search=GroupStudy.begin) -> Campaign:
+        return Campaign(
+            asked,
+            self.known(),
+            record=self.record,
+            record_stop=self.record_stop,
+            database=database,
+            search=search,
+        )
+
+    def run(self, asked: Problem, database=None, search=GroupStudy.begin) -> Campaign:
+        campaign = self.campaign(asked, database, search)
         while (trial := campaign.next()) is not None:
-            for seed, _ in self.steps(trial):
+            for seed in self.missing(trial):
                 self._tick()
                 assert (trial.number, seed) not in self.cells, "a cell was computed twice"
                 value = objective(trial.params, seed)
