@@ -8,7 +8,8 @@ from apga_core.arms import EMPTY_AIDS, Pixels
 from apga_core.config import POLICY_METHODS, APGAConfig
 from apga_core.localisation import over_pixels
 from apga_core.networks import Policy, build_policy, policy_shapes
-from imaging_core.classifiers import build_classifier, classifier_shapes
+from imaging_core.cell import kept_classifier
+from imaging_core.classifiers import classifier_shapes
 from imaging_core.fitting import evaluation_batch, predict
 from imaging_core.keeping import Applied, Kept, group_of
 from imaging_core.precision import autocast
@@ -45,15 +46,8 @@ def apply(
     config: APGAConfig = kept.config
     by = group_of(kept.arrays, "normalisation")
     x = standardise(images, by["mean"], by["std"], device)
-    classifier = build_classifier(
-        config.classifier,
-        channels=kept.channels,
-        classes=len(kept.classes),
-        size=kept.size,
-        generator=torch.Generator(),
-    )
-    load_arrays(classifier, group_of(kept.arrays, "classifier"))
-    classifier.to(device, memory_format=torch.channels_last)
+    classifier = kept_classifier(kept, "classifier", device)
+    classifier.to(memory_format=torch.channels_last)
     probabilities = predict(classifier, x, precision=config.precision).numpy()
     state = group_of(kept.arrays, "policy")
     if not state:

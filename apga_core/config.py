@@ -13,17 +13,18 @@ from imaging_core.fields import ours, paper
 from imaging_core.stamps import stamped_file
 
 Method = Literal[
-    "apga",
     "baseline",
     "baseline_matched",
     "cutout",
     "cutout_released",
-    "random_mask",
-    "gradcam",
-    "end2end",
     "hide_and_seek",
     "trivial_augment",
+    "gradcam",
+    "end2end",
+    "random_mask",
+    "apga",
 ]
+"""The arms, in the order in which `sweeps/apga_methods.py` computes and shows them."""
 
 POLICY_METHODS = ("apga", "random_mask", "end2end")
 """The methods that train a policy; the others ignore its fields."""

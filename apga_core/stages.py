@@ -17,9 +17,11 @@ from imaging_core.checkpoint import NO_CHECKPOINT, Checkpoint
 from imaging_core.classifiers import Classifier
 from imaging_core.datasets.base import ImageDataset, Split
 from imaging_core.fitting import FitConfig, fit
+from imaging_core.keeping import group_of
 from imaging_core.pretrained import imagenet_normalisation, load_pretrained, weights_file
 from imaging_core.seeding import torch_generator
 from imaging_core.splits import k_shot
+from imaging_core.state_arrays import load_arrays
 from imaging_core.task import Arrays, Progress, no_progress
 
 Normalisation = tuple[np.ndarray, np.ndarray]
@@ -128,10 +130,5 @@ def pixels_of(by: Normalisation) -> Pixels:
 
 def converged(name: str, data: ImageDataset, stage: Arrays, seed: int, device: str) -> Classifier:
     model = new_classifier(name, data, seed, "apga/classifier")
-    state = {
-        key.removeprefix(WEIGHT): torch.from_numpy(np.array(value))
-        for key, value in stage.items()
-        if key.startswith(WEIGHT)
-    }
-    model.load_state_dict(state)
+    load_arrays(model, group_of(stage, "weight"))
     return model.to(device, memory_format=torch.channels_last)

@@ -57,7 +57,6 @@ APGA_METRICS = (
         name="classifier_steps",
         label="Classifier steps",
         higher_is_better=None,
-        low=0,
         high=_INFINITY,
         meaning="Gradient steps of the classifier in the second phase: equal for every arm but "
         "baseline, which has none.",
@@ -66,7 +65,6 @@ APGA_METRICS = (
         name="images_seen",
         label="Images seen",
         higher_is_better=None,
-        low=0,
         high=_INFINITY,
         meaning="Images in the batches of these steps, original and second views: equal as well.",
     ),
@@ -74,16 +72,12 @@ APGA_METRICS = (
         name="mask_area",
         label="Mask area",
         higher_is_better=None,
-        low=0,
-        high=1,
         meaning="Mean share of a validation image that the policy calls important (p ≥ 0.5).",
     ),
     Metric(
         name="empty_masks",
         label="Empty masks",
         higher_is_better=None,
-        low=0,
-        high=1,
         meaning="Share of the second phase's aid masks that kept nothing; unless "
         "empty_aid=as-printed, they fell back to the original image.",
     ),
@@ -91,8 +85,6 @@ APGA_METRICS = (
         name="lesion_auroc",
         label="AUROC of p for the lesion",
         higher_is_better=True,
-        low=0,
-        high=1,
         meaning="Over the pixels of a test image with a lesion, averaged over the first 150 such "
         "images.",
     ),
@@ -100,8 +92,6 @@ APGA_METRICS = (
         name="lesion_iou",
         label="IoU of p for the lesion",
         higher_is_better=True,
-        low=0,
-        high=1,
         meaning="Of the lesion with as many top-ranked pixels, averaged over the same images.",
     ),
     Metric(
@@ -109,7 +99,6 @@ APGA_METRICS = (
         label="AUROC of p above the best control",
         higher_is_better=True,
         low=-1,
-        high=1,
         meaning="lesion_auroc less the highest of: intensity, image − blur (signed and absolute), "
         "bone mask, untrained policy, Grad-CAM, occlusion.",
     ),
@@ -118,7 +107,6 @@ APGA_METRICS = (
         label="IoU of p above the best control",
         higher_is_better=True,
         low=-1,
-        high=1,
         meaning="lesion_iou less the highest of the same controls.",
     ),
     Metric(
@@ -149,8 +137,6 @@ APGA_METRICS = (
         name="tta_accuracy",
         label="Test accuracy, two views",
         higher_is_better=True,
-        low=0,
-        high=1,
         meaning="Mean of the original and the aid-masked view where validation prefers it, "
         "else the original alone.",
     ),

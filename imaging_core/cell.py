@@ -1,4 +1,4 @@
-"""What cells of both methods begin and end with: tensors, an untrained classifier, predictions."""
+"""What cells of both methods begin and end with: tensors, classifiers, predictions."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,10 @@ from torch import Tensor
 
 from imaging_core.classifiers import Classifier, build_classifier
 from imaging_core.datasets.base import ImageDataset, Split
+from imaging_core.keeping import Kept, group_of
 from imaging_core.seeding import torch_generator
 from imaging_core.standardised import Standardised, standardised
+from imaging_core.state_arrays import load_arrays
 from imaging_core.task import Predictions
 
 
@@ -35,6 +37,19 @@ def new_classifier(
         size=data.size,
         generator=torch_generator(seed, component),
     )
+    return model.to(device)
+
+
+def kept_classifier(kept: Kept, group: str, device: str) -> Classifier:
+    """The network of the cell's `classifier` that it offered as `group`."""
+    model = build_classifier(
+        kept.config.classifier,
+        channels=kept.channels,
+        classes=len(kept.classes),
+        size=kept.size,
+        generator=torch.Generator(),
+    )
+    load_arrays(model, group_of(kept.arrays, group))
     return model.to(device)
 
 

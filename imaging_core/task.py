@@ -130,8 +130,8 @@ class Metric:
     name: str
     label: str
     higher_is_better: bool | None  # None: neither way is better (a count)
-    low: float
-    high: float
+    low: float = 0.0
+    high: float = 1.0
     meaning: str  # for two and for many classes
 
 

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from imaging_core.classifiers import Classifier, build_classifier, classifier_shapes
+from imaging_core.cell import kept_classifier
+from imaging_core.classifiers import classifier_shapes
 from imaging_core.fitting import predict
 from imaging_core.keeping import Applied, Kept, group_of, offer
 from imaging_core.seeding import numpy_generator
@@ -14,18 +15,12 @@ from imaging_core.state_arrays import load_arrays
 from imaging_core.task import Arrays
 from selection_core import features as feats
 from selection_core import objectives
-from selection_core.config import SelectionConfig
+from selection_core.config import OWN_CONTROLLER, SelectionConfig, trained_controller
 from selection_core.controllers import CONTROLLERS, candidate_inputs
 from selection_core.policy_reading import final_mask
 
-WITH_OWN_CONTROLLER = ("controller", "logistic_policy")
 CONTROLLER_OF = {"last": "controller_last", "best_smoothed_reward": "controller_best"}
 """`policy_readout` → the group of the controller that is read."""
-
-
-def controller_of(config: SelectionConfig) -> str:
-    """The controller that `method` trains."""
-    return "logistic" if config.method == "logistic_policy" else config.controller
 
 
 def bytes_of(config: SelectionConfig, *, channels: int, size: tuple[int, int], classes: int) -> int:
@@ -33,12 +28,12 @@ def bytes_of(config: SelectionConfig, *, channels: int, size: tuple[int, int], c
     shape = {"channels": channels, "classes": classes, "size": size}
     classifier = list(classifier_shapes(config.classifier, **shape).values())
     total = sum(x.numel() * x.element_size() for x in classifier)
-    if config.method not in WITH_OWN_CONTROLLER:
+    if config.method not in OWN_CONTROLLER:
         return total
     features = _width_of_features(config, shape)
     width = _inputs(features, classes, config.candidate_label)
     with torch.device("meta"):
-        controller = CONTROLLERS[controller_of(config)](config, width)
+        controller = CONTROLLERS[trained_controller(config)](config, width)
     own = sum(x.numel() * x.element_size() for x in controller.state_dict().values())
     return 2 * total + 2 * own + 4 * features * (2 + classes)
 
@@ -73,18 +68,6 @@ def offer_pool(stages: Mapping[str, Arrays], real_labels: np.ndarray, classes: i
     )
 
 
-def _network(kept: Kept, group: str, device: str) -> Classifier:
-    model = build_classifier(
-        kept.config.classifier,
-        channels=kept.channels,
-        classes=len(kept.classes),
-        size=kept.size,
-        generator=torch.Generator(),
-    )
-    load_arrays(model, group_of(kept.arrays, group))
-    return model.to(device)
-
-
 def apply(
     kept: Kept,
     images: np.ndarray,  # (N, C, H, W) uint8
@@ -100,7 +83,7 @@ def apply(
     """
     by = group_of(kept.arrays, "normalisation")
     x = standardised(images, by["mean"], by["std"], device)
-    classifier = _network(kept, "classifier", device).to(memory_format=torch.channels_last)
+    classifier = kept_classifier(kept, "classifier", device).to(memory_format=torch.channels_last)
     probabilities = predict(classifier, x).numpy()  # as the fit left it
     if labels is None or not group_of(kept.arrays, "extractor"):
         return Applied(probabilities=probabilities)
@@ -125,7 +108,7 @@ def keep_probability(
     config: SelectionConfig = kept.config
     classes = len(kept.classes)
     seen = group_of(kept.arrays, "features")
-    pooled = feats.pooled_features(_network(kept, "extractor", device), images)
+    pooled = feats.pooled_features(kept_classifier(kept, "extractor", device), images)
     distance = feats.cosine_distance(pooled, seen["centroids"][labels]).astype(np.float32)
     length = int(seen["candidates"]) / config.batches
     batches = min(max(1, round(len(labels) / length)), len(labels))
@@ -139,7 +122,7 @@ def keep_probability(
         classes,
         config.candidate_label,
     )
-    controller = CONTROLLERS[controller_of(config)](config, inputs.shape[1])
+    controller = CONTROLLERS[trained_controller(config)](config, inputs.shape[1])
     load_arrays(controller, group_of(kept.arrays, CONTROLLER_OF[config.policy_readout]))
     controller.to(device).train()  # as in training; there is no dropout
     logits, _ = controller(inputs[torch.from_numpy(order)].to(device))

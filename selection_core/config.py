@@ -23,6 +23,7 @@ BY_SHARE = (
     "agreement",
     "true_half",
 )  # methods that keep `keep_share`
+OWN_CONTROLLER = ("controller", "logistic_policy")  # methods that keep what theirs chooses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,19 +32,19 @@ class SelectionConfig:
 
     # The method: which candidates join the real images (Tables 1 and 2, and our controls)
     method: Literal[
-        "controller",
-        "logistic_policy",
         "baseline",
         "traditional_augmentation",
         "gan_augmentation",
         "metric_learning",
         "centroid_distance",
+        "controller",
         "confidence_centroid",
         "agreement",
         "use_all",
         "k_matched_random",
         "k_matched_centroid",
         "random_subset_search",
+        "logistic_policy",
         "true_half",
         "oracle",
     ] = paper("controller", "section 2; the others: section 3.2, and README, Rivals and controls")
@@ -282,6 +283,11 @@ class SelectionConfig:
                 f"got {self.generator_snapshots}"
             )
         return self
+
+
+def trained_controller(config: SelectionConfig) -> str:
+    """The controller that the method trains, where it trains one."""
+    return "logistic" if config.method == "logistic_policy" else config.controller
 
 
 def planted_truth(config: SelectionConfig) -> bool:

@@ -15,7 +15,7 @@ from imaging_core.splits import k_shot
 from imaging_core.task import Arrays, Progress, no_progress
 from selection_core import features as feats
 from selection_core import rivals
-from selection_core.config import SelectionConfig, planted_truth
+from selection_core.config import OWN_CONTROLLER, SelectionConfig, planted_truth
 from selection_core.controller_selection import build_environment
 from selection_core.environment import Environment
 from selection_core.policy_reading import READOUTS, final_mask
@@ -103,7 +103,7 @@ def choose(
         share = rivals.counts_of_real(real, classes, config.keep_share)
     else:
         share = rivals.counts_of_share(labels, classes, config.keep_share)
-    if method in ("controller", "logistic_policy"):
+    if method in OWN_CONTROLLER:
         return _of_controller(config, seed, stages)
     if method in ("k_matched_random", "k_matched_centroid"):
         return _matched(config, seed, stages, classes)

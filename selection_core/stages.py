@@ -18,6 +18,7 @@ from imaging_core.fitting import FitConfig, fit, predict
 from imaging_core.seeding import torch_generator
 from imaging_core.splits import k_shot
 from imaging_core.standardised import Images, Standardised, standardised
+from imaging_core.state_arrays import arrays_of, load_arrays
 from imaging_core.task import Arrays, Progress
 from selection_core import features as feats
 from selection_core import pool as pools
@@ -176,7 +177,7 @@ def _base_model(
     model = cell.new_classifier(
         inputs["classifier"], data, inputs["seed"], "classifier/weights", device
     )
-    model.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in state.items()})
+    load_arrays(model, state)
     return model
 
 
@@ -210,7 +211,7 @@ def compute_base(
     """
     part = k_shot(data.train, inputs["k_shot"], inputs["seed"])
     model = _trained(inputs, data, labelled(part, part, device), device, progress, checkpoint)
-    return {k: v.cpu().contiguous().numpy() for k, v in model.state_dict().items()}
+    return arrays_of(model)
 
 
 def agreement_of_all(

@@ -11,11 +11,13 @@ from imaging_core.splits import check_k_shot, smallest_class
 from imaging_core.task import Metric, Stage, Task
 from selection_core.config import (
     BY_SHARE,
+    OWN_CONTROLLER,
     PLANTED,
     POOL_KINDS,
     PRESETS,
     SelectionConfig,
     planted_truth,
+    trained_controller,
 )
 from selection_core.meanings import MEANINGS
 from selection_core.pool_folder import by_class
@@ -46,7 +48,7 @@ CLASSIFIER_FIELDS = (
     "classifier_augment",
 )
 WITHOUT_POOL = ("baseline", "traditional_augmentation", "oracle")
-WITH_CONTROLLER = ("controller", "logistic_policy", "k_matched_random", "k_matched_centroid")
+WITH_CONTROLLER = (*OWN_CONTROLLER, "k_matched_random", "k_matched_centroid")
 METHOD_FIELDS = (
     "method",
     "keep_share",
@@ -92,8 +94,6 @@ OWN_METRICS = (
         name="keep_auc",
         label="AUC of keep probability",
         higher_is_better=True,
-        low=0,
-        high=1,
         meaning='Area under the ROC curve of the keep probability against what is planted: "the '
         'claimed label is right", or "no copy" for pool=duplicates and pool=collapsed.',
     ),
@@ -114,7 +114,6 @@ QUALITY_METRICS = (
         name="pool_fid",
         label="FID (own features)",
         higher_is_better=False,
-        low=0,
         high=float("inf"),
         meaning="Fréchet distance of the pool to all training images, in the features of a "
         "classifier trained on them; not Inception's, so no printed FID compares.",
@@ -131,7 +130,6 @@ QUALITY_METRICS = (
         name="reference_fid",
         label="FID of validation images (own features)",
         higher_is_better=None,
-        low=0,
         high=float("inf"),
         meaning="What real images of other patients score: the least a generator can hope for.",
     ),
@@ -139,8 +137,6 @@ QUALITY_METRICS = (
         name="pool_cas",
         label="CAS",
         higher_is_better=True,
-        low=0,
-        high=1,
         meaning="Validation accuracy, mean over classes, of a classifier trained on the whole pool "
         "alone (artifact pool_cas_per_class holds the classes).",
     ),
@@ -148,8 +144,6 @@ QUALITY_METRICS = (
         name="pool_cas_worst",
         label="CAS of the worst class",
         higher_is_better=True,
-        low=0,
-        high=1,
         meaning="The lowest of the classes behind CAS.",
     ),
 )
@@ -263,9 +257,9 @@ def stages(config: SelectionConfig, seed: int) -> dict[str, Stage]:
             needs={"pool": pool, "extractor": extractor},
         )
     if config.method in WITH_CONTROLLER:
-        own = config.method in ("controller", "logistic_policy")
-        if config.method == "logistic_policy":
-            config = replace(config, controller="logistic")
+        own = config.method in OWN_CONTROLLER
+        if (controller := trained_controller(config)) != config.controller:
+            config = replace(config, controller=controller)
         found["selection"] = Stage(
             name="selection",
             inputs={**some_of(config, SELECTION_FIELDS), "seed": seed},

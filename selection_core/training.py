@@ -19,8 +19,8 @@ from imaging_core.splits import k_shot
 from imaging_core.standardised import Standardised
 from imaging_core.state_arrays import arrays_of
 from imaging_core.task import Arrays, Outcome, Progress, no_progress
-from selection_core.applying import WITH_OWN_CONTROLLER, offer_pool
-from selection_core.config import PLANTED, SelectionConfig
+from selection_core.applying import offer_pool
+from selection_core.config import OWN_CONTROLLER, PLANTED, SelectionConfig
 from selection_core.environment import with_kept
 from selection_core.methods import Selection, choose, read_selection, selection_arrays
 from selection_core.pool import text_array
@@ -195,7 +195,7 @@ def train_cell(
                 checkpoint=checkpoint,
             )
         offer("normalisation", lambda: dict(zip(("mean", "std"), part.mean_std, strict=True)))
-        if config.method in WITH_OWN_CONTROLLER:
+        if config.method in OWN_CONTROLLER:
             offer_pool(stages, part.labels, len(data.classes))
         if "pool" in stages:
             pool = candidates(stages["pool"], part, device)

@@ -16,6 +16,8 @@ if __name__ == "__main__":  # before the imports, which take a second
     listen()
 
 from analysis import reporting
+from apga_core.config import APGAConfig
+from imaging_core.fields import levels_of
 from sweeps.engine.cli import main
 from sweeps.engine.study import Study
 
@@ -23,20 +25,7 @@ STUDY = Study(
     name="apga_methods",
     question="Which augmentation trains the best classifier at the same budget?",
     core="apga_core",
-    factors={
-        "method": (
-            "baseline",
-            "baseline_matched",
-            "cutout",
-            "cutout_released",
-            "hide_and_seek",
-            "trivial_augment",
-            "gradcam",
-            "end2end",
-            "random_mask",
-            "apga",
-        ),
-    },
+    factors={"method": levels_of(APGAConfig, "method")},
     baseline={"method": "baseline_matched"},
     data="phantom-xray",
     tables=("apga_t1_mura_val_acc",),

@@ -22,6 +22,8 @@ if __name__ == "__main__":  # before the imports, which take a second
     listen()
 
 from analysis import reporting
+from imaging_core.fields import levels_of
+from selection_core.config import SelectionConfig
 from sweeps.engine.cli import main
 from sweeps.engine.study import Study
 
@@ -29,25 +31,7 @@ STUDY = Study(
     name="selection_methods",
     question="Which way of choosing synthetic images helps a classifier most?",
     core="selection_core",
-    factors={
-        "method": (
-            "baseline",
-            "traditional_augmentation",
-            "gan_augmentation",
-            "metric_learning",
-            "centroid_distance",
-            "controller",
-            "confidence_centroid",
-            "agreement",
-            "use_all",
-            "k_matched_random",
-            "k_matched_centroid",
-            "random_subset_search",
-            "logistic_policy",
-            "true_half",
-            "oracle",
-        )
-    },
+    factors={"method": levels_of(SelectionConfig, "method")},
     baseline={"method": "controller"},
     data="ihc-colon",
     tables=("ye2020_t1_cervical_test", "ye2020_t2_pcam_test"),

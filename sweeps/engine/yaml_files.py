@@ -11,7 +11,7 @@
 Whatever is wrong is refused by rule, value and remedy; nothing in a file is code.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
@@ -249,24 +249,3 @@ def _known_factor(path: Path, name: str, config: type) -> None:
             f'{path}: unknown factor "{name}"{did_you_mean(name, known)} (a factor is a field of '
             "the configuration, data, fold or split_seed)"
         )
-
-
-def study_values(study: Study) -> Mapping[str, Any]:
-    """What `read_study` reads as `study`: plain values, defaults left out."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {name: plain(each) for name, each in value.items()}
-        return [plain(each) for each in value] if isinstance(value, (tuple, list)) else value
-
-    default = {
-        field.name: field.default if field.default is not MISSING else field.default_factory()
-        for field in fields(Study)
-        if field.default is not MISSING or field.default_factory is not MISSING
-    }
-    values = {field.name: getattr(study, field.name) for field in fields(Study)}
-    return {
-        name: plain(value)
-        for name, value in values.items()
-        if name not in default or value != default[name]
-    }

@@ -11,7 +11,6 @@ No Ray, no ledger, no torch: the race and the tables ask the same functions, and
 on the rows at the looks alone.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -125,10 +124,3 @@ def decide(
         if not still.any():
             break
     return found
-
-
-def next_look(decided: Sequence[Decided], rule: Rule) -> int | None:
-    """Seeds that the open comparisons want next; None where none is open or all are spent."""
-    reached = [one.seeds for one in decided if one.answer == "undecided"]
-    later = [look for look in rule.looks if reached and look > min(reached)]
-    return later[0] if later else None

@@ -1,6 +1,9 @@
 """What is shown of a configuration is what runs; a file says the same as the command line."""
 
 import importlib
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import Any
 
 import pytest
 import toy_study
@@ -12,8 +15,29 @@ from imaging_core.fields import ConfigError, as_dict, field_names
 from sweeps import ablation_controller, hip_fracture, kshot
 from sweeps.engine.configuration import chosen_arm, configuration_yaml, field_lines
 from sweeps.engine.plan import plan_arms
-from sweeps.engine.study import Request, apply, expand
-from sweeps.engine.yaml_files import read_study, study_values, with_file
+from sweeps.engine.study import Request, Study, apply, expand
+from sweeps.engine.yaml_files import read_study, with_file
+
+
+def study_values(study: Study) -> Mapping[str, Any]:
+    """What `read_study` reads as `study`: plain values, defaults left out."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: plain(each) for name, each in value.items()}
+        return [plain(each) for each in value] if isinstance(value, (tuple, list)) else value
+
+    default = {
+        field.name: field.default if field.default is not MISSING else field.default_factory()
+        for field in fields(Study)
+        if field.default is not MISSING or field.default_factory is not MISSING
+    }
+    values = {field.name: getattr(study, field.name) for field in fields(Study)}
+    return {
+        name: plain(value)
+        for name, value in values.items()
+        if name not in default or value != default[name]
+    }
 
 
 def of_file(study, path, *, seeds=(0, 3), **request):

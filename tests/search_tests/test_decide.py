@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sweeps.search.decide import Rule, decide, next_look
+from sweeps.search.decide import Rule, decide
 from sweeps.search.looks import boundaries, levels, schedule
 from sweeps.search.paired import difference_p, equivalence_p, skewed_t
 
@@ -113,10 +113,8 @@ def test_a_look_waits_for_its_cells_and_a_failed_one_is_left_out() -> None:
     settled[0, 5] = False
     waiting = decide(differences, rule(family=1), settled=settled)
     assert (waiting[0].answer, waiting[0].seeds) == ("undecided", 0)
-    assert next_look(waiting, rule(family=1)) == 12
     failed = decide(differences, rule(family=1))
     assert (failed[0].answer, failed[0].n, failed[0].seeds) == ("better", 11, 12)
-    assert next_look(failed, rule(family=1)) is None
 
 
 def exchangeable(kind: str, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
