@@ -20,6 +20,18 @@ def to_log(text: str) -> None:
     logging.getLogger(__name__).warning(text)
 
 
+def _shown(name: str, numbers: str) -> Callable[..., Any]:
+    """The method `name` of a storage: done in memory, then in the database by its own number."""
+
+    def method(self: "Shown", number: int, *arguments: Any, **named: Any) -> Any:
+        answer = getattr(InMemoryStorage, name)(self, number, *arguments, **named)
+        theirs = getattr(self, numbers)[number]
+        self._show(lambda there: getattr(there, name)(theirs, *arguments, **named))
+        return answer
+
+    return method
+
+
 class Shown(InMemoryStorage):
     """A study in memory whose every change is written to a database too, which nothing reads.
 
@@ -65,16 +77,6 @@ class Shown(InMemoryStorage):
         )
         return study
 
-    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
-        super().set_study_user_attr(study_id, key, value)
-        study = self._study_there[study_id]
-        self._show(lambda there: there.set_study_user_attr(study, key, value))
-
-    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
-        super().set_study_system_attr(study_id, key, value)
-        study = self._study_there[study_id]
-        self._show(lambda there: there.set_study_system_attr(study, key, value))
-
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         trial = super().create_new_trial(study_id, template_trial)
         study = self._study_there[study_id]
@@ -83,35 +85,13 @@ class Shown(InMemoryStorage):
         )
         return trial
 
-    def set_trial_param(self, trial_id: int, *arguments: Any, **named: Any) -> None:
-        super().set_trial_param(trial_id, *arguments, **named)
-        trial = self._trial_there[trial_id]
-        self._show(lambda there: there.set_trial_param(trial, *arguments, **named))
-
-    def set_trial_state_values(self, trial_id: int, *arguments: Any, **named: Any) -> bool:
-        changed = super().set_trial_state_values(trial_id, *arguments, **named)
-        trial = self._trial_there[trial_id]
-        self._show(lambda there: there.set_trial_state_values(trial, *arguments, **named))
-        return changed
-
-    def set_trial_intermediate_value(
-        self, trial_id: int, step: int, intermediate_value: float
-    ) -> None:
-        super().set_trial_intermediate_value(trial_id, step, intermediate_value)
-        trial = self._trial_there[trial_id]
-        self._show(
-            lambda there: there.set_trial_intermediate_value(trial, step, intermediate_value)
-        )
-
-    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        super().set_trial_user_attr(trial_id, key, value)
-        trial = self._trial_there[trial_id]
-        self._show(lambda there: there.set_trial_user_attr(trial, key, value))
-
-    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        super().set_trial_system_attr(trial_id, key, value)
-        trial = self._trial_there[trial_id]
-        self._show(lambda there: there.set_trial_system_attr(trial, key, value))
+    set_study_user_attr = _shown("set_study_user_attr", "_study_there")
+    set_study_system_attr = _shown("set_study_system_attr", "_study_there")
+    set_trial_param = _shown("set_trial_param", "_trial_there")
+    set_trial_state_values = _shown("set_trial_state_values", "_trial_there")
+    set_trial_intermediate_value = _shown("set_trial_intermediate_value", "_trial_there")
+    set_trial_user_attr = _shown("set_trial_user_attr", "_trial_there")
+    set_trial_system_attr = _shown("set_trial_system_attr", "_trial_there")
 
 
 def unwritable(path: Path, error: Exception) -> str:
