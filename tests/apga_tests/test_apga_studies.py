@@ -3,13 +3,14 @@
 import importlib
 
 import pytest
+from studies import studies_of
 
 from apga_core.task import TASK
 from imaging_core import fields
 from sweeps import apga_ambiguities
 from sweeps.engine.study import Request, apply, expand
 
-STUDIES = ("apga_methods", "apga_regularisation", "apga_ambiguities", "kshot", "hip_fracture")
+STUDIES = studies_of("apga_core")
 
 
 def arms(name):

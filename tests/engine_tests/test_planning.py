@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import toy_study
+from studies import studies_of
 from toy_core.task import TASK
 
 from imaging_core.fields import Builder, ConfigError, as_dict, build, levels_of
@@ -39,16 +40,7 @@ def test_keys_are_those_of_the_ledgers_there_are():
         }
 
 
-STUDIES = (
-    "ablation_controller",
-    "apga_ambiguities",
-    "apga_methods",
-    "apga_regularisation",
-    "hip_fracture",
-    "kshot",
-    "selection_ambiguities",
-    "selection_methods",
-)
+STUDIES = studies_of("")
 
 
 def plan_of(study, results, *settings, seeds=(0, 3), preset="demo") -> Plan:

@@ -17,6 +17,18 @@ SUPPORT = ROOT / "tests" / "support"
 TOY = SUPPORT / "toy_study.py"
 
 
+def studies_of(core: str) -> tuple[str, ...]:
+    """The scripts of `sweeps/` that declare a study of `core`, sorted; "" for every core."""
+    scripts = {path.stem: path.read_text() for path in (ROOT / "sweeps").glob("*.py")}
+    return tuple(
+        sorted(
+            name
+            for name, text in scripts.items()
+            if "\nSTUDY = Study(" in text and f'core="{core}' in text
+        )
+    )
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a study's command line said."""
