@@ -17,223 +17,136 @@ DEADLINE_S = 6 * 3600.0
 Options = Mapping[str, tuple[Any, Any]]
 """Name of an option → (its annotated type, its default)."""
 
+
+def _option(kind: Any, default: Any, *names: str, **how: Any) -> tuple[Any, Any]:
+    """An option of this type; `names` and `how` as typer has them."""
+    return Annotated[kind, typer.Option(*names, **how)], default
+
+
+def _flag(name: str, text: str) -> tuple[Any, Any]:
+    return _option(bool, False, name, help=text)
+
+
 OF_RUN: Options = {
-    "address": (
-        Annotated[
-            str,
-            typer.Option(
-                help="'local' starts Ray on this machine; 'auto' joins the running cluster, or "
-                "starts one here where there is none; HOST:PORT joins that one."
-            ),
-        ],
+    "address": _option(
+        str,
         "local",
+        help="'local' starts Ray on this machine; 'auto' joins the running cluster, or "
+        "starts one here where there is none; HOST:PORT joins that one.",
     ),
-    "results": (
-        Annotated[
-            str, typer.Option(metavar="DIR", help="Folder or URI (s3://, gs://) of results.")
-        ],
-        "results",
+    "results": _option(
+        str, "results", metavar="DIR", help="Folder or URI (s3://, gs://) of results."
     ),
-    "plan": (
-        Annotated[bool, typer.Option("--plan", help="Say what would be computed, and stop.")],
-        False,
+    "plan": _flag("--plan", "Say what would be computed, and stop."),
+    "retry_failed": _flag("--retry-failed", "Compute failed cells again."),
+    "workers": _option(
+        int | None, None, min=1, help="At most so many workers. Default: every slot."
     ),
-    "retry_failed": (
-        Annotated[bool, typer.Option("--retry-failed", help="Compute failed cells again.")],
-        False,
+    "gpus_per_worker": _option(
+        float | None, None, min=0.0, help="May be a fraction. Default: 1 where there are GPUs."
     ),
-    "workers": (
-        Annotated[
-            int | None, typer.Option(min=1, help="At most so many workers. Default: every slot.")
-        ],
-        None,
-    ),
-    "gpus_per_worker": (
-        Annotated[
-            float | None,
-            typer.Option(min=0.0, help="May be a fraction. Default: 1 where there are GPUs."),
-        ],
-        None,
-    ),
-    "cpus_per_worker": (Annotated[float, typer.Option(min=0.05)], 1.0),
-    "deadline": (
-        Annotated[
-            float | None,
-            typer.Option(
-                min=1.0,
-                metavar="SECONDS",
-                help="A cell that gives no sign of progress for so long is ended and counts as "
-                "failed. Default: 6 hours.",
-            ),
-        ],
+    "cpus_per_worker": _option(float, 1.0, min=0.05),
+    "deadline": _option(
+        float | None,
         DEADLINE_S,
+        min=1.0,
+        metavar="SECONDS",
+        help="A cell that gives no sign of progress for so long is ended and counts as "
+        "failed. Default: 6 hours.",
     ),
-    "inline": (
-        Annotated[bool, typer.Option("--inline", help="No Ray, in this process, for a debugger.")],
-        False,
-    ),
-    "notify": (
-        Annotated[
-            list[str] | None,
-            typer.Option(
-                metavar="URL",
-                help="Tell this service how the run ended (apprise's URLs, extra notify: json://, "
-                "mailto://, slack://, …); may be repeated.",
-            ),
-        ],
+    "inline": _flag("--inline", "No Ray, in this process, for a debugger."),
+    "notify": _option(
+        list[str] | None,
         None,
+        metavar="URL",
+        help="Tell this service how the run ended (apprise's URLs, extra notify: json://, "
+        "mailto://, slack://, …); may be repeated.",
     ),
-    "quiet": (
-        Annotated[bool, typer.Option("--quiet", help="The last line and errors only.")],
-        False,
-    ),
+    "quiet": _flag("--quiet", "The last line and errors only."),
 }
 
 
 OF_STUDY: Options = {
-    "until": (
-        Annotated[
-            str | None,
-            typer.Option(
-                metavar="decided",
-                help="A race: add seeds in looks to the arms whose comparison with the baseline is "
-                "open, and stop each once it is better, worse or equivalent.",
-            ),
-        ],
+    "until": _option(
+        str | None,
         None,
+        metavar="decided",
+        help="A race: add seeds in looks to the arms whose comparison with the baseline is "
+        "open, and stop each once it is better, worse or equivalent.",
     ),
-    "max_seeds": (
-        Annotated[
-            int | None,
-            typer.Option(metavar="N", help="What a race may use at most. Default: the study's."),
-        ],
+    "max_seeds": _option(
+        int | None, None, metavar="N", help="What a race may use at most. Default: the study's."
+    ),
+    "design": _option(
+        str | None,
         None,
+        metavar="full|one-at-a-time|screening",
+        help="Which combinations of the factors' levels are computed: all; one move from "
+        "the baseline at a time; or two levels a factor in a fraction of resolution IV. "
+        "Default: the study's own.",
     ),
-    "design": (
-        Annotated[
-            str | None,
-            typer.Option(
-                metavar="full|one-at-a-time|screening",
-                help="Which combinations of the factors' levels are computed: all; one move from "
-                "the baseline at a time; or two levels a factor in a fraction of resolution IV. "
-                "Default: the study's own.",
-            ),
-        ],
+    "folds": _option(
+        int | None,
         None,
+        metavar="K",
+        help="Cross-validate: every arm on K folds of the patients (the factor fold), each "
+        "of them once the test set; at least 3.",
     ),
-    "folds": (
-        Annotated[
-            int | None,
-            typer.Option(
-                metavar="K",
-                help="Cross-validate: every arm on K folds of the patients (the factor fold), each "
-                "of them once the test set; at least 3.",
-            ),
-        ],
+    "first": _option(
+        str | None,
         None,
+        metavar="FACTOR=LEVEL,…",
+        help="Compute the arms that have these levels first.",
     ),
-    "first": (
-        Annotated[
-            str | None,
-            typer.Option(
-                metavar="FACTOR=LEVEL,…", help="Compute the arms that have these levels first."
-            ),
-        ],
+    "pilot": _flag(
+        "--pilot",
+        "With --plan: compute one cell of every arm first (it is kept), and say what "
+        "the rest costs in hours.",
+    ),
+    "max_hours": _option(
+        float | None,
         None,
+        metavar="H",
+        help="Start no further cell after H hours: at most a cell per slot more, then "
+        "tables, what the rest would cost, and exit code 3.",
     ),
-    "pilot": (
-        Annotated[
-            bool,
-            typer.Option(
-                "--pilot",
-                help="With --plan: compute one cell of every arm first (it is kept), and say what "
-                "the rest costs in hours.",
-            ),
-        ],
-        False,
-    ),
-    "max_hours": (
-        Annotated[
-            float | None,
-            typer.Option(
-                metavar="H",
-                help="Start no further cell after H hours: at most a cell per slot more, then "
-                "tables, what the rest would cost, and exit code 3.",
-            ),
-        ],
+    "max_gpu_hours": _option(
+        float | None,
         None,
+        metavar="H",
+        help="The same for hours × slots × GPUs per worker (a slot without a GPU counts as one).",
     ),
-    "max_gpu_hours": (
-        Annotated[
-            float | None,
-            typer.Option(
-                metavar="H",
-                help="The same for hours × slots × GPUs per worker (a slot without a GPU counts "
-                "as one).",
-            ),
-        ],
+    "keep": _option(
+        list[str] | None,
         None,
+        metavar="weights",
+        help="Store each cell's networks beside it (final classifier, policy, controller), "
+        "for sweeps/apply.py; --plan says how many bytes. The cells are the same.",
     ),
-    "keep": (
-        Annotated[
-            list[str] | None,
-            typer.Option(
-                metavar="weights",
-                help="Store each cell's networks beside it (final classifier, policy, controller), "
-                "for sweeps/apply.py; --plan says how many bytes. The cells are the same.",
-            ),
-        ],
+    "track": _option(
+        list[str] | None,
         None,
+        metavar="TRACKER[:PLACE]",
+        help="Write committed cells to tensorboard[:DIR], mlflow[:URI] or wandb[:PROJECT] "
+        "as they come (analysis/export.py does it afterwards); may be repeated.",
     ),
-    "track": (
-        Annotated[
-            list[str] | None,
-            typer.Option(
-                metavar="TRACKER[:PLACE]",
-                help="Write committed cells to tensorboard[:DIR], mlflow[:URI] or wandb[:PROJECT] "
-                "as they come (analysis/export.py does it afterwards); may be repeated.",
-            ),
-        ],
+    "config": _option(
+        str | None,
         None,
+        metavar="FILE.yaml",
+        help="Read preset, data, seeds, factors and fields from a file (--show-config "
+        "--yaml writes one); what is typed beside it wins.",
     ),
-    "config": (
-        Annotated[
-            str | None,
-            typer.Option(
-                metavar="FILE.yaml",
-                help="Read preset, data, seeds, factors and fields from a file (--show-config "
-                "--yaml writes one); what is typed beside it wins.",
-            ),
-        ],
+    "show_config": _flag(
+        "--show-config",
+        "Every field of an arm: value, where it comes from, type, range, meaning; and stop.",
+    ),
+    "yaml": _flag("--yaml", "With --show-config: as the file that --config reads."),
+    "arm": _option(
+        str | None,
         None,
-    ),
-    "show_config": (
-        Annotated[
-            bool,
-            typer.Option(
-                "--show-config",
-                help="Every field of an arm: value, where it comes from, type, range, meaning; "
-                "and stop.",
-            ),
-        ],
-        False,
-    ),
-    "yaml": (
-        Annotated[
-            bool,
-            typer.Option("--yaml", help="With --show-config: as the file that --config reads."),
-        ],
-        False,
-    ),
-    "arm": (
-        Annotated[
-            str | None,
-            typer.Option(
-                metavar="FACTOR=LEVEL,…",
-                help="With --show-config: of this arm. Default: the baseline.",
-            ),
-        ],
-        None,
+        metavar="FACTOR=LEVEL,…",
+        help="With --show-config: of this arm. Default: the baseline.",
     ),
 }
 
@@ -266,76 +179,46 @@ def of_request(*, data: str, presets: Iterable[str], seeds: int, setting: str) -
         setting: what `--set` does.
     """
     return {
-        "data": (
-            Annotated[
-                str | None,
-                typer.Option(
-                    metavar="NAME[:PATH]",
-                    help=f"Dataset; known: {', '.join(datasets.names())}. Default: {data}.",
-                ),
-            ],
+        "data": _option(
+            str | None,
             None,
+            metavar="NAME[:PATH]",
+            help=f"Dataset; known: {', '.join(datasets.names())}. Default: {data}.",
         ),
-        "preset": (
-            Annotated[str, typer.Option(help=f"One of {', '.join(presets)}.")],
-            "demo",
+        "preset": _option(str, "demo", help=f"One of {', '.join(presets)}."),
+        "protocol": _option(
+            str, "held-out", help="'held-out', or 'paper' (as printed, and labelled so)."
         ),
-        "protocol": (
-            Annotated[
-                str, typer.Option(help="'held-out', or 'paper' (as printed, and labelled so).")
-            ],
-            "held-out",
-        ),
-        "seeds": (
-            Annotated[
-                str | None,
-                typer.Option(
-                    metavar="N|LIST",
-                    help='How many ("5" means 0..4), or which ("0,1,7"; "7," is one). '
-                    f"Default: {seeds}.",
-                ),
-            ],
+        "seeds": _option(
+            str | None,
             None,
+            metavar="N|LIST",
+            help=f'How many ("5" means 0..4), or which ("0,1,7"; "7," is one). Default: {seeds}.',
         ),
-        "setting": (
-            Annotated[list[str] | None, typer.Option("--set", metavar="FACTOR=a,b", help=setting)],
-            None,
-        ),
+        "setting": _option(list[str] | None, None, "--set", metavar="FACTOR=a,b", help=setting),
     }
 
 
 def of_search(trials: int, tuning_seeds: int) -> Options:
     """What only a search is asked, with the defaults that it declares."""
     return {
-        "trials": (
-            Annotated[
-                int | None,
-                typer.Option(
-                    help=f"Proposals per compared level, the default included. Default: {trials}."
-                ),
-            ],
+        "trials": _option(
+            int | None,
             None,
+            help=f"Proposals per compared level, the default included. Default: {trials}.",
         ),
-        "tuning_seeds": (
-            Annotated[
-                str | None,
-                typer.Option(
-                    metavar="N|LIST",
-                    help='How many seeds to tune with ("5" means 1000..1004), or which; disjoint '
-                    f"from --seeds. Default: {tuning_seeds}.",
-                ),
-            ],
+        "tuning_seeds": _option(
+            str | None,
             None,
+            metavar="N|LIST",
+            help='How many seeds to tune with ("5" means 1000..1004), or which; disjoint '
+            f"from --seeds. Default: {tuning_seeds}.",
         ),
-        "rounds_of": (
-            Annotated[
-                int,
-                typer.Option(
-                    help="Propose so many at a time per compared level, from finished rounds "
-                    "alone: the same search for any number of workers. 0: from whatever is there."
-                ),
-            ],
+        "rounds_of": _option(
+            int,
             0,
+            help="Propose so many at a time per compared level, from finished rounds "
+            "alone: the same search for any number of workers. 0: from whatever is there.",
         ),
         "prune": (
             Annotated[
