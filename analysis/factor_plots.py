@@ -124,6 +124,30 @@ def specification_curve(
     return ax
 
 
+def performance_profile(frame: pd.DataFrame, *, label: str, ax: Axes | None = None) -> Axes:
+    """A line per arm: the share of its runs on all tasks above each score, with its band.
+
+    Args:
+        frame: of `analysis.profiles.profiles`.
+        label: of the metric.
+        ax: where to draw; a new figure by default.
+    """
+    ax = ax or beside_a_legend(frame["arm"].unique())
+    for number, (arm, rows) in enumerate(frame.groupby("arm", sort=False)):
+        colour, dash, _ = looks(number)
+        name = counted(arm, f"{rows['runs'].iloc[0]}")
+        ax.plot(rows["threshold"], rows["share"], color=colour, linestyle=dash, label=name)
+        ax.fill_between(
+            rows["threshold"], rows["low"], rows["high"], color=colour, alpha=0.15, linewidth=0
+        )
+    text = f"score τ of {label} (0: mean of a task's worst arm, 1: of its best)"
+    ax.set(
+        xlabel=textwrap.fill(text, 2 * LABEL), ylabel="share of runs above τ", ylim=(-0.02, 1.02)
+    )
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), title="arm (runs)", fontsize=8)
+    return ax
+
+
 def level_curves(
     frame: pd.DataFrame,
     along: str,

@@ -43,6 +43,7 @@ from analysis.decisions import decisions
 from analysis.galleries import GALLERIES
 from analysis.generic import headline_metric, varied_factors
 from analysis.partitions import read_study
+from analysis.profiles import profiles
 from analysis.search_plots import search_figures
 from analysis.searches import search_bytes
 from sweeps.ledger.declared import TASK_FACTORS
@@ -215,6 +216,15 @@ def specification_figures(ledger: Ledger, cells: pd.DataFrame) -> Drawn:
     yield "specification_curve", _titled(ax, ledger, "every arm")
 
 
+def profile_figures(ledger: Ledger) -> Drawn:
+    """The performance profile of each method, where there are several tasks."""
+    found = profiles(ledger)
+    if found is not None:
+        metric, frame = found
+        ax = factor_plots.performance_profile(frame, label=metric.label)
+        yield "performance_profile", _titled(ax, ledger, "runs of all tasks")
+
+
 def gallery_figures(ledger: Ledger, cells: pd.DataFrame) -> Drawn:
     """Galleries of the first arms that have any, the baseline arm before all, each of a seed."""
     others = np.zeros(len(cells), dtype=bool)
@@ -246,6 +256,7 @@ def study_figures(ledger: Ledger) -> Drawn:
     yield from curve_figures(ledger, cells)
     yield from factor_figures(ledger, cells)
     yield from metric_figures(ledger, cells)
+    yield from profile_figures(ledger)
     yield from gallery_figures(ledger, cells)
     yield from search_figures(ledger.store)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from analysis.inference import Paired, paired_family
 from analysis.reading import ledger_of
-from sweeps.ledger.declared import declared_in, partition_of, without_partition
+from sweeps.ledger.declared import PARTITIONS, declared_in, partition_of, without_partition
 from sweeps.ledger.read import Ledger
 from sweeps.ledger.schema import Manifest, PlannedCell, arm_label
 
@@ -86,9 +86,9 @@ def over_partitions(ledger: Ledger) -> Ledger:
     seed: partition by partition, seed by seed. The same ledger where there is one partition.
     """
     manifest = ledger.manifest
-    partitions = list(dict.fromkeys(partition_of(cell.levels) for cell in manifest.cells))
-    if len(partitions) < 2:
+    if not any(len(manifest.factors.get(name, ())) > 1 for name in PARTITIONS):
         return ledger
+    partitions = list(dict.fromkeys(partition_of(cell.levels) for cell in manifest.cells))
     seeds = sorted({cell.seed for cell in manifest.cells})
     declared, _ = declared_in(manifest)
     place = {cell.arm: partitions.index(partition_of(cell.levels)) for cell in manifest.cells}

@@ -20,7 +20,8 @@ class Interval:
     high: float
 
 
-def _interval(estimate: float, draws: np.ndarray) -> Interval:
+def spread(estimate: float, draws: np.ndarray) -> Interval:
+    """The interval of an estimate from its bootstrap draws, NaN ones left out."""
     low, high = np.nanpercentile(draws, [2.5, 97.5])
     return Interval(
         estimate=float(estimate),
@@ -141,7 +142,7 @@ def case_bootstrap(
     whole = _mean_metrics(draws_of, np.ones((1, weights.shape[1])))
     drawn = _mean_metrics(draws_of, weights)
     return {
-        name: _interval(float(whole[name][0]), draws)
+        name: spread(float(whole[name][0]), draws)
         for name, draws in drawn.items()
         if np.isfinite(whole[name][0]) and np.isfinite(draws).sum() > 1
     }
@@ -158,6 +159,12 @@ def _mean_metrics(draws: list[pd.DataFrame], weights: np.ndarray) -> dict[str, n
         for draw in draws
     ]
     return {name: np.mean([found[name] for found in each], axis=0) for name in each[0]}
+
+
+def seed_counts(seeds: int, *, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """(resamples, seeds) how often each seed is drawn when seeds are drawn with replacement."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples).astype(float)
 
 
 def iqm(scores: np.ndarray) -> float:
@@ -196,4 +203,4 @@ def paired_iqm(scores: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0)
     seeds = scores.shape[1]
     index = np.random.default_rng(seed).integers(seeds, size=(resamples, seeds))
     drawn = scores[:, index].transpose(1, 0, 2).reshape(resamples, -1)
-    return _interval(iqm(scores), stats.trim_mean(drawn, 0.25, axis=1))
+    return spread(iqm(scores), stats.trim_mean(drawn, 0.25, axis=1))

@@ -22,6 +22,7 @@ from analysis.generic import factor_table
 from analysis.layouts import rebuilt
 from analysis.paired import paired_tables
 from analysis.partitions import partitioned_in, read_study
+from analysis.profiles import improvement_table
 from analysis.published import PublishedTable, published_tables
 from analysis.render import FORMATS, print_table
 from analysis.rises import rise_table
@@ -75,6 +76,7 @@ def study_tables(ledger: Ledger) -> list[Table]:
         *paired_tables(ledger),
         rise_table(ledger),
         iqm_table(ledger),
+        improvement_table(ledger),
         variance_table(ledger),
         calibration_table(ledger),
         *([claims_table(papers)] if papers else []),

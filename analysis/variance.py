@@ -13,7 +13,7 @@ from analysis.comparisons import (
 )
 from analysis.resampling import RESAMPLES, Interval, case_bootstrap, normalised, paired_iqm
 from analysis.table import MISSING, Entry, Row, Table, interval, number
-from sweeps.ledger.declared import TASK_FACTORS
+from analysis.tasks import Method, tasks_of
 from sweeps.ledger.predictions import DamagedPredictions
 from sweeps.ledger.read import Ledger, PredictionReader
 
@@ -97,9 +97,8 @@ def _iqms(scores: np.ndarray) -> list[Interval]:
     """Of each method over its normalised tasks; nothing where too few seeds or tasks are whole.
 
     Args:
-        scores: (methods, tasks, seeds), NaN where a cell is missing.
+        scores: (methods, tasks, seeds), no NaN.
     """
-    scores = scores[:, :, ~np.isnan(scores).any(axis=(0, 1))]
     if len(scores) < 2 or scores.shape[2] < 2:
         return []
     scaled = normalised(scores)
@@ -122,34 +121,25 @@ def _iqm_entry(found: Interval | None, keys: tuple[str, ...]) -> Entry:
 def iqm_table(ledger: Ledger) -> Table | None:
     """Interquartile mean per method over task × seed, where there are several tasks."""
     arms = arms_of(ledger)
-    names = [n for n in TASK_FACTORS if n in arms.levels[0]]
-    tasks = list(dict.fromkeys(tuple(levels.get(n) for n in names) for levels in arms.levels))
-    metrics = present_metrics(ledger)
-    if len(tasks) < 2 or not metrics or len(arms.labels) > MOST_ROWS:
+    tasks, metrics = tasks_of(arms), present_metrics(ledger)
+    if tasks is None or not metrics or len(arms.labels) > MOST_ROWS:
         return None
-    methods: dict[tuple[str, ...], list[int]] = {}
-    for row, levels in enumerate(arms.levels):
-        method = tuple(level for n, level in levels.items() if n not in names)
-        methods.setdefault(method, []).append(row)
-    entries: dict[tuple[str, ...], list[Entry]] = {method: [] for method in methods}
-    whole = {method: rows for method, rows in methods.items() if len(rows) == len(tasks)}
+    entries: dict[Method, list[Entry]] = {method: [] for method in tasks.methods}
     for metric in metrics:
-        values = values_of(ledger, arms, metric.name)
-        there = {m: rows for m, rows in whole.items() if not np.isnan(values[rows]).all()}
-        found = _iqms(np.stack([values[rows] for rows in there.values()])) if there else []
-        ours = dict(zip(there, found, strict=False))
-        for method, members in methods.items():
+        there, cube = tasks.cube(values_of(ledger, arms, metric.name))
+        ours = dict(zip(there, _iqms(cube), strict=False))
+        for method, members in tasks.methods.items():
             keys = tuple(ledger.cells["key"].to_numpy()[np.isin(arms.row, members)])
             entries[method].append(_iqm_entry(ours.get(method), keys))
     rows = [Row(label=", ".join(m), entries=tuple(found)) for m, found in entries.items()]
     return Table(
         name="iqm",
-        title=f"Interquartile mean over {len(tasks)} tasks × seeds",
+        title=f"Interquartile mean over {tasks.count} tasks × seeds",
         stub="method",
         columns=tuple(m.label for m in metrics),
         rows=tuple(rows),
         notes=(
-            f"tasks: the levels of {', '.join(names)}; seeds that every task and method has.",
+            f"tasks: the levels of {', '.join(tasks.names)}; seeds that every task and method has.",
             "Each task on its own scale: 0 is the mean of its worst method, 1 that of its best.",
             f"95 % interval: bootstrap of seeds, each with its runs on every task ({RESAMPLES} "
             "resamples).",
