@@ -6,7 +6,13 @@ no identical image; the check runs on every load.
 
 from imaging_core.datasets.base import DataError, ImageDataset, Split
 from imaging_core.datasets.fetch import FetchError
-from imaging_core.datasets.partition import FOLD, folds, parse_fold, parse_split_seed
+from imaging_core.datasets.partition import (
+    FOLD,
+    folds,
+    parse_fold,
+    parse_split_seed,
+    with_partition,
+)
 from imaging_core.datasets.registry import absolute, card, expand, load, names
 
 __all__ = [
@@ -23,4 +29,5 @@ __all__ = [
     "names",
     "parse_fold",
     "parse_split_seed",
+    "with_partition",
 ]

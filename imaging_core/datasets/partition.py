@@ -7,8 +7,9 @@ whole, and so do patients who share an identical image; classes are stratified.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,17 @@ from imaging_core.fields import ConfigError
 
 FOLD, SPLIT_SEED = "fold", "split_seed"
 FEWEST_FOLDS = 3  # one each for test and validation, the rest to train on
+
+
+def with_partition(text: str, levels: Mapping[str, Any]) -> str:
+    """The dataset `text` ("name:path") with the partition that `levels` name, if they do, among its
+    options.
+    """
+    options = "&".join(f"{n}={levels[n]}" for n in (SPLIT_SEED, FOLD) if n in levels)
+    if not options:
+        return text
+    between = "&" if "?" in text else "?" if ":" in text else ":?"
+    return f"{text}{between}{options}"
 
 
 def folds(count: int) -> tuple[str, ...]:

@@ -42,7 +42,8 @@ class Study:
         name: of the study, and of its folder of results.
         question: what it answers, one sentence.
         core: "selection_core" | "apga_core".
-        factors: factor → levels; a factor is a field of the core's configuration, or "data".
+        factors: factor → levels; a factor is a field of the core's configuration, "data",
+            "fold" or "split_seed".
         baseline: the arm that the others are compared with.
         data: the default dataset, "name" or "name:path".
         seeds: how many seeds by default.
@@ -275,7 +276,9 @@ def apply(study: Study, request: Request) -> tuple[Study, dict[str, Any]]:
             raise ConfigError(
                 f"--set {name} lists a level more than once: {', '.join(map(str, values))}"
             )
-        if name in factors or len(typed) > 1 or name in PARTITIONS:
+        if name in PARTITIONS:  # in front: cells that follow one another share their images
+            factors = {name: typed, **{n: v for n, v in factors.items() if n != name}}
+        elif name in factors or len(typed) > 1:
             factors[name] = typed
         elif name == DATA:
             if request.data not in (None, typed[0]):
@@ -325,7 +328,7 @@ def expand(study: Study, shared: Mapping[str, Any], data: str) -> list[Arm]:
         bundle = study.bundles.get(arm_label(levels), {}) if study.bundles else {}
         config = build({**shared, **fields, **bundle})
         # A level keeps the name that was typed; what it stands for is the same on every node.
-        text = with_partition(str(levels.get(DATA, data)), levels)
+        text = datasets.with_partition(str(levels.get(DATA, data)), levels)
         if text not in placed:
             placed[text] = place_data(text)
         arms.append(Arm(levels=levels, config=config, data=placed[text]))
@@ -360,15 +363,6 @@ def arms_named(arms: Sequence[Arm], text: str, option: str) -> list[Arm]:
             f"{'; '.join(labels[:8])}{'; …' if len(labels) > 8 else ''})"
         )
     return found
-
-
-def with_partition(text: str, levels: Mapping[str, Any]) -> str:
-    """The dataset `text` with the options of the partition that `levels` name, if they do."""
-    options = "&".join(f"{name}={levels[name]}" for name in PARTITIONS if name in levels)
-    if not options:
-        return text
-    between = "&" if "?" in text else "?" if ":" in text else ":?"
-    return f"{text}{between}{options}"
 
 
 def split_data(text: str) -> tuple[str, str | None]:

@@ -8,7 +8,6 @@ from imaging_core.fields import ConfigError
 from sweeps import apga_ambiguities, selection_ambiguities
 from sweeps.engine.designs import designed
 from sweeps.engine.study import Request, apply, expand
-from sweeps.engine.yaml_files import study_values
 
 STUDY = replace(apga_ambiguities.STUDY, screening={})
 
@@ -84,7 +83,3 @@ def test_bundles_cannot_be_combined():
     bundled = replace(STUDY, bundles={"setting=a": {}})
     with pytest.raises(ConfigError, match="needs factors that can be combined"):
         designed(bundled, "full")
-
-
-def test_yaml_says_what_is_screened():
-    assert study_values(apga_ambiguities.STUDY)["screening"]["samples"] == [4]

@@ -71,6 +71,8 @@ def test_folds_are_a_factor_of_the_data_and_of_no_configuration(small, tmp_path)
         f"{kshot.STUDY.data}:?split_seed=1&fold={number}of3" for number in (1, 2, 3)
     }
     methods = len(plan.arms) // 3
+    # Neighbours share their images, so that a worker loads no other between them.
+    assert len({arm.data for arm in plan.arms[:methods]}) == 1
     told = declared_of(plan)
     assert (told.partitions, told.looks, told.comparisons) == (3, (3,), methods - 1)
     assert told.overlap == pytest.approx(18 / 162)  # of 9, 70 and 11 images a class
