@@ -62,7 +62,7 @@ def long_cells() -> list[Figure]:
 
 
 def many_arms() -> list[Figure]:
-    """1,000 arms of one trivial cell each: wall beyond start-up and shutdown, per arm."""
+    """1,000 arms of one trivial cell each: wall beyond start-up, per arm, and what comes after."""
     levels = ",".join(f"{0.1 + i / 1000:.3f}" for i in range(ARMS))
     arms = ("--seeds", 1, "--set", f"ridge={levels}", "--set", "pooling=8")
     runs = [_toy(*arms) for _ in range(RUNS)]
@@ -71,7 +71,12 @@ def many_arms() -> list[Figure]:
             f"{ARMS:,} arms of one trivial cell, per arm",
             [(run.wall_s - run.start_s) / ARMS for run in runs],
             "0.2 s",
-        )
+        ),
+        _alone(
+            f"{ARMS:,} arms of one trivial cell, from the last commit to the prompt",
+            [run.end_s for run in runs],
+            "10 s",
+        ),
     ]
 
 
