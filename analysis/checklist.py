@@ -23,6 +23,7 @@ from sweeps.ledger.declared import declared_in
 from sweeps.ledger.files import Store
 from sweeps.ledger.predictions import DamagedPredictions
 from sweeps.ledger.read import Ledger, read_ledger
+from sweeps.ledger.schema import DESIGN
 
 NAMES = ("checklist.md", "checklist.tex")
 SHOWN = 12
@@ -61,6 +62,7 @@ def study_lines(ledger: Ledger) -> Lines:
         ("Method", f"{said.core}, version {listed(versions)}"),
         ("Factors", "; ".join(f"{name}: {listed(v)}" for name, v in said.factors.items())),
         ("Baseline", listed(f"{name}={level}" for name, level in said.baseline.items())),
+        ("Design", str(said.extra.get(DESIGN, "the study's own arms"))),
         ("Preset", said.preset),
         ("Rebuilt tables", listed(said.tables)),
     ]
@@ -73,7 +75,12 @@ def study_lines(ledger: Ledger) -> Lines:
             (
                 f"Declared {when}",
                 f"primary metric {now.metric}, margin {now.margin:g}, error {now.error:g} over "
-                f"{now.comparisons} comparisons, looks at {listed(now.looks)} seeds",
+                f"{now.comparisons} comparisons, "
+                + (
+                    f"over {now.partitions} partitions of the patients (Nadeau and Bengio's t)"
+                    if now.partitions
+                    else f"looks at {listed(now.looks)} seeds, one split for all"
+                ),
             )
         )
     if before:

@@ -1,14 +1,15 @@
 """The checklist: every line is the ledger's, and what it does not hold is said to be absent."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from toy_ledgers import make_ledger
 
 from analysis import checklist
+from sweeps.ledger.declared import DECLARED, Declared
 from sweeps.ledger.read import read_ledger
-from sweeps.ledger.schema import LedgerError
+from sweeps.ledger.schema import DESIGN, LedgerError
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,18 @@ def test_every_subject_says_what_the_ledger_says(ledger):
     assert "k_shot = 16" in lines["Configuration: Settings of every arm"]
     assert "controller" not in lines["Configuration: Settings of every arm"]
     assert lines["Deviations: None"].startswith("every planned cell finished")
+
+
+def test_a_design_and_partitions_are_said(ledger):
+    declared = Declared(
+        metric="accuracy", higher_is_better=True, margin=0.01, error=0.05, comparisons=5,
+        baseline={}, looks=(4,), partitions=4, overlap=0.25,
+    )  # fmt: skip
+    extra = {DESIGN: "screening", DECLARED: asdict(declared)}
+    lines = said(replace(ledger, manifest=replace(ledger.manifest, extra=extra)))
+    assert lines["Study: Design"] == "screening"
+    assert said(ledger)["Study: Design"] == "the study's own arms"
+    assert "over 4 partitions of the patients" in lines["Study: Declared before the run"]
 
 
 def test_parts_are_counted_from_predictions(ledger):
