@@ -6,7 +6,8 @@ from typing import Any
 
 from imaging_core.fields import ConfigError, did_you_mean
 from sweeps.engine.plan import Plan, manifest_of
-from sweeps.engine.study import Study, seeds_of
+from sweeps.engine.seeds import seeds_of
+from sweeps.engine.study import Study
 from sweeps.ledger.books import MANIFEST_BOOK, Damaged
 from sweeps.ledger.declared import (
     Declared,

@@ -16,6 +16,7 @@ from sweeps.engine.decoding import DecodingLine
 from sweeps.engine.designs import designed
 from sweeps.engine.fitting import described, fit_arms, typed_fields, with_levels_of
 from sweeps.engine.keys import CellKeys, StageKeys, StageTemplate
+from sweeps.engine.seeds import seeds_of
 from sweeps.engine.stages import StageStore
 from sweeps.engine.study import (
     Arm,
@@ -24,7 +25,6 @@ from sweeps.engine.study import (
     apply,
     arms_named,
     expand,
-    seeds_of,
     split_data,
 )
 from sweeps.ledger.declared import PARTITIONS

@@ -15,6 +15,7 @@ from imaging_core.task import Task
 from sweeps.engine.decoding import DecodingLine
 from sweeps.engine.fitting import fit_arms, typed_fields
 from sweeps.engine.kept import known_kinds
+from sweeps.engine.seeds import parse_seeds
 from sweeps.engine.study import (
     DATA,
     SETTING,
@@ -22,7 +23,6 @@ from sweeps.engine.study import (
     Request,
     Study,
     apply,
-    parse_seeds,
     place_data,
     split_data,
 )

@@ -8,7 +8,7 @@ from studies import here
 
 from imaging_core.fields import ConfigError
 from sweeps.engine.search import parse_tuning_seeds
-from sweeps.engine.study import parse_seeds
+from sweeps.engine.seeds import parse_seeds
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from imaging_core.datasets.folder import read_manifest
 from imaging_core.datasets.voc_annotations import read_annotations
 from imaging_core.fields import ConfigError
 from sweeps import selection_methods
-from sweeps.engine.study import Request, apply, expand, parse_seeds, place_data
+from sweeps.engine.seeds import parse_seeds
+from sweeps.engine.study import Request, apply, expand, place_data
 
 QUICK = settings(
     max_examples=40,
