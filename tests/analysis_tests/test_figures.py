@@ -199,7 +199,7 @@ def test_the_figures_that_a_study_gets(tmp_path: Path) -> None:
     )
     assert {name for name, _ in figures.study_figures(read_ledger(str(root)))} == {
         "curve_reward", "k_shot", "heat_method_k_shot", "means_accuracy", "paired_accuracy",
-        "seeds_accuracy",
+        "performance_profile", "seeds_accuracy",
     }  # fmt: skip
 
 
