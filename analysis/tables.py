@@ -4,6 +4,7 @@ python analysis/tables.py results/controller_ablation
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated
 
@@ -53,10 +54,14 @@ def named_tables(ledger: Ledger) -> list[PublishedTable]:
     return [known[name] for name in ledger.manifest.tables]
 
 
-def paper_tables(ledger: Ledger) -> list[Table]:
-    """The published tables of the study, rebuilt; the study's own layout where it has none."""
+def paper_tables(ledger: Ledger, own: Sequence[Table] = ()) -> list[Table]:
+    """The published tables of the study, rebuilt; the study's own layout where it has none.
+
+    Args:
+        own: the study's own layouts, best first, where somebody has made them already.
+    """
     found = [table for published in named_tables(ledger) for table in rebuilt(ledger, published)]
-    found = found or [factor_table(ledger) or arms_table(ledger)]
+    found = found or [own[0] if own else factor_table(ledger) or arms_table(ledger)]
     found = [warned(ledger, table) for table in found]
     settings = settings_table(ledger.store)
     return [*found, settings] if settings else found
@@ -68,7 +73,7 @@ def study_tables(ledger: Ledger) -> list[Table]:
     papers = tuple(dict.fromkeys(table.paper for table in published))
     own = [table for table in (factor_table(ledger), arms_table(ledger)) if table is not None]
     every = [
-        *paper_tables(ledger),
+        *paper_tables(ledger, own),
         *(verdict_table(ledger, table) for table in published),
         settings_table(ledger.store),
         *(warned(ledger, table) for table in own),
