@@ -32,6 +32,7 @@ class Broker:
         self.closed = False
         self._cells: dict[str, list[str]] = {}  # arm → its cells, as far as they are known
         self._held: dict[str, list[list[WorkItem]]] = {}  # arm → its steps, queued when asked for
+        self._stopping = False  # no step that a search holds is queued any more
         self._more = False  # whether the driver may add cells to an arm
         self._slots = 0
         self._arms_left = 0
@@ -122,6 +123,8 @@ class Broker:
         """
         held = self._held.get(arm, ())
         if position < len(held):
+            if self._stopping and not self.queue.has(held[position][-1].id):
+                return None
             self.queue.add(held[position])
             await self._notify()
         while len(self._results.get(arm, ())) <= position:
@@ -255,6 +258,14 @@ class Broker:
     async def slots(self) -> int:
         """How many workers the fleet has now."""
         return self._slots
+
+    async def start_no_more(self) -> None:
+        """The budget of a search is spent: what runs goes on, and its arms stay open."""
+        self._stopping = True
+
+    async def may_start(self) -> bool:
+        """Whether a search may take up another arm."""
+        return not self._stopping
 
     async def set_arms_left(self, arms: int) -> None:
         """A search says how many of its arms are not over."""

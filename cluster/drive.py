@@ -35,6 +35,10 @@ class Feed(Protocol):
     def more(self) -> bool:
         """Whether more may be wanted once results are there."""
 
+    @property
+    def spent(self) -> bool:
+        """Whether nothing more is to be started, where the feed does not say what is wanted."""
+
     def hear(self, event: Event) -> None:
         """An item has started, finished, failed, or was lost and waits again."""
 
@@ -166,7 +170,7 @@ def _drive(
     arguments = {**experiment.arguments, "broker_name": name, "storage_path": scratch}
     tune = _beside(experiment.run, arguments)
     seen = 0
-    over = mourned = False
+    over = mourned = stopping = False
     while not over:
         ended = bool(ray.wait([tune], timeout=0)[0])
         events, _ = ray.get(broker.events_since.remote(seen, POLL_S))
@@ -185,6 +189,9 @@ def _drive(
             if persistent:
                 fleet.want(ray.get(broker.arms_left.remote()) if experiment.leads else handed.open)
         if experiment.leads:
+            if not stopping and feed.spent:
+                stopping = True
+                broker.start_no_more.remote()
             over = ended and not events
             if ended:
                 ray.get(tune)  # raises Tune's own error, if it has one

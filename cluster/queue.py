@@ -191,6 +191,10 @@ class WorkQueue:
             return self._items[identity], self._attempts[identity]
         return None
 
+    def has(self, identity: str) -> bool:
+        """Whether the item was ever added."""
+        return identity in self._items
+
     def current(self, worker: str) -> str | None:
         """The incarnation of `worker` that last asked for work."""
         return self._incarnation.get(worker)

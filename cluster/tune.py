@@ -145,6 +145,7 @@ class ArmSearch(Searcher):
         take_up: makes the broker ready for an arm that is next; returns its name there.
         at_once: how many trials may run; it may change while they do.
         changed: called after whatever may have changed how many arms are left.
+        may_start: whether another arm may be taken up.
     """
 
     def __init__(
@@ -154,14 +155,18 @@ class ArmSearch(Searcher):
         take_up: Callable[[Trial], str],
         at_once: Callable[[], int],
         changed: Callable[[], None] = lambda: None,
+        may_start: Callable[[], bool] = lambda: True,
     ) -> None:
         super().__init__(metric=OBJECTIVE, mode="max")
+        self._may_start = may_start
         self._arms, self._take_up, self._at_once, self._changed = arms, take_up, at_once, changed
         self._running: dict[str, Trial] = {}  # Tune's id → the arm
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if len(self._running) >= self._at_once():
             return None
+        if not self._may_start():
+            return Searcher.FINISHED
         trial = self._arms.next()
         self._changed()
         if trial is None:
@@ -175,6 +180,8 @@ class ArmSearch(Searcher):
 
         A hopeless arm of a search, or one with a failed cell or one that was ended, is stopped.
         """
+        if result["ok"] is None:  # it had no other: of a search, because its budget is spent
+            return False
         trial, seed = self._running[trial_id], result.get("seed")
         if result["ok"] and result.get(ENDED):
             self._arms.end(trial, seed)
@@ -230,8 +237,11 @@ def search(*, tuning: Any, database: Path | None, broker_name: str, storage_path
         # Seed by seed, an arm keeps one slot busy; one more bridges the gap between two seeds.
         return ray.get(broker.slots.remote()) + 1
 
+    def may_start() -> bool:
+        return ray.get(broker.may_start.remote())
+
     before: float = math.inf
-    while True:
+    while may_start():
         campaign = campaign_of(tuning, database, warner(broker_name))
         if not campaign.left or campaign.unfinished >= before:
             return
@@ -241,6 +251,7 @@ def search(*, tuning: Any, database: Path | None, broker_name: str, storage_path
             take_up=take_up,
             at_once=as_the_fleet_grows,
             changed=lambda campaign=campaign: broker.set_arms_left.remote(campaign.unfinished),
+            may_start=may_start,
         )
         _fit(arms, campaign.left, broker_name, storage_path)
         # An arm whose node went before its trial had begun: Tune gives it up, the search does not.

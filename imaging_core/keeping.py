@@ -20,7 +20,7 @@ _kept: ContextVar[Arrays | None] = ContextVar("kept", default=None)
 
 @contextmanager
 def keeping(wanted: bool = True) -> Iterator[Arrays]:
-    """What is offered inside, "<group>/<name>" → array; stays empty where it is not `wanted`."""
+    """What is offered inside, `<group>/<name>` → array; stays empty where it is not `wanted`."""
     found: Arrays = {}
     token = _kept.set(found if wanted else None)
     try:
@@ -68,7 +68,7 @@ class Kept:
         seed: the cell's.
         classes: names, in the order of the probabilities.
         channels, size: of the images, (H, W).
-        arrays: "<group>/<name>" → array, the groups being those that the core offers.
+        arrays: `<group>/<name>` → array, the groups being those that the core offers.
     """
 
     config: Any

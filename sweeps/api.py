@@ -64,8 +64,8 @@ class OpenStudy:
 
     @property
     def cells(self) -> pd.DataFrame:
-        """One row per planned cell: key, arm, seed, factor.<name>, status ("ok", "failed",
-        "missing"), metric.<name> (NaN unless ok), config, host, device, started, wall_s, …
+        """One row per planned cell: key, arm, seed, `factor.<name>`, status ("ok", "failed",
+        "missing"), `metric.<name>` (NaN unless ok), config, host, device, started, wall_s, …
 
         A copy, in plan order.
         """

@@ -6,7 +6,7 @@ budget is at most a cell (with its stages) per slot.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,15 @@ class Budget:
             if value is not None and not value > 0:
                 raise ConfigError(f"{option} must be above 0, got {value:g}; leave it out for none")
 
+    def less(self, seconds: float, slot_s: float) -> "Budget":
+        """What is left of it after so many seconds of wall time, and of slots."""
+        hours, gpu_hours = self.hours, self.gpu_hours
+        if hours is not None:
+            hours -= seconds / HOUR_S
+        if gpu_hours is not None:
+            gpu_hours -= slot_s * self.gpus_per_slot / HOUR_S
+        return replace(self, hours=hours, gpu_hours=gpu_hours)
+
     def __bool__(self) -> bool:
         return self.hours is not None or self.gpu_hours is not None
 
@@ -72,8 +81,8 @@ class Budgeted:
         """From now on `slots()` says how many there are; until then there is one."""
         self._slots = slots
 
-    def _look(self) -> float:
-        """Count the time since the last look; now."""
+    def look(self) -> float:
+        """Count the time since the last look, and whether it is spent; now."""
         now = self._clock()
         if self._began is None:
             self._began = self._last = now
@@ -87,7 +96,7 @@ class Budgeted:
 
     def next(self) -> Step | None:
         """As the source's; None once the budget is spent, and while every slot has a cell."""
-        now = self._look()
+        now = self.look()
         if self.spent or len(self._under_way) >= max(1, self._slots()):
             return None
         step = self._source.next()
@@ -97,11 +106,25 @@ class Budgeted:
 
     def tell(self, cell: Cell, objective: float | None) -> None:
         """As the source's."""
-        now = self._look()
+        self._over(cell)
+        self._source.tell(cell, objective)
+
+    def ended(self, cell: Cell) -> None:
+        """As the source's."""
+        self._over(cell)
+        self._source.ended(cell)
+
+    def took(self, seconds: float) -> None:
+        """A cell that this source did not hand out (a search on Ray leads elsewhere) took so long;
+        it was the only one of its slot.
+        """
+        self._cell_s.append(seconds)
+
+    def _over(self, cell: Cell) -> None:
+        now = self.look()
         began = self._under_way.pop(cell.key, None)
         if began is not None:
             self._cell_s.append(now - began)
-        self._source.tell(cell, objective)
 
     @property
     def left(self) -> int:
@@ -118,12 +141,21 @@ class Budgeted:
         return self._source.experiment(database)
 
     @property
+    def rest(self) -> Budget:
+        """What is left of the budget."""
+        return self._budget.less(self._last - (self._began or 0.0), self._slot_s)
+
+    @property
     def line(self) -> str | None:
-        """What was spent, and what the rest would cost; None unless the budget ended the run.
+        """As `line_of` what the source has left."""
+        return self.line_of(self._source.left)
+
+    def line_of(self, rest: int) -> str | None:
+        """What was spent, and what `rest` more cells would cost; None unless the budget ended the
+        run before them.
 
         A cell is taken to need what one of this run needed, its stages among it.
         """
-        rest = self._source.left
         if not self.spent or not rest:
             return None
         wall, slots = self._last - (self._began or 0.0), max(1, self._slots())
@@ -141,5 +173,5 @@ class Budgeted:
         )
         return (
             f"{line}, about {duration(rest * mean / slots)} on {slots} slots"
-            f"{spread if len(each) > 1 else ' '}of this run ({rest * mean / HOUR_S:.2f} slot-hours)"
+            f"{spread if len(each) > 1 else ' by the cell '}of this run ({rest * mean / HOUR_S:.2f} slot-hours)"
         )

@@ -25,7 +25,7 @@ from sweeps.engine.source import ArmSource, Grid
 from sweeps.engine.study import Request, Study
 from sweeps.engine.trackers import tracked
 from sweeps.engine.tuning import Proposed
-from sweeps.exits import OK, verdict
+from sweeps.exits import OK, SOME_FAILED, verdict
 from sweeps.ledger.commit import write_manifest
 from sweeps.ledger.files import Store
 from sweeps.ledger.lock import Lock
@@ -191,24 +191,36 @@ def run_search(search: Search, request: Request, session: Session, **asked: Any)
             database=database(ledger),
             warn=_warn if session.resources.inline else to_log,
         )
-        source = Proposed(tuning, campaign)
+        source, budget = Proposed(tuning, campaign), session.resources.budget
+        budgeted = Budgeted(source, budget) if budget else None
         if campaign.left:
             committed = sum(len(p.values) for p in campaign.trials)
             there = source.plan
+
+            def watch(display: Display) -> AbstractContextManager[None]:
+                if budgeted:
+                    budgeted.use(lambda: display.slots)
+                return tracked(there, ledger, display.say, display)
+
             carry_out(
-                source,
+                budgeted or source,
                 tuning.recipes,
                 session,
                 total=committed + source.left,
                 committed=committed,
                 stages=None,
-                watch=lambda display: tracked(there, ledger, display.say, display),
+                watch=watch,
             )
         tuning = replace(tuning, retry_failed=False)  # what failed again has failed
         trials = tuning.known()
         tuning.write_manifest(trials)
         console.print(words.counted(tuning, trials), soft_wrap=True)
         write_outcome(Store(session.results).child(search.name), tuning, trials)
+        if budgeted and budgeted.spent:
+            console.print(budgeted.line_of(words.cells_left(tuning, trials)), soft_wrap=True)
+            return SOME_FAILED
+        if budgeted:  # the report has what the search left of it
+            session.resources = replace(session.resources, budget=budgeted.rest)
     best = winners(tuning, trials)
     if lacking := [group for group in tuning.problem.groups if group not in best]:
         console.print(

@@ -151,15 +151,14 @@ OF_STUDY: Options = {
 }
 
 
-OF_SEARCH_TOO = ("keep", "track", "config")
+OF_SEARCH_TOO = ("keep", "track", "config", "max_hours", "max_gpu_hours")
 """Options of a study that a search has too."""
 NOT_OF_SEARCH = {
     "pilot": "--pilot prices the arms of a plan, and a search proposes its arms while it runs; "
     "--trials 1 computes the default of each compared level, and its cells are kept",
     "until": "--until adds seeds to arms that are compared, and a search's are not known before it "
     "has run; race the winners afterwards, as a study of your own",
-    "first": "--first puts arms of a plan ahead, and a search's are proposed; restrict what is "
-    "compared with --set",
+    "first": "--first puts arms of a plan ahead, and a search's are proposed; --set restricts them",
     "show_config": "--show-config shows the arms of a plan, and a search's are proposed; --help "
     "lists its space, and the study's own script its configuration",
 }

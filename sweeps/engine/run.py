@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cluster.signs import EverySoOften
 from cluster.traffic import Key, Pulse, Report
-from sweeps.engine.budget import Budget
+from sweeps.engine.budget import Budget, Budgeted
 from sweeps.engine.display import Display
 from sweeps.engine.plan import Cell, Plan
 from sweeps.engine.recipe import EXECUTE, Recipe, Recipes
@@ -277,6 +277,13 @@ class _Feed:
     def more(self) -> bool:
         return self._source.left > len(self._under_way)
 
+    @property
+    def spent(self) -> bool:
+        if not isinstance(self._source, Budgeted):
+            return False
+        self._source.look()
+        return self._source.spent
+
     def has_slots(self, slots: int) -> None:
         self.summary.slots = self._display.slots = slots
 
@@ -303,6 +310,8 @@ class _Feed:
         if (cell := self._under_way.pop(key, None)) is not None:
             tell(self._source, cell, report)
             self._display.expect(self._source.left)
+        elif report and not key.stage and isinstance(self._source, Budgeted):
+            self._source.took(seconds)
 
     def _write_down(self, event: "Event") -> None:
         """A failed cell, unless its worker has done so."""

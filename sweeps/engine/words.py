@@ -14,7 +14,7 @@ from sweeps.engine.tuning import Tuning
 from sweeps.ledger.files import Store
 from sweeps.ledger.progress import spread
 from sweeps.ledger.read import read_table
-from sweeps.search.trials import Trial, counts
+from sweeps.search.trials import OPEN, Trial, counts
 
 SAMPLED_STAGES = 96
 """Stored stages whose seconds are read for the estimate."""
@@ -97,6 +97,15 @@ def counted(tuning: Tuning, trials: Sequence[Trial]) -> str:
         f"{tuning.search.name}: {len(trials)} of {asked} proposals"
         f"{f' ({states})' if states else ''}, {cells} tuning cells committed"
     )
+
+
+def cells_left(tuning: Tuning, trials: Sequence[Trial]) -> int:
+    """Cells of tuning and report that are not there, as if no arm were stopped any more."""
+    problem, groups = tuning.problem, len(tuning.problem.groups)
+    open_arms = problem.trials * groups - sum(p.state != OPEN for p in trials)
+    there = sum(len(p.values) for p in trials if p.state == OPEN)
+    report = 2 * groups * len(tuning.reporting_seeds)
+    return open_arms * len(problem.seeds) - there + report
 
 
 def describe_search(tuning: Tuning, trials: Sequence[Trial]) -> str:

@@ -70,7 +70,7 @@ def kept_keys(store: Store) -> set[str]:
 
 
 def read_weights(store: Store, key: str) -> tuple[WeightsFile, dict[str, np.ndarray]]:
-    """A cell's networks, "<group>/<name>" → array, and what using them takes.
+    """A cell's networks, `<group>/<name>` → array, and what using them takes.
 
     Raises:
         LedgerError: none were kept, or they are damaged.

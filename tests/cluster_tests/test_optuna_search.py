@@ -233,6 +233,30 @@ def test_an_arm_whose_trial_tune_gave_up_stays_open_and_ends_no_search(tmp_path)
     assert len(book.recorded) == 2
 
 
+def test_once_the_budget_is_spent_arms_stay_open_and_none_is_taken_up(tmp_path):
+    book, asked = Book(), problem(trials=2)
+    tune = Tune(asked, book, tmp_path / "optuna.db")
+    trial = tune.start("a")
+    tune.step(trial)
+    tune.search._may_start = lambda: False
+    assert not tune.search.stops("a", {"ok": None, "objective": None, "done": True})
+    tune.search.on_trial_complete("a")
+    assert tune.search.suggest("b") == Searcher.FINISHED
+    assert (trial.trial.state, len(trial.trial.values)) == (OPEN, 1)
+    again = Tune(asked, book, tmp_path / "optuna.db")
+    assert again.start("c").trial.number == 0  # it goes on
+
+
+def test_a_cell_that_is_ended_while_it_runs_stops_its_arm(tmp_path):
+    tune = Tune(problem(trials=1), Book(), tmp_path / "optuna.db")
+    trial = tune.start("a")
+    assert tune.search.stops("a", {"ok": True, "seed": 10, "objective": None, "ended": True})
+    tune.search.on_trial_complete("a")
+    assert (trial.trial.state, trial.trial.ended_in) == (STOPPED, 10)
+    found = trials_in(tmp_path / "optuna.db")["toy: one"][0]
+    assert (found["state"], found["value"], found["steps"]) == ("PRUNED", None, {})
+
+
 def test_a_failed_cell_ends_its_trial_as_fail_with_the_seeds_it_had(tmp_path):
     tune = Tune(problem(trials=1), Book(), tmp_path / "optuna.db")
     early, late = tune.start("a"), tune.start("b")

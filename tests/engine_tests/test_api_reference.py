@@ -45,4 +45,5 @@ def test_pages_are_built_and_whole(tmp_path):
     assert {p.parent.name for p in pages} >= {"site", "results", "reference"}
     reference = (tmp_path / "site" / "reference" / "index.html").read_text(encoding="utf-8")
     assert "open_study" in reference
+    assert "factor.&lt;name&gt;" in reference  # not taken for a tag
     assert "Run <code>study</code> as its script would" in reference
