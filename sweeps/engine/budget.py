@@ -168,10 +168,10 @@ class Budgeted:
             return f"{line}, and nobody knows what one takes"
         each = sorted(self._cell_s)
         mean, low, high = sum(each) / len(each), each[0], each[-1]
-        spread = (
-            f", {duration(rest * low / slots)} to {duration(rest * high / slots)} by the cells "
-        )
+        by = " by the cell"
+        if len(each) > 1:
+            by = f", {duration(rest * low / slots)} to {duration(rest * high / slots)} by the cells"
         return (
             f"{line}, about {duration(rest * mean / slots)} on {slots} slots"
-            f"{spread if len(each) > 1 else ' by the cell '}of this run ({rest * mean / HOUR_S:.2f} slot-hours)"
+            f"{by} of this run ({rest * mean / HOUR_S:.2f} slot-hours)"
         )
