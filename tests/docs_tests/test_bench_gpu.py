@@ -40,6 +40,7 @@ def test_masks_and_steps_of_every_setting_are_measured():
     assert all(row.value > 0 for row in rows)
 
 
+@pytest.mark.long
 def test_the_reward_loop_is_measured_and_its_graph_needs_a_gpu():
     *taken, graph = networks.reward("cpu", TINY)
     assert [row.what for row in taken] == ["one reward of the demo preset", "its steps, eager"]
@@ -75,6 +76,7 @@ def test_precisions_and_layouts_are_measured_in_training_and_inference():
     assert set(networks.TIMM) == {"densenet169", "resnet34"}
 
 
+@pytest.mark.long
 def test_a_worker_says_it_is_ready_and_then_how_fast_it_was(monkeypatch):
     monkeypatch.setattr("sweeps.engine.worker.prepare_process", lambda: None)
     asked = []

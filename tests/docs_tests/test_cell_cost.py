@@ -35,6 +35,7 @@ def test_a_cost_is_steps_times_seconds_and_operations():
     assert Cost(what="z", cpu_h=0.5, tflop=48_000).line == "| z | 30 min | 20 min to 40 min |"
 
 
+@pytest.mark.long
 def test_measured_in_the_small_every_kind_of_work_takes_time_and_operations():
     demo = PRESETS["demo"] | {"batch_size": 4}
     found = [
