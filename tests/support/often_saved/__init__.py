@@ -1,0 +1,1 @@
+"""The selection core, whose work in the making is saved three times a second."""
