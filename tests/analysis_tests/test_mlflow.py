@@ -71,7 +71,8 @@ def test_what_mlflow_holds_is_what_the_ledger_holds(python, tmp_path):
         said = ask(python, "analysis/export.py", study, "--to", f"mlflow:{uri}")
         assert f"{written} of 12 cells written; MLflow experiment" in said
     ledger = read_ledger(study)
-    runs = {r["tags"]["cell"]: r for r in json.loads(ask(python, "-c", READ, uri, "s"))}
+    name = ledger.manifest.study
+    runs = {r["tags"]["cell"]: r for r in json.loads(ask(python, "-c", READ, uri, name))}
     cells = ledger.cells
     assert set(runs) == set(cells["key"])
     for _, row in cells.iterrows():
