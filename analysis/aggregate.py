@@ -5,10 +5,12 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
 
+from analysis.reading import Same
 from analysis.table import MISSING, Entry, mean_std
 from sweeps.ledger.read import Ledger
 from sweeps.ledger.schema import Manifest
@@ -157,12 +159,25 @@ def select(cells: pd.DataFrame, levels: Mapping[str, str]) -> pd.DataFrame:
     Raises:
         KeyError: the study has no such factor.
     """
-    chosen = pd.Series(True, index=cells.index)
-    for name, level in levels.items():
+    for name in levels:
         if f"factor.{name}" not in cells:
             raise KeyError(f"this study has no factor {name!r}")
-        chosen &= cells[f"factor.{name}"] == str(level)
-    return cells[chosen]
+    found = _rows_by_levels(Same(cells), tuple(levels))
+    return cells.iloc[found.get(tuple(map(str, levels.values())), [])]
+
+
+@lru_cache(maxsize=8)
+def _rows_by_levels(
+    same: Same[pd.DataFrame], names: tuple[str, ...]
+) -> dict[tuple[str, ...], list[int]]:
+    """Levels of these factors → the rows that have them: a study of 1,000 arms asks 7,000 times."""
+    found: dict[tuple[str, ...], list[int]] = {}
+    if not names:
+        return {(): list(range(len(same.thing)))}
+    columns = (same.thing[f"factor.{name}"].tolist() for name in names)
+    for row, levels in enumerate(zip(*columns, strict=True)):
+        found.setdefault(levels, []).append(row)
+    return found
 
 
 def aggregate(cells: pd.DataFrame, metric: str) -> Aggregate:

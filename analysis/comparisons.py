@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 
 from analysis.aggregate import Metric, aggregate, data_names, entry, level_names, metric_table
+from analysis.reading import Same
 from analysis.table import MISSING, Row, Table, number
 from sweeps.ledger.declared import TASK_FACTORS
 from sweeps.ledger.read import Ledger
@@ -68,7 +70,13 @@ def arm_names(ledger: Ledger) -> dict[str, str]:
 
 
 def arms_of(ledger: Ledger) -> Arms:
-    """The arms in plan order."""
+    """The arms in plan order; of one ledger they are found once."""
+    return _arms(Same(ledger))
+
+
+@lru_cache(maxsize=2)
+def _arms(same: Same[Ledger]) -> Arms:
+    ledger = same.thing
     levels = {cell.arm: cell.levels for cell in ledger.manifest.cells}
     labels = arm_names(ledger)
     seeds = sorted(set(ledger.cells["seed"]))

@@ -7,6 +7,8 @@ and a ledger of 100,000 cells in a bucket takes seconds to read, its decisions a
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import Ledger, read_ledger
@@ -44,6 +46,22 @@ def ledger_of(root: str, *, details: bool = True) -> Ledger:
     if found is None:
         kept[place] = found = read_ledger(root)
     return found
+
+
+Thing = TypeVar("Thing")
+
+
+@dataclass(frozen=True)
+class Same(Generic[Thing]):
+    """A ledger or a frame, equal to itself alone, so that what is found out of it can be kept."""
+
+    thing: Thing
+
+    def __hash__(self) -> int:
+        return id(self.thing)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and other.thing is self.thing
 
 
 def _place(root: str) -> str:
