@@ -80,13 +80,25 @@ def _named(
 ) -> str:
     """The arms with the largest differences first, each with what `more` says of it."""
     first = sorted(of, key=lambda decision: -abs(decision.pair.mean))[:MOST_NAMED]
-    names = [
-        found.arms.labels[one.row] + (f" ({said})" if (said := more(found, one)) else "")
-        for one in first
-    ]
+    names = _names(found)
+    said = [names[one.row] + (f" ({what})" if (what := more(found, one)) else "") for one in first]
     rest = len(of) - len(first)
-    between = "; " if any(", " in found.arms.labels[one.row] for one in first) else ", "
-    return between.join(names) + (f" and {rest} more" if rest else "")
+    between = "; " if any(", " in names[one.row] for one in first) else ", "
+    return between.join(said) + (f" and {rest} more" if rest else "")
+
+
+def _names(found: Decisions) -> dict[int, str]:
+    """Row → the levels in which the arm differs from its baseline; all, where that is ambiguous."""
+    full = {one.row: found.arms.labels[one.row] for one in found.every}
+    short, places = {}, set()
+    for one in found.every:
+        own, base = (found.arms.labels[row].split(", ") for row in (one.row, one.reference))
+        if len(own) != len(base):
+            return full
+        places |= {*enumerate(own), *enumerate(base)}
+        short[one.row] = ", ".join(a for a, b in zip(own, base, strict=True) if a != b)
+    several = len({level for _, level in places}) < len(places)  # factors have a level's name
+    return full if several or len(set(short.values())) < len(short) else short
 
 
 def _size(found: Decisions, decision: Decision) -> str:

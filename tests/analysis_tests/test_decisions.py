@@ -37,12 +37,11 @@ def declared(**values: object) -> Declared:
 def study(tmp_path: Path, seeds: int = 12, *, extra=None, **values: object):
     root = make_ledger(
         tmp_path / "s",
-        factors=METHODS,
         seeds=tuple(range(seeds)),
         tables=(),
         value=value,
         extra={DECLARED: asdict(declared())} if extra is None else extra,
-        **values,
+        **{"factors": METHODS, **values},
     )
     return read_ledger(str(root))
 
@@ -143,6 +142,21 @@ def test_the_answer_is_said_in_sentences(tmp_path: Path) -> None:
         "The chance that any of the 4 answers is wrong is at most 5%, for training anew and the "
         "same test patients, as declared before the run."
     )
+
+
+@pytest.mark.parametrize(
+    ("second", "named"),
+    [
+        (("a", "b"), "better with good ("),  # the level in which it differs
+        (("good", "none"), "better with good, good ("),  # two factors' levels have one name
+    ],
+)
+def test_an_arm_is_named_by_what_it_changes(tmp_path: Path, second, named) -> None:
+    baseline = {"method": "none", "controller": second[0]}
+    told = declared(baseline=baseline, comparisons=3)
+    ledger = study(tmp_path, extra={DECLARED: asdict(told)}, baseline=baseline,
+                   factors={"method": ("none", "good"), "controller": second})  # fmt: skip
+    assert named in answer_sentences(ledger)[0]
 
 
 def test_the_answer_of_five_seeds_says_what_is_missing(tmp_path: Path) -> None:
