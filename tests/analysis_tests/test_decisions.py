@@ -83,6 +83,7 @@ def test_before_a_look_is_whole_nothing_is_answered(tmp_path: Path) -> None:
     assert good.pair.n == 11
 
 
+@pytest.mark.long
 def test_seeds_after_the_answer_are_not_counted(tmp_path: Path) -> None:
     found = decisions(study(tmp_path, seeds=16))
     by_name = {found.arms.labels[one.row]: one for one in found.every}
@@ -100,6 +101,7 @@ def test_a_ledger_without_a_declaration_is_labelled(tmp_path: Path) -> None:
     assert found.cautions[0] in paired_tables(study(tmp_path / "b", extra={}))[0].notes
 
 
+@pytest.mark.long
 def test_what_was_changed_after_cells_is_shown(tmp_path: Path) -> None:
     now, old = declared(after_cells=20), declared(margin=0.002, looks=(5,))
     found = decisions(study(tmp_path, extra={DECLARED: asdict(now), BEFORE: [asdict(old)]}))

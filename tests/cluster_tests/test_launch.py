@@ -203,6 +203,7 @@ def test_slurm_starts_ray_on_every_node_and_hands_on_the_studys_status(slurm, tm
     assert (tmp_path / ".ray" / "auth_token").stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.long
 def test_slurm_forwards_sigterm_and_requeues(slurm):
     start, log = slurm
     job = start(mode="long")

@@ -100,6 +100,7 @@ def test_budgets_are_above_nothing():
             Budget(**wrong).check()
 
 
+@pytest.mark.long
 def test_a_study_ends_with_what_the_rest_costs_and_goes_on(tmp_path):
     few = ["--inline", "--results", tmp_path, "--set", "pooling=16"]
     slow = [*few, "--set", "wait_s=0.3", "--max-hours", "0.0001"]  # 0.36 s
@@ -131,6 +132,7 @@ def test_on_ray_it_is_the_same(tmp_path):
     assert f"{there} of 12 cells are committed" in text
 
 
+@pytest.mark.long
 def test_a_pilot_computes_a_cell_of_every_arm_keeps_it_and_prices_the_rest(tmp_path):
     few = ["--results", tmp_path, "--set", "ridge=1,10", "--set", "wait_s=0.1", "--seeds", "3"]
     answer = here(toy_study, *few, "--plan", "--pilot", "--inline", "--gpus-per-worker", "0.5")

@@ -115,6 +115,7 @@ def test_a_field_becomes_a_factor_and_a_factor_is_restricted(toy, results):
     ]
 
 
+@pytest.mark.long
 def test_the_last_line_counts_what_it_says(toy):
     answer = toy("--inline", "--seeds", "2", "--set", "wait_s=0.2", "--quiet")
     (line,) = answer.stdout.strip().splitlines()

@@ -77,6 +77,7 @@ def test_what_is_ended_was_below_the_median_of_those_before_it(pruned):
         assert max(record["values"]) < before[len(before) // 2]
 
 
+@pytest.mark.long
 def test_resumed_anywhere_it_decides_as_the_search_that_was_not_disturbed(pruned, tmp_path):
     here(tmp_path, "--inline", *PRUNE, "--trials", 4)
     folder = tmp_path / "learning_search_tuning"

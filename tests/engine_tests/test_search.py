@@ -181,6 +181,7 @@ def test_other_ranges_or_fields_start_another_sequence(tmp_path):
     assert set((tmp_path / "toy_search_tuning" / "cells").iterdir()) == before
 
 
+@pytest.mark.long
 def test_a_failed_cell_ends_its_proposal_and_a_level_without_one_left_is_named(tmp_path):
     answer = here(
         toy_search, "--inline", "--results", tmp_path, "--trials", 2,

@@ -145,6 +145,7 @@ def test_predictions_that_are_not_the_cells_end_nothing_and_are_made_again(resul
     assert not list((results / "toy" / "suspects").glob("*"))
 
 
+@pytest.mark.long
 def test_what_a_reader_finds_damaged_the_next_run_computes_again(results):
     before = numbers(results)
     path = sorted((results / "toy" / "predictions").iterdir())[2]

@@ -73,6 +73,7 @@ def test_all_3197_validation_images_are_read_the_first_row_too(public):
     assert all(("positive" in x) == y for x, y in zip(data.test.ids, data.test.labels, strict=True))
 
 
+@pytest.mark.long
 def test_patients_are_grouped_across_body_parts(public):
     root, _ = public
     whole = load("mura", f"{root}?size=8")

@@ -121,6 +121,7 @@ def test_compaction_costs_what_is_new_and_many_requests_are_under_way(far, tmp_p
     assert FILES <= far.most <= REQUESTS
 
 
+@pytest.mark.long
 def test_many_files_are_written_and_removed_side_by_side(far, tmp_path, monkeypatch):
     monkeypatch.setattr(far, "delay_s", 0.02)  # long against starting a thread on a busy machine
     store = far_store(tmp_path)

@@ -18,6 +18,7 @@ from sweeps.ledger.lock import LOCK, Lock, must_hold
 from sweeps.ledger.schema import LedgerError
 
 
+@pytest.mark.long
 def test_a_second_controller_is_refused_while_the_first_beats(store, quick):
     with Lock(store) as first:
         holder = json.loads(store.read(LOCK))
@@ -71,6 +72,7 @@ def test_of_two_that_come_at_once_one_gets_in(store, quick):
     assert "in use by process" in refused[0]
 
 
+@pytest.mark.long
 def test_a_dead_controller_is_taken_over_and_its_late_commit_refused(store, quick):
     store.write(LOCK, json.dumps({"token": "dead", "pid": 1, "host": "gone", "beat": 9}).encode())
     with Lock(store) as second:

@@ -78,6 +78,7 @@ def test_the_units_of_the_reward_do_not_matter(controller):
     assert small == pytest.approx(large, abs=0.02)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("controller", EACH)
 def test_of_a_constant_state_a_value_head_is_worth_nothing(controller):
     """The pool is the same at every iteration, so V can only know what the average knows."""
