@@ -1,0 +1,85 @@
+"""Data in a bucket, on nodes that share no disk: each brings and decodes them once, and agrees."""
+
+import subprocess
+from pathlib import Path
+
+import boto3
+import numpy as np
+import pytest
+from moto.server import ThreadedMotoServer
+from PIL import Image
+from studies import ROOT, command, study_environment
+
+from sweeps.ledger.read import read_ledger
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(400)]
+
+IMAGES, SIDE = 300, 32  # so many are worth a cache
+
+
+@pytest.fixture
+def bucket(monkeypatch, tmp_path):
+    """The `--data` of a folder dataset in moto's S3, and what a process needs to reach it."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    variables = {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    s3 = boto3.client("s3", endpoint_url=f"http://{host}:{port}")
+    s3.create_bucket(Bucket="scans")
+    rng, lines = np.random.default_rng(0), ["path,label,group,split"]
+    for i in range(IMAGES):
+        pixels = rng.integers(0, 200, (SIDE, SIDE)) + 50 * (i % 2)
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "image.png")
+        s3.upload_file(str(tmp_path / "image.png"), "scans", f"hips/{i}.png")
+        part = ("train", "val", "test")[i * 3 // IMAGES]
+        lines.append(f"{i}.png,{'ab'[i % 2]},g{i},{part}")
+    s3.put_object(Bucket="scans", Key="hips/manifest.csv", Body="\n".join(lines).encode() + b"\n")
+    yield f"folder:s3://scans/hips?scheme=http&endpoint_override={host}:{port}&size=32", variables
+    server.stop()
+
+
+def files(cache: Path) -> dict[str, int]:
+    """Path in a cache → when it was written."""
+    return {str(p.relative_to(cache)): p.stat().st_mtime_ns for p in cache.rglob("*")
+            if p.is_file() and not p.name.endswith(".lock")}  # fmt: skip
+
+
+def test_two_nodes_with_disks_of_their_own_each_fetch_and_decode_once(cluster, bucket, tmp_path):
+    data, variables = bucket
+    caches = {name: tmp_path / name for name in ("driver", "one", "two")}
+    for name in ("one", "two"):
+        cluster.add(env_vars={**variables, "MEDRL_IMAGE_CACHE": str(caches[name])})
+
+    def run(*arguments: str) -> str:
+        answer = subprocess.run(
+            command("--results", tmp_path / "results", "--data", data, "--set", "wait_s=2",
+                    "--address", cluster.address, *arguments),
+            cwd=ROOT,
+            env=study_environment(MEDRL_IMAGE_CACHE=str(caches["driver"]), **variables),
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )  # fmt: skip
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        return answer.stdout
+
+    run()
+    rows = read_ledger(str(tmp_path / "results" / "toy")).cells
+    assert rows["status"].tolist() == ["ok"] * 12
+    assert rows["node"].nunique() == 2
+    assert rows["data_fingerprint"].nunique() == 1
+    before = {name: files(cache) for name, cache in caches.items()}
+    for there in before.values():
+        assert sum(name.endswith(".png") for name in there) == IMAGES
+    for cache in caches.values():  # the file's name has its node's own copies in it
+        (pixels,) = cache.rglob("*.u8")
+        assert pixels.stat().st_size == IMAGES * SIDE * SIDE
+    run("--seeds", "3")  # more cells, and nothing is brought or decoded again
+    assert {name: files(cache) for name, cache in caches.items()} == before
