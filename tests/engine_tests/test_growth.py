@@ -28,6 +28,8 @@ def test_memory_is_flat_in_the_number_of_finished_cells(tmp_path):
     ridges = tuple(0.1 + i / 100 for i in range(35))
     study = replace(toy_study.STUDY, factors={"ridge": ridges}, baseline={})
     plan = make_plan(study, Request(seeds="1"), results=str(tmp_path), retry_failed=False)
+    for cell in plan.todo:  # kept once an arm, and here each cell is an arm of its own
+        assert cell.arm.values and cell.arm.label
     held = []
 
     class Watched(Display):
