@@ -59,7 +59,7 @@ docs: $(DOCS)/.installed  ## the API reference as build/docs, no network in the 
 $(DOCS)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(DOCS)
 	$(DOCS)/bin/pip install --quiet --disable-pip-version-check \
-	    mkdocs==1.6.1 mkdocstrings==1.0.8 mkdocstrings-python==2.0.11
+	    mkdocs==1.6.1 mkdocstrings==1.0.8 mkdocstrings-python==2.0.11 mermaidx==0.10.1
 	touch $@
 
 # MLflow 3 needs other versions than our pins: for `analysis/export.py --to mlflow`, and its test.

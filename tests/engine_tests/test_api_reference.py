@@ -47,3 +47,9 @@ def test_pages_are_built_and_whole(tmp_path):
     assert "open_study" in reference
     assert "factor.&lt;name&gt;" in reference  # not taken for a tag
     assert "Run <code>study</code> as its script would" in reference
+    architecture = (tmp_path / "site" / "architecture.html").read_text(encoding="utf-8")
+    assert "language-mermaid" not in architecture  # drawn, and the words are in the drawing
+    drawing = architecture.partition('<figure class="diagram">')[2].partition("</svg>")[0]
+    assert "<svg" in drawing
+    assert "driver: the script" in drawing
+    assert "commit: temporary file" in drawing

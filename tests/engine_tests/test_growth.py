@@ -29,7 +29,8 @@ def test_memory_is_flat_in_the_number_of_finished_cells(tmp_path):
     study = replace(toy_study.STUDY, factors={"ridge": ridges}, baseline={})
     plan = make_plan(study, Request(seeds="1"), results=str(tmp_path), retry_failed=False)
     for cell in plan.todo:  # kept once an arm, and here each cell is an arm of its own
-        assert cell.arm.values and cell.arm.label
+        assert cell.arm.values
+        assert cell.arm.label
     held = []
 
     class Watched(Display):
