@@ -20,6 +20,7 @@ class CellRun:
         started: when the cell was computed, seconds since 1970.
         wall_s: how long it took.
         tags: study, arm, data, protocol, commit, host, device.
+        levels: factor → level, a number where it reads as one, and the seed.
         parameters: the configuration, the factors' levels and the seed.
         metrics: name → value.
         curves: name → one value per step, from step 0.
@@ -30,6 +31,7 @@ class CellRun:
     started: float
     wall_s: float
     tags: Mapping[str, str]
+    levels: Mapping[str, str | float]
     parameters: Mapping[str, Any]
     metrics: Mapping[str, float]
     curves: Mapping[str, list[float]]
@@ -54,10 +56,18 @@ def run_of(row: Mapping[str, Any]) -> CellRun:
         started=row["started"].timestamp(),
         wall_s=row["wall_s"],
         tags={name: str(row[name]) for name in tags} | {"cell": row["key"]},
+        levels={**{k: _number(v) for k, v in dict(row["levels"]).items()}, "seed": row["seed"]},
         parameters={**json.loads(row["config"]), **dict(row["levels"]), "seed": row["seed"]},
         metrics=dict(row["metrics"]),
         curves={name: list(values) for name, values in dict(row["curves"]).items()},
     )
+
+
+def _number(level: str) -> str | float:
+    try:
+        return float(level)
+    except ValueError:
+        return level
 
 
 def runs_of(store: Store, keys: Iterable[str]) -> list[CellRun]:

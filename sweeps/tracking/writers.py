@@ -49,7 +49,8 @@ class Writer(Protocol):
 class TensorBoard:
     """Event files, a folder per cell: written aside and renamed, so that it is there or not.
 
-    TensorBoard keeps points as 32-bit floats; the ledger has 64.
+    Levels and seed are what its page HPARAMS sorts and filters the cells by. TensorBoard keeps
+    points as 32-bit floats; the ledger has 64.
     """
 
     def __init__(self, study: str, place: str) -> None:
@@ -58,8 +59,9 @@ class TensorBoard:
                 f"TensorBoard's folder must be local, got {place}; write tensorboard:DIR"
             )
         from tensorboardX import SummaryWriter
+        from tensorboardX.summary import hparams
 
-        self._writer = SummaryWriter
+        self._writer, self._hparams = SummaryWriter, hparams
         self._root = Path(place).expanduser().absolute() / study
         self._live: dict[str, Any] = {}  # name → its open writer
         self._seen: set[tuple[str, str]] = set()  # (name, curve)
@@ -76,6 +78,10 @@ class TensorBoard:
             at = {"walltime": run.started + run.wall_s}
             about = json.dumps({**run.tags, **run.parameters}, indent=1, default=str)
             out.add_text("cell", f"```\n{about}\n```", 0, walltime=run.started)
+            # Without the summary of the experiment, which TensorBoard takes from the first run that
+            # it finds: arms have metrics of their own, and it finds all of them by itself.
+            for part in self._hparams(dict(run.levels), {})[1:]:
+                out.file_writer.add_summary(part, walltime=run.started)
             for name, value in run.metrics.items():
                 out.add_scalar(f"metric/{name}", value, 0, **at)
             for name, values in run.curves.items():

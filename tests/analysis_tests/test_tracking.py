@@ -4,6 +4,7 @@ import struct
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,22 +21,40 @@ from sweeps.tracking.runs import runs_of
 from sweeps.tracking.writers import open_writer, split_spec
 
 
-def points(folder: Path) -> dict[tuple[str, int], float]:
-    """(tag, step) → value of every scalar in a folder of event files, read without our code."""
+def summaries(folder: Path) -> list[tuple[int, Any]]:
+    """(step, value) of all summaries in a folder of event files, read without our code."""
     from tensorboardX.proto.event_pb2 import Event
 
-    found = {}
+    found = []
     for file in folder.glob("events.*"):
         content, at = file.read_bytes(), 0
         while at < len(content):
             (length,) = struct.unpack_from("<Q", content, at)
             event = Event.FromString(content[at + 12 : at + 12 + length])
             at += 12 + length + 4
-            for value in event.summary.value:
-                if value.HasField("simple_value"):
-                    assert (value.tag, event.step) not in found
-                    found[value.tag, event.step] = value.simple_value
+            found += [(event.step, value) for value in event.summary.value]
     return found
+
+
+def points(folder: Path) -> dict[tuple[str, int], float]:
+    """(tag, step) → value of every scalar in a folder of event files."""
+    scalars = [(at, value) for at, value in summaries(folder) if value.HasField("simple_value")]
+    found = {(value.tag, at): value.simple_value for at, value in scalars}
+    assert len(found) == len(scalars)
+    return found
+
+
+def hyperparameters(folder: Path) -> dict[str, str | float]:
+    """What TensorBoard's page of hyperparameters shows of a run."""
+    from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
+
+    (content,) = (
+        value.metadata.plugin_data.content
+        for _, value in summaries(folder)
+        if value.tag == "_hparams_/session_start_info"
+    )
+    shown = HParamsPluginData.FromString(content).session_start_info.hparams
+    return {name: getattr(value, value.WhichOneof("kind")) for name, value in shown.items()}
 
 
 @pytest.fixture
@@ -65,7 +84,13 @@ def test_points_equal_the_ledger_and_come_once(study, tmp_path):
     cells = read_ledger(study).cells
     assert set(folders) == {key[:8] for key in cells["key"]}
     for _, row in cells.iterrows():
-        assert points(folders[row["key"][:8]]) == expected(row)
+        folder = folders[row["key"][:8]]
+        assert points(folder) == expected(row)
+        levels = {name[7:]: row[name] for name in cells.columns if name.startswith("factor.")}
+        levels = {
+            name: float(level) if level[0].isdigit() else level for name, level in levels.items()
+        }
+        assert hyperparameters(folder) == {**levels, "seed": row["seed"]}
 
 
 def app(module):
