@@ -1,4 +1,4 @@
-"""A study of one small cell of the selection core, for tests that kill it while it is computed.
+"""A study of two small cells of the selection core, for tests that kill it while it is computed.
 
 python tests/support/often_saved_study.py --inline
 """
@@ -15,7 +15,7 @@ STUDY = Study(
     name="often_saved",
     question="Does a kill show in the bytes?",
     core="often_saved",
-    factors={"method": ("controller",)},
+    factors={"method": ("controller", "random_subset_search")},
     baseline={},
     data="ihc-colon",
     tables=(),
