@@ -182,13 +182,15 @@ class Supervisor:
             if reserved is not None:
                 # Train's controller gives its workers' room back, but not one that was killed.
                 ray.util.remove_placement_group(reserved)
+            if node.node_id not in {each["NodeID"] for each in ray.nodes() if each["Alive"]}:
+                break  # Train's controller went with it, and another would wait for it
             fruitless = 0 if ray.get(broker.items_over.remote()) > before else fruitless + 1
         return f"{node.address}: {reason}"
 
     def _fit(self, node: Node, cpus: float, gpus: float) -> str:
         import ray.train
 
-        from cluster.trainer import FleetTrainer
+        from cluster.trainer import NODE_LABEL, FleetTrainer
 
         resources = {"CPU": _worker_cpus(cpus)}
         if gpus:
@@ -200,8 +202,9 @@ class Supervisor:
                 num_workers=node.workers,
                 use_gpu=gpus > 0,
                 resources_per_worker=resources,
-                label_selector={"ray.io/node-id": node.node_id},
+                label_selector={NODE_LABEL: node.node_id},
             ),
+            node_id=node.node_id,
             run_config=ray.train.RunConfig(
                 name=f"fleet-{node.run}-{uuid.uuid4().hex[:8]}",
                 storage_path=self._storage,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import toy_study
+from processes import below
 from small_disks import fill
 from studies import ROOT, command, elsewhere, here, study_environment
 
@@ -203,12 +204,16 @@ def test_a_study_spreads_over_the_nodes_and_survives_the_loss_of_one(cluster, re
     while "waiting up to 20 min for nodes to come" not in process.stdout.readline():
         assert process.poll() is None
     # The driver sits on the head by now: no other node takes it with it.
-    victim, _ = cluster.add(), cluster.add()
+    victim, other = cluster.add(), cluster.add()
     deadline = time.monotonic() + 150
     while len(stamps(tmp_path)) < 2 or nodes_of(tmp_path) < 2:
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.1)
+    # What a node's run needs is on that node: the head pays for none of them.
+    for node, runs in ((cluster.head, 0), (victim, 1), (other, 1)):
+        there = [below(daemon, "ray::TrainController") for daemon in cluster.daemons(node)]
+        assert sum(map(len, there)) == runs
     cluster.kill(victim)
     kept = stamps(tmp_path)
     out = process.stdout.read()

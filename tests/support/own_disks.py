@@ -34,12 +34,13 @@ class Nodes:
 
     Attributes:
         address: HOST:PORT of the head.
+        head: the head, as `add` returns a node.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-        self.address = self._cluster.address
+        self.address, self.head = self._cluster.address, self._cluster.head_node
 
     def add(self, **options: Any) -> Any:
         """One more node, which is up when this returns; options are those of `Cluster.add_node`."""
@@ -49,6 +50,11 @@ class Nodes:
     def kill(self, node: Any) -> None:
         """Take its processes away at once, as a machine that is switched off."""
         self._cluster.remove_node(node, allow_graceful=False)
+
+    @staticmethod
+    def daemons(node: Any) -> list[int]:
+        """Ray's daemons of a node; what they started is below them."""
+        return [one.process.pid for each in node.all_processes.values() for one in each]
 
     def shutdown(self) -> None:
         self._cluster.shutdown()

@@ -1,0 +1,99 @@
+"""What a node costs the driver's node: private memory there, by the number of nodes.
+
+    PYTHONPATH=.:tests/support python tests/benchmarks/bench_head.py --nodes 4,8
+
+Each node is a raylet of this machine with one slot and a folder of its own. The study of long toy
+cells is there before them, so that its driver joins the head, which has no slot. When every node
+computes, the private memory (USS) of the head's daemons, of all that its raylet started and of the
+study's process is summed. The slope over the counts is what a node costs the head; the issue asks
+for at most 4 GB for 1,000. About 0.8 GB of this machine a node.
+"""
+
+import argparse
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from own_disks import nodes
+from processes import below
+from studies import ROOT, command, study_environment
+
+WORKER = "ray::RayTrainWorker"
+SETTLE_S = 15.0
+
+
+def private_mib(processes: Iterable[int]) -> dict[str, float]:
+    """Title or program → MiB that no other process shares."""
+    found: dict[str, float] = {}
+    for process in processes:
+        try:
+            rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
+            words = Path(f"/proc/{process}/cmdline").read_bytes().decode().split("\0")
+        except OSError:
+            continue  # it has ended meanwhile
+        title = words[0].partition(".")[0].split(" ")[0] if words[0].startswith("ray::") else (
+            next((part.split("/")[-1] for part in words if part.endswith(".py")), words[0])
+        ).split("/")[-1]  # fmt: skip
+        kib = sum(int(line.split()[1]) for line in rollup.splitlines() if "Private_" in line)
+        found[title] = found.get(title, 0.0) + kib / 1024
+    return found
+
+
+def tree(roots: Iterable[int]) -> set[int]:
+    """These processes and all that they started."""
+    return {process for root in roots for process in (root, *below(root, ""))}
+
+
+def measure(count: int) -> tuple[dict[str, float], dict[str, float]]:
+    """MiB of the head and of all nodes, by program, with `count` nodes that compute."""
+    with nodes() as cluster, tempfile.TemporaryDirectory() as results:
+        study = subprocess.Popen(
+            command("--results", results, "--seeds", str(count), "--set", "wait_s=600",
+                    "--address", cluster.address),
+            cwd=ROOT, env=study_environment(RAY_AUTH_MODE="disabled"), stdout=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+        try:
+            while "waiting up to 20 min for nodes to come" not in study.stdout.readline():
+                assert study.poll() is None
+            there = [cluster.add() for _ in range(count)]
+            daemons = [daemon for node in there for daemon in cluster.daemons(node)]
+            deadline = time.monotonic() + 120 + 60 * count
+            while sum(len(below(daemon, WORKER)) for daemon in daemons) < count:
+                if study.poll() is not None or time.monotonic() > deadline:
+                    raise SystemExit(f"not all of {count} nodes came to work")
+                time.sleep(1)
+            time.sleep(SETTLE_S)
+            head = tree([*cluster.daemons(cluster.head), study.pid])
+            return private_mib(head), private_mib(tree(daemons))
+        finally:
+            study.terminate()
+            study.wait(60)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--nodes", default="4,8")
+    counts = [int(count) for count in parser.parse_args().nodes.split(",")]
+    os.environ |= {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": study_environment()["PYTHONPATH"]}
+    totals = []
+    for count in counts:
+        head, others = measure(count)
+        totals.append(sum(head.values()))
+        each = sum(others.values()) / count
+        print(f"{count} nodes: head {totals[-1]:.0f} MiB, each node {each:.0f} MiB")
+        for title, mib in sorted(head.items(), key=lambda item: -item[1]):
+            print(f"    {mib:7.1f}  {title}", flush=True)
+    if len(counts) > 1:
+        slope, base = np.polyfit(counts, totals, 1)
+        print(
+            f"{slope:.1f} MiB a node and {base:.0f} once: 1,000 nodes {slope + base / 1000:.2f} GB"
+        )
+
+
+if __name__ == "__main__":
+    main()
