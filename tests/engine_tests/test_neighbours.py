@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -35,10 +36,21 @@ for metadata in ((), (("authorization", "Bearer " + token),)):
 """
 
 
-def folders_of(pid: int) -> list[Path]:
-    """Folders in /tmp that the local study of that process made for itself."""
+@pytest.fixture
+def place():
+    """A place for temporary files where no other study starts, which would clear what is left.
+
+    Its path is as short as Ray's sockets need it, and other users may pass through it.
+    """
+    with tempfile.TemporaryDirectory(prefix="m-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+def folders_of(pid: int, place: Path) -> list[Path]:
+    """Folders in that place that the local study of that process made for itself."""
     found = []
-    for owner in Path("/tmp").glob("medrl-*/owner.json"):
+    for owner in place.glob("medrl-*/owner.json"):
         try:
             if json.loads(owner.read_text())["pid"] == pid:
                 found.append(owner.parent)
@@ -68,19 +80,20 @@ def knock(uid: int, address: str, token: Path) -> list[str]:
     return answer.stdout.split()
 
 
-def test_no_other_user_joins_and_the_next_start_clears_what_a_killed_one_left(tmp_path):
+def test_no_other_user_joins_and_the_next_start_clears_what_a_killed_one_left(place, tmp_path):
     arguments = ("--results", tmp_path, "--seeds", "1", "--set", "wait_s=1.5")
     home = tmp_path / "home"
     home.mkdir()
-    here = study_environment(TMPDIR="/tmp", HOME=str(home))
-    here.pop("RAY_TMPDIR", None)
-    process = subprocess.Popen(command(*arguments), cwd=ROOT, env=here, stdout=subprocess.DEVNULL)
+    own = {"TMPDIR": str(place), "RAY_TMPDIR": str(place), "HOME": str(home)}
+    process = subprocess.Popen(
+        command(*arguments), cwd=ROOT, env=study_environment(**own), stdout=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 240
     while not list((tmp_path / "toy" / "cells").glob("[!.]*.parquet")):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    (folder,) = folders_of(process.pid)
+    (folder,) = folders_of(process.pid, place)
     token = folder / "auth_token"
     assert folder.stat().st_mode & 0o777 == 0o700  # Ray has not opened it
     assert token.stat().st_mode & 0o777 == 0o600
@@ -94,7 +107,7 @@ def test_no_other_user_joins_and_the_next_start_clears_what_a_killed_one_left(tm
     books = list((tmp_path / "toy" / "ray").iterdir())
     assert len(books) == 1
     assert folder.exists()
-    last = elsewhere(*arguments, TMPDIR="/tmp", HOME=str(home))
+    last = elsewhere(*arguments, **own)
     assert last.returncode == 0, last.stdout + last.stderr
     assert not folder.exists()
     assert named(f"{folder}/") == []

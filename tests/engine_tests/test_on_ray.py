@@ -1,8 +1,8 @@
 """The same cells on a real Ray cluster: identical numbers, no cell twice, no cell lost."""
 
-import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -134,10 +134,10 @@ def test_an_address_where_nothing_answers_is_refused_with_the_remedy(tmp_path):
 
 @pytest.mark.slow
 def test_a_stale_address_file_is_named_and_the_study_runs_here(reference, tmp_path):
-    temporary = Path(f"/tmp/medrl-stale-{os.getpid()}")
-    (temporary / "ray").mkdir(parents=True, exist_ok=True)
-    (temporary / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
-    answer = elsewhere("--address", "auto", "--results", tmp_path, RAY_TMPDIR=str(temporary))
+    with tempfile.TemporaryDirectory(prefix="m-", dir="/tmp", ignore_cleanup_errors=True) as place:
+        (Path(place) / "ray").mkdir()
+        (Path(place) / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+        answer = elsewhere("--address", "auto", "--results", tmp_path, RAY_TMPDIR=place)
     assert answer.returncode == 0, answer.stderr
     assert "names 127.0.0.1:1, where nothing answers; started Ray on this machine" in answer.stdout
     assert_same_numbers(tmp_path, reference)

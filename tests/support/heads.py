@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,10 +47,16 @@ class Head:
 
 
 def free_port() -> int:
-    """A port of the loopback that nothing listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """A port of the loopback that nothing listens on now.
+
+    None of those that Linux hands out by itself (32768 and up): until the head has it, the many
+    processes of a Ray cluster beside this test ask for such ports.
+    """
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def _wait_until_gone(folder: Path) -> None:

@@ -62,8 +62,15 @@ class Nodes:
 
 @contextmanager
 def nodes() -> Iterator[Nodes]:
-    """Nodes for the length of the block."""
-    with tempfile.TemporaryDirectory(prefix="medrl-", ignore_cleanup_errors=True) as folder:
+    """Nodes for the length of the block.
+
+    The file that says where this machine's cluster is lies in their folder too: Ray's own place for
+    it is one for all clusters of the machine, and whoever looks for one would find these nodes.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="medrl-", ignore_cleanup_errors=True) as folder,
+        mock.patch.dict(os.environ, RAY_TMPDIR=folder),
+    ):
         cluster = Nodes(Path(folder))
         try:
             yield cluster
