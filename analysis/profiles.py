@@ -12,8 +12,8 @@ from analysis.aggregate import Metric
 from analysis.comparisons import MOST_ROWS, arms_of, present_metrics, values_of
 from analysis.generic import headline_metric
 from analysis.resampling import RESAMPLES, Interval, normalised, seed_counts, spread
-from analysis.table import MISSING, Entry, Row, Table, interval, number
-from analysis.tasks import Method, tasks_of
+from analysis.table import MISSING, Entry, Row, Table
+from analysis.tasks import Method, entry_of, tasks_of
 from sweeps.ledger.declared import TASK_FACTORS
 from sweeps.ledger.read import Ledger
 
@@ -46,16 +46,6 @@ def profile(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return above.mean(axis=0), low, high
 
 
-def _entry(found: Interval, keys: tuple[str, ...]) -> Entry:
-    return Entry(
-        text=number(found.estimate, 2),
-        under=(interval(found.low, found.high, 2),),
-        values={"probability": found.estimate, "low": found.low, "high": found.high},
-        order=found.estimate,
-        keys=keys,
-    )
-
-
 def improvement_table(ledger: Ledger) -> Table | None:
     """The probability of improvement over the baseline of each method, per metric that has a better
     way; None where the study has one task, or no baseline among its methods.
@@ -78,8 +68,9 @@ def improvement_table(ledger: Ledger) -> Table | None:
             found = Entry(text=MISSING)
             if {method, baseline} <= places.keys() and cube.shape[2] > 1:
                 behind = np.isin(arms.row, [*tasks.methods[method], *tasks.methods[baseline]])
-                found = _entry(
+                found = entry_of(
                     improvement(sign * cube[places[method]], sign * cube[places[baseline]]),
+                    "probability",
                     tuple(ledger.cells["key"].to_numpy()[behind]),
                 )
             entries[method].append(found)
@@ -116,7 +107,6 @@ def profiles(ledger: Ledger) -> tuple[Metric, pd.DataFrame] | None:
     if len(methods) < 2 or cube.shape[2] < 2:
         return None
     scaled = normalised(-cube if metric.higher_is_better is False else cube)
-    scaled = scaled[:, ~np.isnan(scaled).any(axis=(0, 2))]
     if not scaled.shape[1]:
         return None
     found = []

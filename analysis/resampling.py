@@ -181,12 +181,12 @@ def normalised(scores: np.ndarray) -> np.ndarray:
         scores: (methods, tasks, seeds), no NaN.
 
     Returns:
-        (methods, tasks, seeds); NaN in a task whose methods all have one mean.
+        (methods, tasks, seeds), no NaN, without the tasks whose methods all have one mean.
     """
     means = scores.mean(axis=2, keepdims=True)
-    worst, best = means.min(axis=0), means.max(axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(best > worst, (scores - worst) / (best - worst), np.nan)
+    worst, best = means.min(axis=0), means.max(axis=0)  # (tasks, 1)
+    differ = (best > worst)[:, 0]
+    return (scores[:, differ] - worst[differ]) / (best - worst)[differ]
 
 
 def paired_iqm(scores: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> Interval:

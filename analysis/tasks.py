@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.comparisons import Arms
+from analysis.resampling import Interval
+from analysis.table import Entry, interval, number
 from sweeps.ledger.declared import TASK_FACTORS
 
 Method = tuple[str, ...]
@@ -41,6 +43,17 @@ class Tasks:
             return [], np.empty((0, self.count, 0))
         cube = np.stack([values[list(rows)] for rows in there.values()])
         return list(there), cube[:, :, ~np.isnan(cube).any(axis=(0, 1))]
+
+
+def entry_of(found: Interval, name: str, keys: tuple[str, ...]) -> Entry:
+    """An estimate over task × seed, its interval below; in the CSV its column ends in `name`."""
+    return Entry(
+        text=number(found.estimate, 2),
+        under=(interval(found.low, found.high, 2),),
+        values={name: found.estimate, "low": found.low, "high": found.high},
+        order=found.estimate,
+        keys=keys,
+    )
 
 
 def tasks_of(arms: Arms) -> Tasks | None:

@@ -12,8 +12,8 @@ from analysis.comparisons import (
     values_of,
 )
 from analysis.resampling import RESAMPLES, Interval, case_bootstrap, normalised, paired_iqm
-from analysis.table import MISSING, Entry, Row, Table, interval, number
-from analysis.tasks import Method, tasks_of
+from analysis.table import MISSING, Entry, Row, Table, number
+from analysis.tasks import Method, entry_of, tasks_of
 from sweeps.ledger.predictions import DamagedPredictions
 from sweeps.ledger.read import Ledger, PredictionReader
 
@@ -102,20 +102,7 @@ def _iqms(scores: np.ndarray) -> list[Interval]:
     if len(scores) < 2 or scores.shape[2] < 2:
         return []
     scaled = normalised(scores)
-    scaled = scaled[:, ~np.isnan(scaled).any(axis=(0, 2))]
     return [paired_iqm(method) for method in scaled] if scaled.shape[1] else []
-
-
-def _iqm_entry(found: Interval | None, keys: tuple[str, ...]) -> Entry:
-    if found is None:
-        return Entry(text=MISSING)
-    return Entry(
-        text=number(found.estimate, 2),
-        under=(interval(found.low, found.high, 2),),
-        values={"iqm": found.estimate, "low": found.low, "high": found.high},
-        order=found.estimate,
-        keys=keys,
-    )
 
 
 def iqm_table(ledger: Ledger) -> Table | None:
@@ -130,7 +117,8 @@ def iqm_table(ledger: Ledger) -> Table | None:
         ours = dict(zip(there, _iqms(cube), strict=False))
         for method, members in tasks.methods.items():
             keys = tuple(ledger.cells["key"].to_numpy()[np.isin(arms.row, members)])
-            entries[method].append(_iqm_entry(ours.get(method), keys))
+            shown = entry_of(ours[method], "iqm", keys) if method in ours else Entry(text=MISSING)
+            entries[method].append(shown)
     rows = [Row(label=", ".join(m), entries=tuple(found)) for m, found in entries.items()]
     return Table(
         name="iqm",
