@@ -1,18 +1,17 @@
 """`sweeps/status.py`: what another terminal sees of a study while it runs, and after."""
 
-import datetime
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 
 import pytest
 import toy_study
+from plain_ledgers import row_of
 from rich.console import Console
-from studies import ROOT, command, here, study_environment
+from studies import ROOT, here
 from typer.testing import CliRunner
 
 from sweeps import status
@@ -28,7 +27,6 @@ from sweeps.ledger.progress import (
     studies_in,
 )
 from sweeps.ledger.schema import (
-    SCHEMA_VERSION,
     LedgerError,
     Manifest,
     PlannedCell,
@@ -53,35 +51,9 @@ def planned(arms: dict[str, float], seeds: int) -> tuple[PlannedCell, ...]:
 
 
 def row(cell: PlannedCell, wall_s: float, **changes) -> dict:
-    values = {
-        "schema_version": SCHEMA_VERSION,
-        "key": cell.key,
-        "status": "ok",
-        "study": "s",
-        "core": "toy",
-        "core_version": 1,
-        "arm": cell.arm,
-        "levels": cell.levels,
-        "config": canonical({"arm": cell.arm}),
-        "seed": cell.seed,
-        "data": "d",
-        "data_fingerprint": "f",
-        "protocol": "held-out",
-        "metrics": {"accuracy": 0.5},
-        "curves": {},
-        "attempts": 1,
-        "git_commit": "",
-        "git_dirty": False,
-        "versions": {},
-        "host": "h",
-        "node": "n",
-        "device": "cpu",
-        "started": datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
-        "wall_s": wall_s,
-        "cpu_s": 1.0,
-        "stage_keys": {},
-    }
-    return values | changes
+    own = {"key": cell.key, "study": "s", "arm": cell.arm, "levels": cell.levels, "wall_s": wall_s,
+           "config": canonical({"arm": cell.arm})}  # fmt: skip
+    return row_of(cell.seed, **(own | changes))
 
 
 def make(store: Store, *, arms=SECONDS, seeds=4, done=(), failed=()) -> tuple[PlannedCell, ...]:
@@ -354,31 +326,23 @@ def test_it_needs_neither_ray_nor_torch():
 
 
 @pytest.mark.slow
-def test_a_real_study_is_seen_running_killed_and_done(tmp_path):
+def test_a_real_study_is_seen_running_killed_and_done(start, tmp_path):
     results = tmp_path / "results"
     arguments = ("--inline", "--seeds", "2", "--set", "pooling=8", "--set", "ridge=1")
     arguments += ("--set", "wait_s=2", "--results", results)
-    study = subprocess.Popen(
-        command(*arguments),
-        cwd=ROOT,
-        env=study_environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    study = start(*arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     seen = ""
-    try:
-        deadline = time.monotonic() + 60
-        while "running now" not in seen or "seed " not in seen.partition("running now")[2]:
-            assert time.monotonic() < deadline, seen
-            assert study.poll() is None, seen
-            time.sleep(0.2)
-            if results.exists() and (results / "toy" / "study.json").exists():
-                seen = ask(results).stdout
-        assert f"process {study.pid} on" in seen
-        assert "1 running on 1 slots" in seen
-    finally:
-        study.send_signal(signal.SIGKILL)
-        study.wait()
+    deadline = time.monotonic() + 60
+    while "running now" not in seen or "seed " not in seen.partition("running now")[2]:
+        assert time.monotonic() < deadline, seen
+        assert study.poll() is None, seen
+        time.sleep(0.2)
+        if results.exists() and (results / "toy" / "study.json").exists():
+            seen = ask(results).stdout
+    assert f"process {study.pid} on" in seen
+    assert "1 running on 1 slots" in seen
+    study.kill()
+    study.wait()
     assert f"not running (process {study.pid} on" in ask(results).stdout
     assert here(toy_study, *arguments).returncode == 0
     after = ask(results).stdout

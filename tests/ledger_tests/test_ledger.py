@@ -1,6 +1,5 @@
 """The ledger: whole or absent, first commit wins, damage is named, one controller at a time."""
 
-import datetime
 import multiprocessing
 import os
 import signal
@@ -10,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from plain_ledgers import key_of, plan, row_of
 
 from imaging_core.task import Predictions
-from sweeps.ledger.commit import commit_cell, commit_failure, write_manifest
+from sweeps.ledger.commit import commit_cell, commit_failure
 from sweeps.ledger.files import Store
 from sweeps.ledger.lock import Lock, must_hold
 from sweeps.ledger.read import (
@@ -23,70 +23,14 @@ from sweeps.ledger.read import (
     read_ledger,
     read_predictions,
 )
-from sweeps.ledger.schema import (
-    SCHEMA_VERSION,
-    LedgerError,
-    Manifest,
-    PlannedCell,
-    canonical,
-    cell_key,
-)
+from sweeps.ledger.schema import SCHEMA_VERSION, LedgerError, cell_key
 
-A, B = (cell_key("toy", 1, {"x": 1}, seed, "f") for seed in (0, 1))
+A, B = key_of(0), key_of(1)
 
 
-def row(key: str, *, seed: int = 0, accuracy: float = 0.5, **changes) -> dict:
-    values = {
-        "schema_version": SCHEMA_VERSION,
-        "key": key,
-        "status": "ok",
-        "study": "s",
-        "core": "toy",
-        "core_version": 1,
-        "arm": "x=1",
-        "levels": {"x": "1"},
-        "config": canonical({"x": 1}),
-        "seed": seed,
-        "data": "d",
-        "data_fingerprint": "f",
-        "protocol": "held-out",
-        "metrics": {"accuracy": accuracy},
-        "curves": {"reward": [0.1, 0.2]},
-        "attempts": 1,
-        "git_commit": "",
-        "git_dirty": False,
-        "versions": {"python": "3"},
-        "host": "h",
-        "node": "inline",
-        "device": "cpu",
-        "started": datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
-        "wall_s": 1.5,
-        "cpu_s": 1.0,
-        "stage_keys": {},
-    }
-    return values | changes
-
-
-def manifest(keys: list[str]) -> Manifest:
-    return Manifest(
-        study="s",
-        question="?",
-        core="toy",
-        factors={"x": ("1",)},
-        baseline={"x": "1"},
-        seeds=tuple(range(len(keys))),
-        preset="demo",
-        data="d",
-        protocol="held-out",
-        data_fingerprint="f",
-        data_card="",
-        tables=(),
-        metrics=({"name": "accuracy"},),
-        cells=tuple(
-            PlannedCell(key=key, arm="x=1", levels={"x": "1"}, seed=seed)
-            for seed, key in enumerate(keys)
-        ),
-    )
+def row(seed: int = 0, *, accuracy: float = 0.5, **changes) -> dict:
+    own = {"metrics": {"accuracy": accuracy}, "curves": {"reward": [0.1, 0.2]}}
+    return row_of(seed, **(own | changes))
 
 
 @pytest.fixture
@@ -105,8 +49,8 @@ def predictions() -> Predictions:
 
 
 def test_a_committed_cell_reads_back_whole(store):
-    commit_cell(store, row(A), (predictions(),), {"keep": np.array([0.1, 0.9])})
-    write_manifest(store, manifest([A, B]))
+    commit_cell(store, row(), (predictions(),), {"keep": np.array([0.1, 0.9])})
+    plan(store, 2)
     ledger = read_ledger(store.root)
     assert ledger.cells["status"].tolist() == ["ok", "missing"]
     assert ledger.cells["metric.accuracy"].tolist()[0] == 0.5
@@ -119,39 +63,39 @@ def test_a_committed_cell_reads_back_whole(store):
 
 
 def test_the_first_commit_of_a_cell_wins(store):
-    commit_cell(store, row(A, accuracy=0.5))
-    commit_cell(store, row(A, accuracy=0.9))
-    write_manifest(store, manifest([A]))
+    commit_cell(store, row(accuracy=0.5))
+    commit_cell(store, row(accuracy=0.9))
+    plan(store, 1)
     assert read_ledger(store.root).cells["metric.accuracy"].tolist() == [0.5]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_metric_that_is_no_number_is_refused_and_nothing_is_written(store, bad):
     with pytest.raises(LedgerError, match="metrics must be finite, got accuracy="):
-        commit_cell(store, row(A, accuracy=bad), (predictions(),))
+        commit_cell(store, row(accuracy=bad), (predictions(),))
     assert committed_keys(store) == set()
     assert list(store.names("predictions", "")) == []
 
 
 def test_a_column_too_many_or_too_few_is_refused(store):
     with pytest.raises(LedgerError, match="the schema has no column colour"):
-        commit_cell(store, row(A, colour="red"))
-    short = row(A)
+        commit_cell(store, row(colour="red"))
+    short = row()
     del short["git_commit"]
     with pytest.raises(LedgerError, match="column git_commit must not be empty"):
         commit_cell(store, short)
 
 
 def test_a_failure_is_a_row_until_the_cell_succeeds(store):
-    failed = row(A, status="failed", error_type="ValueError", error="boom", traceback="t")
+    failed = row(status="failed", error_type="ValueError", error="boom", traceback="t")
     commit_failure(store, failed)
-    write_manifest(store, manifest([A]))
+    plan(store, 1)
     cells = read_ledger(store.root).cells
     assert cells["status"].tolist() == ["failed"]
     assert cells["error"].tolist() == ["boom"]
     assert np.isnan(cells["metric.accuracy"][0])  # never averaged
     assert failed_keys(store) == {A}
-    commit_cell(store, row(A))
+    commit_cell(store, row())
     assert failed_keys(store) == set()
     assert read_ledger(store.root).cells["status"].tolist() == ["ok"]
 
@@ -186,9 +130,9 @@ def damage(path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["truncated", "empty", "foreign", "another cell"])
 def test_a_damaged_file_is_named_and_quarantined_never_dropped(store, tmp_path, how):
-    commit_cell(store, row(A))
-    commit_cell(store, row(B, seed=1))
-    write_manifest(store, manifest([A, B]))
+    commit_cell(store, row())
+    commit_cell(store, row(1))
+    plan(store, 2)
     damage(tmp_path / "s" / "cells" / f"{A}.parquet", how)
     ledger = read_ledger(store.root)
     assert [name for name, _ in ledger.damaged] == [f"cells/{A}.parquet"]
@@ -199,8 +143,8 @@ def test_a_damaged_file_is_named_and_quarantined_never_dropped(store, tmp_path, 
 
 
 def test_a_flipped_bit_is_named_or_harmless_never_another_number(store, tmp_path):
-    commit_cell(store, row(A, accuracy=0.8125))
-    write_manifest(store, manifest([A]))
+    commit_cell(store, row(accuracy=0.8125))
+    plan(store, 1)
     path = tmp_path / "s" / "cells" / f"{A}.parquet"
     content = path.read_bytes()
     whole = read_ledger(store.root).cells.drop(columns="started").to_dict("records")
@@ -217,8 +161,8 @@ def test_a_flipped_bit_is_named_or_harmless_never_another_number(store, tmp_path
 
 
 def test_an_unknown_schema_version_is_refused_by_name(store):
-    commit_cell(store, row(A, schema_version=SCHEMA_VERSION + 1))
-    write_manifest(store, manifest([A]))
+    commit_cell(store, row(schema_version=SCHEMA_VERSION + 1))
+    plan(store, 1)
     (name, reason), *_ = read_ledger(store.root).damaged
     assert name == f"cells/{A}.parquet"
     assert f"schema version {SCHEMA_VERSION + 1}, this code reads {SCHEMA_VERSION}" in reason
@@ -232,7 +176,7 @@ def test_a_folder_that_is_no_study_is_refused(tmp_path):
 def _commit_slowly(root: str) -> None:
     replace = os.replace
     os.replace = lambda *a: (time.sleep(60), replace(*a))  # killed between fsync and rename
-    commit_cell(Store(root), row(A))
+    commit_cell(Store(root), row())
 
 
 def test_a_kill_between_write_and_rename_leaves_no_cell_behind(store, tmp_path):
@@ -246,19 +190,19 @@ def test_a_kill_between_write_and_rename_leaves_no_cell_behind(store, tmp_path):
     process.join()
     assert list(cells.glob(".*.tmp")), "the kill came before the temporary file was there"
     assert committed_keys(store) == set()
-    commit_cell(store, row(A))
+    commit_cell(store, row())
     assert committed_keys(store) == {A}
 
 
 def test_a_full_disk_loses_nothing_and_says_so(store, monkeypatch):
-    commit_cell(store, row(A))
+    commit_cell(store, row())
 
     def full(_handle: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left on device"):
-        commit_cell(store, row(B, seed=1))
+        commit_cell(store, row(1))
     assert committed_keys(store) == {A}
     assert not list(Path(store.path("cells")).glob(".*.tmp"))
 
