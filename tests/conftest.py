@@ -10,3 +10,12 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def start():
+    """`studies.started`: a test that fails leaves no study behind that goes on beside the next."""
+    from studies import started
+
+    with started() as start:
+        yield start

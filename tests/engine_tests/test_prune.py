@@ -7,11 +7,9 @@ from pathlib import Path
 
 import learning_search
 import pytest
-from studies import SUPPORT, elsewhere, step_of
-from typer.testing import CliRunner
+from studies import SUPPORT, elsewhere, invoke
 
 from sweeps import search_selection
-from sweeps.engine.cli import build_app
 from sweeps.ledger.files import Store
 from sweeps.ledger.progress import progress_of
 from sweeps.ledger.read import read_ledger
@@ -20,12 +18,8 @@ PRUNE = ("--prune", "median:n_startup_trials=2")
 
 
 def here(results: Path, *arguments: object, search=learning_search):
-    app = build_app(search.SEARCH, step_of(learning_search), search.__doc__)
-    options = ["--results", str(results), *map(str, arguments)]
-    result = CliRunner().invoke(app, options, env={"COLUMNS": "250"})
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
+    steps, options = learning_search, ("--results", results, *arguments)
+    return invoke(search, *options, steps=steps, columns=250)
 
 
 def trials(results: Path) -> list[dict[str, str]]:

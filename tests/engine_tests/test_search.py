@@ -11,7 +11,7 @@ from pathlib import Path
 import optuna
 import pytest
 import toy_search
-from studies import ROOT, SUPPORT, command, elsewhere, step_of, study_environment
+from studies import ROOT, SUPPORT, command, elsewhere, invoke, study_environment
 from typer.testing import CliRunner
 
 from analysis.tables import study_tables
@@ -22,14 +22,6 @@ from sweeps.ledger.progress import progress_of
 from sweeps.ledger.read import read_ledger
 
 SCRIPT = SUPPORT / "toy_search.py"
-
-
-def here(script, *arguments: object):
-    app = build_app(script.SEARCH, step_of(script), script.__doc__)
-    result = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200"})
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 def trials(results: Path) -> list[dict[str, str]]:
@@ -91,7 +83,7 @@ def assert_shown(results: Path, written: dict, row: dict[str, str], means: list[
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
     results = tmp_path_factory.mktemp("undisturbed")
-    answer = here(toy_search, "--inline", "--results", results)
+    answer = invoke(toy_search, "--inline", "--results", results)
     assert answer.exit_code == 0, answer.output
     assert "12 of 12 proposals" in answer.output
     return results
@@ -133,14 +125,14 @@ def test_importance_is_written_per_level_and_sums_to_one(undisturbed):
 
 @pytest.mark.long
 def test_run_again_it_computes_nothing_and_more_trials_only_add(undisturbed, tmp_path):
-    first = here(toy_search, "--inline", "--results", tmp_path, "--trials", 2)
+    first = invoke(toy_search, "--inline", "--results", tmp_path, "--trials", 2)
     assert first.exit_code == 0
     before = proposals(tmp_path)
     assert (
         "nothing was left"
-        in here(toy_search, "--inline", "--results", tmp_path, "--trials", 2).output
+        in invoke(toy_search, "--inline", "--results", tmp_path, "--trials", 2).output
     )
-    here(toy_search, "--inline", "--results", tmp_path)
+    invoke(toy_search, "--inline", "--results", tmp_path)
     after = proposals(tmp_path)
     assert before.items() <= after.items()
     assert after == proposals(undisturbed)
@@ -148,7 +140,7 @@ def test_run_again_it_computes_nothing_and_more_trials_only_add(undisturbed, tmp
 
 @pytest.mark.long
 def test_a_default_that_wins_is_shown_as_both_and_computed_once(tmp_path):
-    answer = here(toy_search, "--inline", "--results", tmp_path, "--trials", 1)
+    answer = invoke(toy_search, "--inline", "--results", tmp_path, "--trials", 1)
     assert answer.exit_code == 0, answer.output
     assert "8 cells (4 of them shared by two arms)" in answer.output
     assert "4 of 4 cells are committed" in answer.output
@@ -167,23 +159,23 @@ def test_a_default_that_wins_is_shown_as_both_and_computed_once(tmp_path):
 
 @pytest.mark.long
 def test_other_ranges_or_fields_start_another_sequence(tmp_path):
-    here(toy_search, "--inline", "--results", tmp_path, "--trials", 2)
-    answer = here(toy_search, "--plan", "--results", tmp_path, "--trials", 2)
+    invoke(toy_search, "--inline", "--results", tmp_path, "--trials", 2)
+    answer = invoke(toy_search, "--plan", "--results", tmp_path, "--trials", 2)
     assert "4 of 4 proposals" in answer.output
     for change in (["--set", "wait_s=0.01"], ["--set", "ridge=1,2"], ["--preset", "paper"]):
-        other = here(toy_search, "--plan", "--results", tmp_path, "--trials", 2, *change)
+        other = invoke(toy_search, "--plan", "--results", tmp_path, "--trials", 2, *change)
         assert "0 of 4 proposals" in other.output, change
     alone = ("--inline", "--results", tmp_path, "--trials", 2, "--set", "pooling=16")
-    assert "0 of 2 proposals" in here(toy_search, "--plan", *alone[1:]).output
+    assert "0 of 2 proposals" in invoke(toy_search, "--plan", *alone[1:]).output
     before = set((tmp_path / "toy_search_tuning" / "cells").iterdir())
-    assert "2 of 2 proposals (2 complete)" in here(toy_search, *alone).output
+    assert "2 of 2 proposals (2 complete)" in invoke(toy_search, *alone).output
     assert optuna_states(tmp_path) == {"COMPLETE": 2}
     assert set((tmp_path / "toy_search_tuning" / "cells").iterdir()) == before
 
 
 @pytest.mark.long
 def test_a_failed_cell_ends_its_proposal_and_a_level_without_one_left_is_named(tmp_path):
-    answer = here(
+    answer = invoke(
         toy_search, "--inline", "--results", tmp_path, "--trials", 2,
         "--set", "raise_at_seed=1001",
     )  # fmt: skip
@@ -192,9 +184,9 @@ def test_a_failed_cell_ends_its_proposal_and_a_level_without_one_left_is_named(t
     assert [(r["state"], r["seeds"]) for r in trials(tmp_path)] == [("failed", "1")] * 4
     assert optuna_states(tmp_path) == {"FAIL": 4}
     alone = ("--inline", "--results", tmp_path, "--trials", 2, "--set", "raise_at_seed=1001")
-    again = here(toy_search, *alone, "--set", "pooling=8")  # another sequence, the same cells
+    again = invoke(toy_search, *alone, "--set", "pooling=8")  # another sequence, the same cells
     assert "2 of 2 proposals (2 failed)" in again.output
-    retried = here(toy_search, *alone, "--retry-failed")
+    retried = invoke(toy_search, *alone, "--retry-failed")
     assert "4 of 4 proposals (4 failed)" in retried.output
 
 
@@ -222,7 +214,7 @@ REFUSALS = {
 @pytest.mark.parametrize("name", REFUSALS)
 def test_bad_input_is_refused_by_rule_value_and_remedy(name, tmp_path):
     arguments, message = REFUSALS[name]
-    answer = here(toy_search, "--results", tmp_path, *arguments)
+    answer = invoke(toy_search, "--results", tmp_path, *arguments)
     assert answer.exit_code == 2
     assert message in " ".join(answer.stderr.split())
     assert not list(tmp_path.rglob("*.json"))
@@ -265,23 +257,19 @@ def kill_after(results: Path, cells: int, *arguments: object) -> None:
     )
     folder = results / "toy_search_tuning" / "cells"
     deadline = time.monotonic() + 200
-    while len(list(folder.glob("[!.]*.parquet"))) < cells:
-        assert process.poll() is None, "it ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    try:
+        while len(list(folder.glob("[!.]*.parquet"))) < cells:
+            assert process.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.slow
-def test_told_to_stop_it_says_what_is_there_and_how_to_resume(tmp_path):
-    process = subprocess.Popen(
-        command("--results", tmp_path, "--inline", "--set", "wait_s=0.2", script=SCRIPT),
-        cwd=ROOT,
-        env=study_environment(),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+def test_told_to_stop_it_says_what_is_there_and_how_to_resume(start, tmp_path):
+    process = start("--results", tmp_path, "--inline", "--set", "wait_s=0.2", script=SCRIPT)
     folder = tmp_path / "toy_search_tuning" / "cells"
     while len(list(folder.glob("[!.]*.parquet"))) < 2:
         assert process.poll() is None

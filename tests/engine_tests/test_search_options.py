@@ -6,27 +6,21 @@ from pathlib import Path
 
 import learning_search
 import pytest
-from studies import step_of
-from typer.testing import CliRunner
+from studies import invoke
 
 from cluster.broker import Broker
 from cluster.queue import WorkItem
 from cluster.traffic import Key, Report
 from sweeps import search_apga
 from sweeps.engine.budget import Budget
-from sweeps.engine.cli import build_app
 from sweeps.ledger.read import read_ledger
 
 SMALL = ("--inline", "--trials", "2", "--tuning-seeds", "1")
 
 
 def here(results: Path, *arguments: object, search=learning_search):
-    app = build_app(search.SEARCH, step_of(learning_search), search.__doc__)
-    options = ["--results", str(results), *map(str, arguments)]
-    result = CliRunner().invoke(app, options, env={"COLUMNS": "250"})
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
+    steps, options = learning_search, ("--results", results, *arguments)
+    return invoke(search, *options, steps=steps, columns=250)
 
 
 def test_config_is_set_from_a_file_and_what_is_typed_wins(tmp_path):

@@ -4,11 +4,14 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from sweeps.engine.cli import Reporting, build_app
 
@@ -56,13 +59,28 @@ def step_of(script: ModuleType) -> Reporting:
     return getattr(script.reporting, "run", script.reporting)
 
 
-def here(script: ModuleType, *arguments: object) -> Answer:
-    """The command line of a study script (a module with STUDY and reporting), in this process."""
-    began = time.monotonic()
-    app = build_app(script.STUDY, step_of(script), script.__doc__)
-    result = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200"})
+def invoke(
+    script: ModuleType, *arguments: object, steps: ModuleType | None = None, columns: int = 200
+) -> Result:
+    """The command line of a script, in this process, as click's runner answers.
+
+    Args:
+        script: a module with STUDY or SEARCH, and reporting.
+        steps: another script, whose last step comes instead of its own.
+        columns: of the terminal.
+    """
+    declared = script.SEARCH if hasattr(script, "SEARCH") else script.STUDY
+    app = build_app(declared, step_of(steps or script), script.__doc__)
+    result = CliRunner().invoke(app, [*map(str, arguments)], env={"COLUMNS": str(columns)})
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
+    return result
+
+
+def here(script: ModuleType, *arguments: object) -> Answer:
+    """The same, with what a process of its own would answer."""
+    began = time.monotonic()
+    result = invoke(script, *arguments)
     return Answer(result.exit_code, result.stdout, result.stderr, time.monotonic() - began)
 
 
@@ -83,3 +101,24 @@ def elsewhere(*arguments: object, script: Path = TOY, timeout: float = 240, **en
         timeout=timeout,
     )
     return Answer(done.returncode, done.stdout, done.stderr, time.monotonic() - began)
+
+
+@contextmanager
+def started() -> Iterator[Callable[..., subprocess.Popen]]:
+    """A function that starts a study in a process of its own and does not wait for it.
+
+    It takes what `command` takes, and Popen's options. What still runs at the end is killed.
+    """
+    begun: list[subprocess.Popen] = []
+
+    def start(*arguments: object, script: Path = TOY, **options: Any) -> subprocess.Popen:
+        usual = {"cwd": ROOT, "env": study_environment(), "stdout": subprocess.PIPE, "text": True}
+        begun.append(subprocess.Popen(command(*arguments, script=script), **(usual | options)))
+        return begun[-1]
+
+    try:
+        yield start
+    finally:
+        for process in begun:
+            process.kill()
+            process.wait()
