@@ -7,7 +7,7 @@ import time
 
 import pytest
 from heads import Head, ray_head
-from studies import ROOT, command
+from studies import ROOT, elsewhere
 
 from sweeps.ledger.read import read_ledger
 
@@ -42,14 +42,8 @@ def nodes_left(head: Head) -> list[str]:
 
 def test_a_cluster_without_nodes_grows_for_a_study_and_shrinks_after_it(tmp_path):
     with ray_head(cpus=0, grows_to=2) as head:
-        answer = subprocess.run(
-            command("--results", tmp_path, "--set", "wait_s=3", "--address", head.address),
-            cwd=ROOT,
-            env=head.environment,
-            capture_output=True,
-            text=True,
-            timeout=200,
-        )
+        arguments = ("--results", tmp_path, "--set", "wait_s=3", "--address", head.address)
+        answer = elsewhere(*arguments, timeout=200, **head.environment)
         assert answer.returncode == 0, answer.stdout + answer.stderr
         assert nodes_left(head) == ["0", "True"]
     assert "waiting up to 20 min for nodes to come: no node has room" in answer.stdout
@@ -58,15 +52,12 @@ def test_a_cluster_without_nodes_grows_for_a_study_and_shrinks_after_it(tmp_path
     assert rows["node"].nunique() == 2
 
 
-def test_thousands_of_cells_start_at_once_on_a_joined_cluster_that_cannot_grow(tmp_path):
-    with ray_head(cpus=4) as head:
-        process = subprocess.Popen(
-            command("--results", tmp_path, "--seeds", "1000", "--address", head.address),
-            cwd=ROOT,
+def test_thousands_of_cells_start_at_once_on_a_joined_cluster_that_cannot_grow(start, tmp_path):
+    with ray_head(cpus=2) as head:
+        process = start(
+            *("--results", tmp_path, "--seeds", "1000", "--address", head.address),
             env=head.environment,
-            stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
         )
         line = ""
         while "joined the Ray cluster at" not in line:  # data and plan are there

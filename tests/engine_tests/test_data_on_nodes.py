@@ -1,6 +1,5 @@
 """Data in a bucket, on nodes that share no disk: each brings and decodes them once, and agrees."""
 
-import subprocess
 from pathlib import Path
 
 import boto3
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 from moto.server import ThreadedMotoServer
 from PIL import Image
-from studies import ROOT, command, study_environment
+from studies import elsewhere
 
 from sweeps.ledger.read import read_ledger
 
@@ -58,14 +57,10 @@ def test_two_nodes_with_disks_of_their_own_each_fetch_and_decode_once(cluster, b
         cluster.add(env_vars={**variables, "MEDRL_IMAGE_CACHE": str(caches[name])})
 
     def run(*arguments: str) -> str:
-        answer = subprocess.run(
-            command("--results", tmp_path / "results", "--data", data, "--set", "wait_s=2",
-                    "--address", cluster.address, *arguments),
-            cwd=ROOT,
-            env=study_environment(MEDRL_IMAGE_CACHE=str(caches["driver"]), **variables),
-            capture_output=True,
-            text=True,
-            timeout=200,
+        answer = elsewhere(
+            "--results", tmp_path / "results", "--data", data, "--set", "wait_s=2",
+            "--address", cluster.address, *arguments,
+            timeout=200, MEDRL_IMAGE_CACHE=str(caches["driver"]), **variables,
         )  # fmt: skip
         assert answer.returncode == 0, answer.stdout + answer.stderr
         return answer.stdout

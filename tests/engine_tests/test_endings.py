@@ -7,17 +7,19 @@ from what is there where a run did not end by a signal; over in 30 s; and the di
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import toy_study
 from processes import below
 from small_disks import read_only
-from studies import ROOT, SUPPORT, TOY, command, elsewhere, here, study_environment
+from studies import SUPPORT, TOY, elsewhere, here, study_environment
 
 from sweeps.ledger.read import read_ledger
 
@@ -31,22 +33,11 @@ SLACK_S = 30.0  # of a machine that does other things too
 
 @dataclass
 class Run:
-    """A study in a process of its own."""
+    """A study in a process of its own, where its results are, and the file of what it said."""
 
+    process: subprocess.Popen
     results: Path
-    arguments: tuple[object, ...] = ("--set", "wait_s=2")
-    script: Path = TABLES
-    environment: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.out = self.results.with_suffix(".out")
-        self.process = subprocess.Popen(
-            command("--results", self.results, *self.arguments, script=self.script),
-            cwd=ROOT,
-            env=study_environment(**self.environment),
-            stdout=self.out.open("w"),
-            stderr=subprocess.STDOUT,
-        )
+    out: Path
 
     @property
     def said(self) -> str:
@@ -80,6 +71,32 @@ class Run:
             self.process.kill()
             raise
         return self.process.returncode, self.said
+
+
+@pytest.fixture
+def begin(start, tmp_path) -> Callable[..., Run]:
+    """Starts a study whose results are in `tmp_path / "r"`."""
+    results, out = tmp_path / "r", tmp_path / "r.out"
+
+    def begin(*arguments: object, script: Path = TABLES, **environment: str) -> Run:
+        process = start(
+            *("--results", results, *arguments),
+            script=script,
+            env=study_environment(**environment),
+            stdout=out.open("w"),
+            stderr=subprocess.STDOUT,
+        )
+        return Run(process, results, out)
+
+    return begin
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """The results of the undisturbed study, without Ray (a cell's waiting changes no number)."""
+    results = tmp_path_factory.mktemp("finished") / "r"
+    assert here(toy_study, "--inline", "--results", results).returncode == 0
+    return results
 
 
 def hears_signals(process: subprocess.Popen) -> bool:
@@ -116,13 +133,13 @@ def assert_display_moved_on(out: str) -> None:
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
-def test_a_signal_at_any_moment(number, code, moment, tmp_path):
+def test_a_signal_at_any_moment(number, code, moment, begin, finished, tmp_path):
     if moment == "the last step":  # no Ray: nothing is left to compute
-        assert here(toy_study, "--inline", "--results", tmp_path / "r").returncode == 0
-        run = Run(tmp_path / "r", (), environment={"TOY_TABLES_S": "100"})
+        shutil.copytree(finished, tmp_path / "r")
+        run = begin(TOY_TABLES_S="100")
         run.wait_until(lambda: "tables of" in run.said, "in its last step")
     else:
-        run = Run(tmp_path / "r")
+        run = begin("--set", "wait_s=2")
         if moment == "a cell":
             run.wait_for_cells(1)
         else:
@@ -148,8 +165,8 @@ def test_a_signal_at_any_moment(number, code, moment, tmp_path):
         ("ray::Supervisor", "the supervisor of the fleet died"),
     ],
 )
-def test_what_a_study_cannot_do_without_dies(title, words, tmp_path):
-    run = Run(tmp_path / "r", ("--set", "wait_s=7"))
+def test_what_a_study_cannot_do_without_dies(title, words, begin):
+    run = begin("--set", "wait_s=7")
     run.wait_for_cells(1)
     run.kill(title)
     code, out = run.end()
@@ -160,9 +177,8 @@ def test_what_a_study_cannot_do_without_dies(title, words, tmp_path):
     assert "failed" not in read_ledger(str(run.results / "toy")).cells["status"].tolist()
 
 
-def test_what_a_study_can_do_without_dies_and_it_goes_on(tmp_path):
-    assert here(toy_study, "--inline", "--results", tmp_path / "undisturbed").returncode == 0
-    run = Run(tmp_path / "r", ("--set", "wait_s=3"))
+def test_what_a_study_can_do_without_dies_and_it_goes_on(begin, finished):
+    run = begin("--set", "wait_s=3")
     for cells, title in enumerate(
         ["ray::ResourceTrainable", "ray::RayTrainWorker", "ray::TrainController", "ray::_call"],
         start=1,
@@ -175,14 +191,14 @@ def test_what_a_study_can_do_without_dies_and_it_goes_on(tmp_path):
     assert_display_moved_on(out)
     columns = ["arm", "seed", "status", "metric.accuracy"]
     ours, theirs = (
-        read_ledger(str(tmp_path / name / "toy")).cells[columns].to_dict("records")
-        for name in ("r", "undisturbed")
+        read_ledger(str(results / "toy")).cells[columns].to_dict("records")
+        for results in (run.results, finished)
     )
     assert ours == theirs
 
 
-def test_the_driver_of_a_search_dies(tmp_path):
-    run = Run(tmp_path / "r", ("--set", "wait_s=2"), script=SEARCH)
+def test_the_driver_of_a_search_dies(begin):
+    run = begin("--set", "wait_s=2", script=SEARCH)
     run.wait_for_cells(1)
     run.kill("ray::_call")
     code, out = run.end()
@@ -191,8 +207,8 @@ def test_the_driver_of_a_search_dies(tmp_path):
     assert_display_moved_on(out)
 
 
-def test_the_ledger_becomes_read_only(tmp_path):
-    run = Run(tmp_path / "r", ("--set", "wait_s=3"))
+def test_the_ledger_becomes_read_only(begin):
+    run = begin("--set", "wait_s=3")
     run.wait_for_cells(1)
     with read_only(run.results):
         code, out = run.end()

@@ -8,7 +8,7 @@ import time
 import pytest
 import toy_study
 from rich.console import Console
-from studies import ROOT, command, here, study_environment
+from studies import here
 
 from cluster.broker import Broker
 from cluster.queue import WorkItem
@@ -189,22 +189,15 @@ def test_in_this_process_onlookers_hear_how_far_a_cell_is(tmp_path, monkeypatch)
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_on_ray_the_status_says_how_far_each_cell_is(tmp_path):
+def test_on_ray_the_status_says_how_far_each_cell_is(start, tmp_path):
     small = ["--seeds", "1", "--set", "ridge=1,10", "--set", "pooling=16", "--set", "wait_s=20"]
-    study = subprocess.Popen(
-        command("--results", tmp_path, "--workers", "2", *small), cwd=ROOT, text=True,
-        env=study_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    study = start("--results", tmp_path, "--workers", "2", *small, stdout=subprocess.DEVNULL)
     seen: list[set[float]] = []
-    try:
-        while study.poll() is None:
-            time.sleep(1.0)
-            said = RUNNING_BOOK.read_or_none(Store(tmp_path / "toy"), "running.json")
-            if said is not None and said.shares:
-                seen.append(set(said.shares.values()))
-    finally:
-        study.kill()
-        study.wait()
+    while study.poll() is None:
+        time.sleep(1.0)
+        said = RUNNING_BOOK.read_or_none(Store(tmp_path / "toy"), "running.json")
+        if said is not None and said.shares:
+            seen.append(set(said.shares.values()))
     assert len(seen) > 3
     assert max(map(len, seen)) == 2 or len(seen[-1]) == 1
     assert max(max(s) for s in seen) >= 0.7

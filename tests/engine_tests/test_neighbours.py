@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from processes import named
-from studies import ROOT, command, elsewhere, study_environment
+from studies import elsewhere, study_environment
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -80,14 +80,14 @@ def knock(uid: int, address: str, token: Path) -> list[str]:
     return answer.stdout.split()
 
 
-def test_no_other_user_joins_and_the_next_start_clears_what_a_killed_one_left(place, tmp_path):
+def test_no_other_user_joins_and_the_next_start_clears_what_a_killed_one_left(
+    place, start, tmp_path
+):
     arguments = ("--results", tmp_path, "--seeds", "1", "--set", "wait_s=1.5")
     home = tmp_path / "home"
     home.mkdir()
     own = {"TMPDIR": str(place), "RAY_TMPDIR": str(place), "HOME": str(home)}
-    process = subprocess.Popen(
-        command(*arguments), cwd=ROOT, env=study_environment(**own), stdout=subprocess.DEVNULL
-    )
+    process = start(*arguments, env=study_environment(**own), stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 240
     while not list((tmp_path / "toy" / "cells").glob("[!.]*.parquet")):
         assert process.poll() is None

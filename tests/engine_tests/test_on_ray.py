@@ -1,5 +1,6 @@
 """The same cells on a real Ray cluster: identical numbers, no cell twice, no cell lost."""
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from heads import ray_head
-from studies import ROOT, TOY, command, elsewhere, here, study_environment
+from studies import TOY, elsewhere, here
 
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import read_ledger, read_predictions
@@ -59,11 +60,9 @@ def test_a_cell_is_the_same_from_any_number_of_workers(workers, reference, tmp_p
     assert len(set(cells(tmp_path)["node"])) == 1
 
 
-def test_killed_at_once_and_run_again_it_computes_only_what_is_missing(reference, tmp_path):
+def test_killed_at_once_and_run_again_it_computes_only_what_is_missing(reference, start, tmp_path):
     arguments = ("--results", tmp_path)
-    process = subprocess.Popen(
-        command(*arguments, "--set", "wait_s=1.5"), cwd=ROOT, env=study_environment()
-    )
+    process = start(*arguments, "--set", "wait_s=1.5", stdout=subprocess.DEVNULL)
     _wait_for_cells(process, tmp_path, at_least=3)
     process.kill()
     process.wait()
@@ -98,17 +97,11 @@ def head():
 
 @pytest.mark.slow
 def test_auto_joins_the_running_cluster_and_leaves_it_running(head, reference, tmp_path):
-    for flags in (["--address", "auto"], ["--address", head.address, "--seeds", "3"]):
-        answer = subprocess.run(
-            command("--results", tmp_path, *flags),
-            cwd=ROOT,
-            env=head.environment,
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
-        assert answer.returncode == 0, answer.stdout + answer.stderr
-        assert "joined the Ray cluster at" in answer.stdout
+    answer = elsewhere("--results", tmp_path, "--address", "auto", **head.environment)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    port = head.address.rpartition(":")[2]
+    assert re.search(rf"joined the Ray cluster at \S+:{port}\b", answer.stdout)
+    assert_same_numbers(tmp_path, reference)
     assert "stopped" not in answer.stdout
     script = (
         f"import ray; ray.init(address='{head.address}'); print(ray.cluster_resources()['CPU'])"
@@ -144,20 +137,19 @@ def test_a_stale_address_file_is_named_and_the_study_runs_here(reference, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_worker_killed_once_repeats_its_cell_and_one_killed_always_fails_alone(tmp_path):
-    once = elsewhere(
-        "--results", tmp_path / "once", "--set", "kill_at_seed=1", "--set", "ridge=1,10",
-        "--set", "pooling=8", "--set", "kill_times=1", "--set", f"kill_folder={tmp_path}",
+@pytest.mark.timeout(600)
+def test_a_cell_that_kills_its_worker_once_is_repeated_and_one_that_always_does_fails_alone(
+    tmp_path,
+):
+    answer = elsewhere(
+        "--results", tmp_path, "--workers", "1", "--set", "ridge=1", "--set", "pooling=8",
+        "--set", "kill_times=1,99", "--set", "kill_at_seed=1", "--set", f"kill_folder={tmp_path}",
+        timeout=480,
     )  # fmt: skip
-    assert once.returncode == 0, once.stdout + once.stderr
-    assert "interrupted by a lost worker and repeated" in once.stdout
-    assert cells(tmp_path / "once")["attempts"].max() == 2
-    (tmp_path / "deaths-1").unlink()
-    always = elsewhere(
-        "--results", tmp_path / "always", "--set", "kill_at_seed=1", "--set", "ridge=1",
-        "--set", "pooling=8", "--workers", "1", "--set", f"kill_folder={tmp_path}",
-    )  # fmt: skip
-    assert always.returncode == 3, always.stdout + always.stderr
-    frame = cells(tmp_path / "always")
-    assert frame["status"].tolist() == ["ok", "failed"]
-    assert frame["error"][1].startswith("the worker died 3 times while computing it")
+    assert answer.returncode == 3, answer.stdout + answer.stderr
+    assert "interrupted by a lost worker and repeated" in answer.stdout
+    frame = cells(tmp_path)
+    assert [arm.rpartition("=")[2] for arm in frame["arm"]] == ["1", "1", "99", "99"]
+    assert frame["status"].tolist() == ["ok", "ok", "ok", "failed"]
+    assert frame["attempts"].tolist() == [1, 2, 1, 3]
+    assert frame["error"][3].startswith("the worker died 3 times while computing it")

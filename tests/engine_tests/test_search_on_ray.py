@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from heads import ray_head
 from small_disks import fill
-from studies import ROOT, command, elsewhere, study_environment
+from studies import elsewhere
 from test_search import SCRIPT, assert_whole, kill_after, proposals, trials
 
 from sweeps.ledger.read import read_ledger
@@ -59,14 +59,8 @@ def test_killed_three_times_on_ray_it_proposes_nothing_twice_and_loses_nothing(t
 def test_a_search_begins_on_a_cluster_without_nodes(tmp_path):
     with ray_head(cpus=0, grows_to=2) as head:
         arguments = ("--results", tmp_path, "--trials", 4, "--set", "wait_s=1", "--seeds", 1)
-        answer = subprocess.run(
-            command(*arguments, "--address", head.address, script=SCRIPT),
-            cwd=ROOT,
-            env=head.environment,
-            capture_output=True,
-            text=True,
-            timeout=280,
-        )
+        arguments += ("--address", head.address)
+        answer = elsewhere(*arguments, script=SCRIPT, timeout=280, **head.environment)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "waiting up to 20 min for nodes to come: no node has room" in answer.stdout
     assert_whole(tmp_path, asked=8)
@@ -74,15 +68,9 @@ def test_a_search_begins_on_a_cluster_without_nodes(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_search_goes_on_when_a_node_is_lost(cluster, tmp_path):
+def test_a_search_goes_on_when_a_node_is_lost(cluster, start, tmp_path):
     arguments = ("--results", tmp_path, "--trials", 4, "--set", "wait_s=1", "--seeds", 1)
-    process = subprocess.Popen(
-        command(*arguments, "--address", cluster.address, script=SCRIPT),
-        cwd=ROOT,
-        env=study_environment(),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    process = start(*arguments, "--address", cluster.address, script=SCRIPT)
     while "waiting up to 20 min for nodes to come" not in process.stdout.readline():
         assert process.poll() is None
     victim, _ = cluster.add(), cluster.add()
@@ -98,17 +86,10 @@ def test_a_search_goes_on_when_a_node_is_lost(cluster, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_full_disk_loses_nothing_and_the_search_goes_on_once_there_is_room(small_disk):
+def test_a_full_disk_loses_nothing_and_the_search_goes_on_once_there_is_room(small_disk, start):
     results = small_disk / "results"
     arguments = ("--results", results, "--trials", 4, "--set", "wait_s=2", "--seeds", 1)
-    process = subprocess.Popen(
-        command(*arguments, script=SCRIPT),
-        cwd=ROOT,
-        env=study_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = start(*arguments, script=SCRIPT, stderr=subprocess.STDOUT)
     while len(committed(results)) < 3:
         assert process.poll() is None
         time.sleep(0.2)
