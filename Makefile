@@ -38,14 +38,15 @@ lint: $(STAMP)  ## ruff, the import contracts, and mypy where it is strict
 
 test: lint  ## lint, then every test but the slow fault tests
 	$(TWO) -m "not slow and not ray"
-	$(BIN)/python -m pytest -m "ray and not slow"
+	$(TWO) -m "ray and not slow"
 
 test-fast: lint  ## lint, then the short tests that start no Ray
 	$(TWO) -m "not slow and not ray and not long"
 
-test-slow: $(STAMP)  ## the fault tests that kill real runs, those without Ray two at a time
+# Tests of Ray too: each has a cluster of its own, whose folder, ports and processes no other touches.
+test-slow: $(STAMP)  ## the fault tests that kill real runs
 	status=0; $(TWO) -m "slow and not ray" || status=1; \
-	$(BIN)/python -m pytest -m "slow and ray" || status=1; exit $$status
+	$(TWO) -m "slow and ray" || status=1; exit $$status
 
 bench: $(STAMP)  ## every benchmark, as a table in docs/benchmarks.md
 	PYTHONPATH=tests/support $(BIN)/python tests/benchmarks/run_all.py
