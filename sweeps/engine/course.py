@@ -27,6 +27,7 @@ from sweeps.engine.trackers import tracked
 from sweeps.engine.tuning import Proposed
 from sweeps.exits import OK, SOME_FAILED, verdict
 from sweeps.ledger.commit import write_manifest
+from sweeps.ledger.fetched import fetched_once
 from sweeps.ledger.files import Store
 from sweeps.ledger.lock import Lock
 from sweeps.ledger.quarantine import quarantine_damaged, suspected
@@ -43,6 +44,11 @@ def run_study(
     Raises:
         BaseException: what `Session.conclude` tells the user of.
     """
+    with fetched_once():
+        return _run_study(study, request, session, make_source)
+
+
+def _run_study(study: Study, request: Request, session: Session, make_source: MakeSource) -> int:
     results = session.results
     plan = make_plan(study, request, results=results, retry_failed=session.retry_failed)
     ledger = Store(results).child(plan.study.name)
@@ -70,8 +76,9 @@ def run_study(
             plan = _again(plan, session, retry_failed=False)
             summary, source = _compute(plan, session, lock.token, make_source)
             session.tables()
-        Console().print(words.last_line(source.plan, summary, ledger), soft_wrap=True)
-        return verdict(there=words.committed(source.plan, ledger), wanted=len(source.plan.keys))
+        there = words.committed(source.plan, ledger)
+        Console().print(words.last_line(source.plan, summary, there), soft_wrap=True)
+        return verdict(there=there, wanted=len(source.plan.keys))
 
 
 def _again(plan: Plan, session: Session, *, retry_failed: bool) -> Plan:

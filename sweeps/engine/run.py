@@ -26,6 +26,7 @@ from sweeps.ledger.background import Compacting
 from sweeps.ledger.cells import has_failure, read_table
 from sweeps.ledger.commit import commit_failure
 from sweeps.ledger.compact import compact
+from sweeps.ledger.fetched import forget_fetched
 from sweeps.ledger.files import Store, StoreError
 from sweeps.ledger.lock import LateCommit, must_hold
 from sweeps.ledger.progress import say_running
@@ -128,6 +129,7 @@ def carry_out(
 def run_inline(source: ArmSource, recipes: Recipes, display: Display) -> Summary:
     """Every cell that is wanted and its missing stages, one after the other, in this process."""
     prepare_process()
+    forget_fetched()
     summary = Summary(slots=1)
     computed: set[str] = set()
     while (step := source.next()) is not None:
@@ -242,9 +244,11 @@ def run_on_cluster(
 
         ledger = recipes.ledger
         feed = _Feed(source, recipes, display)
+        experiment = source.experiment(database(ledger))
+        forget_fetched()
         drive(
             feed,
-            source.experiment(database(ledger)),
+            experiment,
             capacity(resources),
             execute=EXECUTE,
             scratch=scratch(ledger),

@@ -27,12 +27,16 @@ def committed(plan: Plan, ledger: Store) -> int:
 
 
 def count_line(plan: Plan, ledger: Store) -> str:
-    return f"{committed(plan, ledger)} of {len(plan.keys)} cells are committed"
+    return _counted(plan, committed(plan, ledger))
 
 
-def last_line(plan: Plan, summary: Summary, ledger: Store) -> str:
-    """Wall time, compute time, slots, efficiency, stages."""
-    line = count_line(plan, ledger)
+def _counted(plan: Plan, there: int) -> str:
+    return f"{there} of {len(plan.keys)} cells are committed"
+
+
+def last_line(plan: Plan, summary: Summary, there: int) -> str:
+    """Cells that are there, wall time, compute time, slots, efficiency, stages."""
+    line = _counted(plan, there)
     if not (summary.cells or summary.failed):
         return f"{line}; nothing was left to compute"
     line += (

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sweeps.ledger.checks import misfits
+from sweeps.ledger.fetched import read_fetched
 from sweeps.ledger.files import Store, parquet_bytes
 from sweeps.ledger.schema import (
     CELL_SCHEMA,
@@ -140,7 +141,7 @@ def made_of(store: Store, name: str, make: Callable[[bytes], Answer | str]) -> A
     why = ""
     for changes in (True,) if store.local else (False, True):
         try:
-            content = store.read(name, changes=changes)
+            content = store.read(name) if changes else read_fetched(store, name)
         except FileNotFoundError:
             return None  # compacted, or quarantined, since the listing
         except IsADirectoryError as error:

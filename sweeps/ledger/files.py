@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
@@ -247,8 +248,9 @@ class Store:
         if self.local:
             yield from map(call, items)
             return
+        context = copy_context()  # of the caller, for each thread, which has none of its own
         with ThreadPoolExecutor(REQUESTS) as pool:
-            yield from pool.map(call, items)
+            yield from pool.map(lambda item: context.copy().run(call, item), items)
 
     def open(self, name: str) -> pa.PythonFile:
         """`name` for reading parts of it; for files that never change under their name.

@@ -38,21 +38,24 @@ def quarantine_damaged(store: Store, keys: set[str]) -> list[tuple[str, str]]:
         StoreError: a file cannot be read, which says nothing about it.
     """
     damaged: list[tuple[str, str]] = []
-    places: dict[str, list[str]] = {}  # key → the files that hold its row
-    stated: dict[str, str | None] = {}
+    held: list[tuple[str, list[str]]] = []  # a file and the keys of its rows
+    said: dict[str, str | None] = {}
     for name, tables, broken in read_each(store, "cells", keys, CELL_SCHEMA.names, every=True):
         damaged += broken
         for table in tables:
-            digests = table["predictions_sha256"].to_pylist()
-            for key, sha in zip(table["key"].to_pylist(), digests, strict=True):
-                if key in keys:
-                    places.setdefault(key, []).append(name)
-                    stated[key] = sha
+            rows = table["key"].to_pylist()
+            held.append((name, rows))
+            said.update(zip(rows, table["predictions_sha256"].to_pylist(), strict=True))
+    stated = {key: sha for key, sha in said.items() if key in keys}
     failures = {leaf.removesuffix(".parquet") for leaf in single_names(store, "failures")}
     for _, _, broken in read_each(store, "failures", failures, CELL_SCHEMA.names, every=True):
         damaged += broken
     noted = suspected(store)
     lost, unreadable = _lost_predictions(store, stated, noted)
+    places: dict[str, list[str]] = {key: [] for key in lost}  # the files that hold its row
+    for name, rows in held if lost else ():
+        for key in lost.keys() & rows:
+            places[key].append(name)
     for key, why in lost.items():
         damaged += [
             (name, f"cell {key}: {why}" if COMPACT in name else why) for name in places[key]

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -121,6 +121,7 @@ def cell_keys(
     return [key(seed) for seed in seeds]
 
 
+@lru_cache(maxsize=4096)  # whoever checks a compacted file comes by its arms again and again
 def key_of_seed(
     core: str, core_version: int, config: str, data_fingerprint: str
 ) -> Callable[[int], str]:

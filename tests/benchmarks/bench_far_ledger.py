@@ -39,6 +39,7 @@ from sweeps.engine.words import describe
 from sweeps.ledger.cells import write_compact
 from sweeps.ledger.commit import predictions_table, write_manifest
 from sweeps.ledger.compact import BATCH, compact
+from sweeps.ledger.fetched import fetched_once
 from sweeps.ledger.files import Store, parquet_bytes
 from sweeps.ledger.lock import Lock
 from sweeps.ledger.predictions import digest
@@ -111,6 +112,11 @@ def make(folder: Path, cells: int, *, single: bool) -> None:
 
 def resume(cells: int, results: str) -> None:
     """All that a run does before its first cell, taking over from one that was killed."""
+    with fetched_once():
+        _resume(cells, results)
+
+
+def _resume(cells: int, results: str) -> None:
     plan = planned(cells, results)
     ledger = Store(results).child(plan.study.name)
     with Lock(ledger):

@@ -2,12 +2,15 @@
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import toy_study
+from far_store import far_stores
 from studies import elsewhere, here
 
+from sweeps.ledger import lock
 from sweeps.ledger.read import read_ledger
 
 
@@ -40,6 +43,21 @@ def test_a_study_runs_once_and_only_what_is_missing_after(toy, results):
     assert "18 of 18 cells are committed" in more.stdout
     assert len(list((results / "toy" / "cells").iterdir())) == 18
     assert all(p.stat().st_mtime_ns == stamp for p, stamp in stamps.items())
+
+
+def test_a_resumed_study_asks_for_what_is_there_once_before_its_first_cell(
+    toy, results, monkeypatch
+):
+    toy("--inline", "--seeds", "1")
+    there = {str(path) for path in (results / "toy" / "cells").iterdir()}
+    far, asked = far_stores(monkeypatch), Counter()
+    monkeypatch.setattr(lock, "SETTLE_S", 0.0)
+    opened = far.open_input_file
+    monkeypatch.setattr(far, "open_input_file", lambda path: asked.update([path]) or opened(path))
+    answer = toy("--inline", "--seeds", "2", results=f"far://{results}")
+    assert "12 of 12 cells are committed" in answer.stdout
+    # And once at the end, when what is there is counted.
+    assert {path: asked[path] for path in there} == dict.fromkeys(there, 2)
 
 
 def test_provenance_is_in_every_row(toy, results):

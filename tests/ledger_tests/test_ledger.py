@@ -1,5 +1,7 @@
 """The ledger: whole or absent, first commit wins, damage is named, one controller at a time."""
 
+import dataclasses
+import json
 import multiprocessing
 import os
 import signal
@@ -9,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from plain_ledgers import key_of, plan, row_of
+from plain_ledgers import key_of, manifest_of, plan, row_of
 
 from imaging_core.task import Predictions
-from sweeps.ledger.commit import commit_cell, commit_failure
+from sweeps.ledger.commit import commit_cell, commit_failure, write_manifest
 from sweeps.ledger.files import Store
 from sweeps.ledger.lock import Lock, must_hold
 from sweeps.ledger.read import (
@@ -23,7 +25,7 @@ from sweeps.ledger.read import (
     read_ledger,
     read_predictions,
 )
-from sweeps.ledger.schema import SCHEMA_VERSION, LedgerError, cell_key
+from sweeps.ledger.schema import SCHEMA_VERSION, LedgerError, PlannedCell, cell_key
 
 A, B = key_of(0), key_of(1)
 
@@ -60,6 +62,19 @@ def test_a_committed_cell_reads_back_whole(store):
     assert frame["group"].tolist() == ["p0", "p1"]
     assert read_artifacts(store, A)["keep"].tolist() == [0.1, 0.9]
     assert read_artifacts(store, B) == {}
+
+
+def test_the_plan_is_json_a_cell_a_line(store):
+    cells = tuple(
+        PlannedCell(key=f"k{arm}{seed}", arm=arm, levels={"x": arm}, seed=seed)
+        for arm in ('ä "b"', "c", 'ä "b"')
+        for seed in (0, 1)
+    )
+    write_manifest(store, dataclasses.replace(manifest_of(1), cells=cells))
+    content = store.read("study.json").decode()
+    assert [dict(c) for c in json.loads(content)["cells"]] == [vars(cell) for cell in cells]
+    for cell in cells:
+        assert f"\n  {json.dumps(vars(cell), ensure_ascii=False)}" in content
 
 
 def test_the_first_commit_of_a_cell_wins(store):
