@@ -2,8 +2,8 @@
 
     PYTHONPATH=.:tests/support python tests/benchmarks/bench_head.py --nodes 4,8
 
-Each node is a raylet of this machine with one slot and a folder of its own. The study of long toy
-cells is there before them, so that its driver joins the head, which has no slot. When every node
+Each node is a raylet of this machine with a folder of its own, of one slot or --slots. The study of
+long toy cells is there before them, so that its driver joins the head, which has none. When every slot
 computes, the private memory (USS) of the head's daemons, of all that its raylet started and of the
 study's process is summed. The slope over the counts is what a node costs the head; the issue asks
 for at most 4 GB for 1,000. About 0.8 GB of this machine a node.
@@ -48,11 +48,11 @@ def tree(roots: Iterable[int]) -> set[int]:
     return {process for root in roots for process in (root, *below(root, ""))}
 
 
-def measure(count: int) -> tuple[dict[str, float], dict[str, float]]:
-    """MiB of the head and of all nodes, by program, with `count` nodes that compute."""
+def measure(count: int, slots: int) -> tuple[dict[str, float], dict[str, float]]:
+    """MiB of the head and of all nodes, by program, `count` nodes of `slots` computing."""
     with nodes() as cluster, tempfile.TemporaryDirectory() as results:
         study = subprocess.Popen(
-            command("--results", results, "--seeds", str(count), "--set", "wait_s=600",
+            command("--results", results, "--seeds", str(count * slots), "--set", "wait_s=600",
                     "--address", cluster.address),
             cwd=ROOT, env=study_environment(RAY_AUTH_MODE="disabled"), stdout=subprocess.PIPE,
             text=True,
@@ -60,10 +60,10 @@ def measure(count: int) -> tuple[dict[str, float], dict[str, float]]:
         try:
             while "waiting up to 20 min for nodes to come" not in study.stdout.readline():
                 assert study.poll() is None
-            there = [cluster.add() for _ in range(count)]
+            there = [cluster.add(num_cpus=slots) for _ in range(count)]
             daemons = [daemon for node in there for daemon in cluster.daemons(node)]
-            deadline = time.monotonic() + 120 + 60 * count
-            while sum(len(below(daemon, WORKER)) for daemon in daemons) < count:
+            deadline = time.monotonic() + 120 + 60 * count * slots
+            while sum(len(below(daemon, WORKER)) for daemon in daemons) < count * slots:
                 if study.poll() is not None or time.monotonic() > deadline:
                     raise SystemExit(f"not all of {count} nodes came to work")
                 time.sleep(1)
@@ -78,11 +78,13 @@ def measure(count: int) -> tuple[dict[str, float], dict[str, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nodes", default="4,8")
-    counts = [int(count) for count in parser.parse_args().nodes.split(",")]
+    parser.add_argument("--slots", type=int, default=1, help="of each node")
+    asked = parser.parse_args()
+    counts = [int(count) for count in asked.nodes.split(",")]
     os.environ |= {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": study_environment()["PYTHONPATH"]}
     totals = []
     for count in counts:
-        head, others = measure(count)
+        head, others = measure(count, asked.slots)
         totals.append(sum(head.values()))
         each = sum(others.values()) / count
         print(f"{count} nodes: head {totals[-1]:.0f} MiB, each node {each:.0f} MiB")

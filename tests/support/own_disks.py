@@ -45,7 +45,7 @@ class Nodes:
     def add(self, **options: Any) -> Any:
         """One more node, which is up when this returns; options are those of `Cluster.add_node`."""
         folder = tempfile.mkdtemp(prefix="n", dir=self._folder)
-        return self._cluster.add_node(num_cpus=1, temp_dir=folder, **options)
+        return self._cluster.add_node(**{"num_cpus": 1, "temp_dir": folder, **options})
 
     def kill(self, node: Any) -> None:
         """Take its processes away at once, as a machine that is switched off."""
