@@ -2,11 +2,11 @@
 
     PYTHONPATH=.:tests/support python tests/benchmarks/bench_head.py --nodes 4,8
 
-Each node is a raylet of this machine with a folder of its own, of one slot or --slots. The study of
-long toy cells is there before them, so that its driver joins the head, which has none. When every slot
-computes, the private memory (USS) of the head's daemons, of all that its raylet started and of the
-study's process is summed. The slope over the counts is what a node costs the head; the issue asks
-for at most 4 GB for 1,000. About 0.8 GB of this machine a node.
+Each node is a raylet of this machine with a folder of its own, of one slot or --slots. The study
+of long toy cells is there before them, so that its driver joins the head, which has none. When
+every slot computes, the private memory (USS) of the head's daemons, of all that its raylet started
+and of the study's process is summed. The slope over the counts is what a node costs the head; the
+issue asks for at most 4 GB for 1,000. About 0.8 GB of this machine a node.
 """
 
 import argparse
