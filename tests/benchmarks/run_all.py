@@ -24,6 +24,7 @@ BENCHMARKS = (
     "bench_slots",
     "bench_data",
     "bench_broker",
+    "bench_checkpoints",
 )
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 TABLE = DOCS / "benchmarks.csv"
