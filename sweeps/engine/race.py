@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from sweeps.engine.declaring import declared_of
+from sweeps.engine.declaring import declared_manifest, declared_of
 from sweeps.engine.plan import Cell, Plan
 from sweeps.engine.source import Grid, Step
+from sweeps.ledger.commit import write_manifest
 from sweeps.ledger.declared import compared, reference_rows
 from sweeps.ledger.files import Store
 from sweeps.ledger.read import read_metric
@@ -93,6 +94,8 @@ class Race(Grid):
             self._read(self._heard)
             self._heard = set()
             self._look()
+            if self._waiting:  # so that who looks on, or reads after a kill, knows these cells too
+                write_manifest(self._ledger, declared_manifest(self.plan, self._ledger, {}))
         if not self._waiting:
             return None
         cell = self._waiting.pop(0)

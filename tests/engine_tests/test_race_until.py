@@ -35,11 +35,16 @@ def seeds_spent(results: Path) -> dict[str, int]:
 
 
 @pytest.fixture
-def counts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """(done, total) as the display has them, after each cell."""
+def counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[int, int]]:
+    """(done, total) as the display has them, after each cell; what runs is in `study.json`."""
     seen = []
 
     class Watched(Display):
+        def started(self, key, label) -> None:
+            super().started(key, label)
+            planned = [read_manifest(Store(study)).cells for study in tmp_path.glob("*/toy")]
+            assert key.stage or any(cell.key == key for cells in planned for cell in cells)
+
         def expect(self, left: int) -> None:
             super().expect(left)
             seen.append((self.done, self.total))
