@@ -12,7 +12,8 @@ from test_search import SCRIPT, assert_whole, kill_after, proposals, trials
 
 from sweeps.ledger.read import read_ledger
 
-pytestmark = pytest.mark.ray
+# They start Ray up to five times, beside another test that does.
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 
 def test_a_search_on_ray_ends_with_the_trials_asked_for_and_the_winners_rerun(tmp_path):
@@ -39,7 +40,6 @@ def nodes_of(results: Path) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # it starts Ray five times
 def test_killed_three_times_on_ray_it_proposes_nothing_twice_and_loses_nothing(tmp_path):
     slowly = ("--set", "wait_s=0.4")
     seen: dict[str, dict] = {}
@@ -49,7 +49,7 @@ def test_killed_three_times_on_ray_it_proposes_nothing_twice_and_loses_nothing(t
         now = proposals(tmp_path)
         assert seen.items() <= now.items()
         seen = now
-    last = elsewhere("--results", tmp_path, *slowly, script=SCRIPT)
+    last = elsewhere("--results", tmp_path, *slowly, script=SCRIPT, timeout=400)
     assert last.returncode == 0, last.stdout + last.stderr
     assert seen.items() <= proposals(tmp_path).items()
     assert_whole(tmp_path, asked=12)
@@ -60,7 +60,7 @@ def test_a_search_begins_on_a_cluster_without_nodes(tmp_path):
     with ray_head(cpus=0, grows_to=2) as head:
         arguments = ("--results", tmp_path, "--trials", 4, "--set", "wait_s=1", "--seeds", 1)
         arguments += ("--address", head.address)
-        answer = elsewhere(*arguments, script=SCRIPT, timeout=280, **head.environment)
+        answer = elsewhere(*arguments, script=SCRIPT, timeout=400, **head.environment)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "waiting up to 20 min for nodes to come: no node has room" in answer.stdout
     assert_whole(tmp_path, asked=8)
