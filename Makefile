@@ -57,7 +57,7 @@ bench-gpu: $(STAMP)  ## all that is asked of a GPU, as docs/benchmarks_gpu.md (A
 docs: $(DOCS)/.installed  ## the API reference as build/docs, no network in the pages
 	$(DOCS)/bin/mkdocs build --strict --quiet
 
-$(DOCS)/.installed: pyproject.toml
+$(DOCS)/.installed: pyproject.toml Makefile
 	$(PYTHON) -m venv $(DOCS)
 	$(DOCS)/bin/pip install --quiet --disable-pip-version-check \
 	    mkdocs==1.6.1 mkdocstrings==1.0.8 mkdocstrings-python==2.0.11 mermaidx==0.10.1

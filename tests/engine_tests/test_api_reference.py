@@ -1,7 +1,6 @@
 """`make docs`: each name of the reference is there, links lead somewhere, no network is needed."""
 
 import re
-import shutil
 import subprocess
 from html import unescape
 from pathlib import Path
@@ -18,12 +17,10 @@ LINKS = re.compile(r"<a\b[^>]*?\bhref=\"([^\"]+)\"")
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_pages_are_built_and_whole(tmp_path):
-    mkdocs = MKDOCS if MKDOCS.exists() else shutil.which("mkdocs")
-    if mkdocs is None:
-        subprocess.run(["make", "docs"], cwd=ROOT, check=True, timeout=800)
-        mkdocs = MKDOCS
+    # Nothing where it is as the Makefile says; one from before a change of that is brought up.
+    subprocess.run(["make", ".venv-docs/.installed"], cwd=ROOT, check=True, timeout=800)
     built = subprocess.run(
-        [mkdocs, "build", "--strict", "--site-dir", tmp_path / "site"], cwd=ROOT,
+        [MKDOCS, "build", "--strict", "--site-dir", tmp_path / "site"], cwd=ROOT,
         capture_output=True, text=True,
     )  # fmt: skip
     assert built.returncode == 0, built.stderr
