@@ -3,21 +3,21 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_ledger import A, B, row
+from plain_ledgers import key_of, row_of
 
 from sweeps.ledger.cells import read_rows
 from sweeps.ledger.commit import commit_cell
 from sweeps.ledger.compact import compact
 from sweeps.ledger.files import Store
 
-SEPARATE, FUSED = A, B
+SEPARATE, FUSED = key_of(0), key_of(1)
 
 
 @pytest.fixture
 def store(tmp_path) -> Store:
     store = Store(str(tmp_path))
-    commit_cell(store, row(SEPARATE))
-    commit_cell(store, row(FUSED, seed=1, fused=5))
+    commit_cell(store, row_of(0))
+    commit_cell(store, row_of(1, fused=5))
     return store
 
 
@@ -40,7 +40,7 @@ def test_both_kinds_are_read_apart_and_after_compaction(store):
 
 def test_a_compacted_file_without_fused_cells_has_no_such_column(tmp_path):
     store = Store(str(tmp_path))
-    commit_cell(store, row(SEPARATE))
+    commit_cell(store, row_of(0))
     compact(store, minimum=1)
     (name,) = store.names("cells", ".parquet")
     assert "fused" not in columns(store, f"cells/{name}")
