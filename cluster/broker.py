@@ -3,18 +3,27 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.connect import NAMESPACE
 from cluster.queue import NOTE, Event, WorkItem, WorkQueue
-from cluster.signs import Silences
+from cluster.signs import SHARE_EVERY_S, Silences
 from cluster.traffic import Failure, Key, Points, Pulse, Report
 
 LONG_POLL_S = 5.0
+SHARES_A_SECOND = 100.0  # of the whole fleet: each is a call, and so is an item's end
 Json = Mapping[str, Any]  # of `Message.to_json`
+
+
+class Lease(NamedTuple):
+    """An item for a worker, and how often it may say how much of it is done."""
+
+    item: WorkItem
+    attempt: int
+    share_every_s: float
 
 
 class Broker:
@@ -169,8 +178,18 @@ class Broker:
             for item in leased
         }
 
-    async def take(self, worker: str, incarnation: str) -> tuple[WorkItem, int] | str:
-        """The next item and its attempt, or "wait" (nothing is ready yet), or "stop"."""
+    async def hand_in(
+        self, worker: str, incarnation: str, identity: str, outcome: Json, *, ok: bool
+    ) -> Lease | str:
+        """What came of an item, a report or a failure, and `take`: one call for an item, not two.
+
+        A thousand workers whose cells end together would wait for each other's second call.
+        """
+        await (self.finish if ok else self.fail)(worker, incarnation, identity, outcome)
+        return await self.take(worker, incarnation)
+
+    async def take(self, worker: str, incarnation: str) -> Lease | str:
+        """The next item, or "wait" (nothing is ready yet), or "stop"."""
         for _ in range(2):
             if self.closed:
                 return "stop"
@@ -179,7 +198,7 @@ class Broker:
                 await self._notify()
             if leased:
                 self._silences.began(leased[0].id, leased[0].deadline_s)
-                return leased
+                return Lease(*leased, max(SHARE_EVERY_S, self._slots / SHARES_A_SECOND))
             await self._wait(LONG_POLL_S, self._work)
             # The caller may have died and come back while this call was waiting: an old
             # incarnation must not be leased anything.

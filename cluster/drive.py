@@ -5,6 +5,7 @@ processes that need them do, side by side.
 """
 
 import importlib
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -169,7 +170,7 @@ def _drive(
     ray.get(first)  # before a trial can ask for its arm
     arguments = {**experiment.arguments, "broker_name": name, "storage_path": scratch}
     tune = _beside(experiment.run, arguments)
-    seen = 0
+    seen, look_at = 0, 0.0
     over = mourned = stopping = False
     while not over:
         ended = bool(ray.wait([tune], timeout=0)[0])
@@ -178,9 +179,14 @@ def _drive(
         for event in _heard(events, say):
             handed.open -= event.kind in ("finished", "failed")
             feed.hear(event)
-        pulses = ray.get(broker.pulses.remote())
-        feed.see({item: Pulse.from_json(pulse) for item, pulse in pulses.items()})
-        feed.tick()
+        # A thousand workers bring hundreds of events a second; what costs as much as there are
+        # workers is not done for each.
+        looking = time.monotonic() >= look_at
+        if looking:
+            look_at = time.monotonic() + POLL_S
+            pulses = ray.get(broker.pulses.remote())
+            feed.see({item: Pulse.from_json(pulse) for item, pulse in pulses.items()})
+            feed.tick()
         nodes = census.news()
         if nodes is not None:
             if fleet.follow(nodes):
@@ -201,7 +207,7 @@ def _drive(
             if ended and not over and not mourned:
                 mourned = True
                 say(f"Tune's driver died; the study goes on without it ({_last_words(tune)})")
-        if not over:
+        if looking and not over:
             fleet.must_live()
     if not experiment.leads:
         _let_view_end(tune, broker)

@@ -24,7 +24,7 @@ from cluster.broker import on_this_node
 from cluster.connect import NAMESPACE
 from cluster.demand import Demand
 from cluster.errors import ClusterError, ClusterLost
-from cluster.signs import SHARE_EVERY_S, EverySoOften, Signs
+from cluster.signs import EverySoOften, Signs
 from cluster.traffic import Failure, Points
 
 # Trials and the broker need a sliver of a CPU on the nodes that the fleet fills.
@@ -104,40 +104,39 @@ def serve(config: Mapping[str, Any]) -> None:
     incarnation = uuid.uuid4().hex
     device = _gpu() if config["gpu"] else "cpu"
     node = ray.get_runtime_context().get_node_id()
-    while True:
-        answer = ray.get(broker.take.remote(worker, incarnation))
-        if answer == "stop":
-            return
+    asked = broker.take.remote(worker, incarnation)
+    while (answer := ray.get(asked)) != "stop":
         if answer == "wait":
+            asked = broker.take.remote(worker, incarnation)
             continue
-        item, attempt = answer
+        item, attempt, share_every_s = answer
+        lease = worker, incarnation, item.id
         try:
             if item.deadline_s is not None:
                 # A watchdog outside Python's lock: it ends this process even where native code
                 # hangs, and leaves every thread's traceback in the worker's log.
                 faulthandler.dump_traceback_later(item.deadline_s, exit=True)
             tells = {}
-            lease = worker, incarnation, item.id
             signs = Signs(item.deadline_s, partial(broker.signed.remote, *lease))
             if takes_signs:
                 tells["signs"] = signs
             if takes_progress:
                 tells["progress"] = EverySoOften(
                     partial(_tell_progress, signs, partial(broker.share_done.remote, *lease)),
-                    SHARE_EVERY_S,
+                    share_every_s,
                 )
             report = execute(item.payload, device=device, node=node, attempt=attempt, **tells)
         except Exception as error:
-            failure = Failure(
+            outcome, ok = Failure(
                 error_type=type(error).__name__,
                 error=str(error),
                 traceback=traceback.format_exc(),
-            )
-            ray.get(broker.fail.remote(worker, incarnation, item.id, failure.to_json()))
+            ), False  # fmt: skip
         else:
-            ray.get(broker.finish.remote(worker, incarnation, item.id, report.to_json()))
+            outcome, ok = report, True
         finally:
             faulthandler.cancel_dump_traceback_later()
+        asked = broker.hand_in.remote(*lease, outcome.to_json(), ok=ok)
 
 
 def _tell_progress(signs: Signs, tell: Callable[..., Any], share: float, points: Points) -> None:

@@ -45,10 +45,13 @@ async def _study(kind: type[Broker]) -> None:
     broker = kind(max_attempts=3)
 
     async def work(worker: str) -> None:
-        while (answer := await broker.take(worker, "1")) != "stop":
-            if answer != "wait":
-                await asyncio.sleep(ITEM_S)
-                await broker.finish(worker, "1", answer[0].id, Report().to_json())
+        answer = await broker.take(worker, "1")
+        while answer != "stop":
+            if answer == "wait":
+                answer = await broker.take(worker, "1")
+                continue
+            await asyncio.sleep(ITEM_S)
+            answer = await broker.hand_in(worker, "1", answer.item.id, Report().to_json(), ok=True)
 
     workers = [asyncio.create_task(work(f"w{i}")) for i in range(WORKERS)]
     await asyncio.sleep(0.1)  # until all of them wait

@@ -23,6 +23,7 @@ class StudyRun:
         wall_s: of the process, from its start to its end.
         start_s: until the first stage began.
         end_s: from the last commit to the end of the process.
+        cells_wall_s: from the begin of the first cell to the end of the last.
         stages: name of a stage → seconds of each that was computed.
         cells_s: seconds of each cell.
         last_line: what the script said of itself.
@@ -31,6 +32,7 @@ class StudyRun:
     wall_s: float
     start_s: float
     end_s: float
+    cells_wall_s: float
     stages: dict[str, list[float]]
     cells_s: list[float]
     last_line: str
@@ -74,6 +76,7 @@ def run_study(script: Path, results: Path, *arguments: object) -> StudyRun:
         wall_s=ended - began,
         start_s=min([*begun, float(starts.min())]) - began,
         end_s=ended - over,
+        cells_wall_s=over - float(starts.min()),
         stages=stages,
         cells_s=cells["wall_s"].tolist(),
         last_line=done.stdout.strip().splitlines()[-1],

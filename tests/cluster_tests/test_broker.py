@@ -16,8 +16,8 @@ def cells(arm: str, count: int, *needs: str) -> list[WorkItem]:
 
 
 async def taken(broker: Broker, worker: str) -> str:
-    item, _ = await asyncio.wait_for(broker.take(worker, "1"), 1.0)
-    return item.id
+    lease = await asyncio.wait_for(broker.take(worker, "1"), 1.0)
+    return lease.item.id
 
 
 def test_no_slot_waits_for_a_slow_stage_or_for_tune_while_other_work_exists():

@@ -110,7 +110,7 @@ def test_the_broker_hears_holders_alone_and_tells_points_once():
     async def run():
         broker = Broker(max_attempts=2)
         await broker.add([WorkItem(id=Key("a"), payload={}, arm="x")], more=False)
-        item, _ = await broker.take("w", "1")
+        item, *_ = await broker.take("w", "1")
         before = await broker.pulses()
         await broker.share_done("w", "1", item.id, 0.2, {"reward": (0, (0.1, 0.2))})
         await broker.share_done("w", "1", item.id, 0.4, {"reward": (2, (0.3,))})
