@@ -85,6 +85,8 @@ def hip_view(data: str) -> str | None:
     return found[1] if found else None
 
 
+NEEDED = frozenset({"key", "arm", "seed", "status", "config"})
+"""Columns of a table's cells, beside their levels and metrics."""
 READ_FROM_DATA = {"body_part": body_part, "view": hip_view}
 """What the papers' tables call rows and our studies call datasets."""
 
@@ -94,7 +96,8 @@ class Design:
     """What a study varies, as the papers' tables speak of it.
 
     Attributes:
-        cells: the ledger's frame, with the factors of READ_FROM_DATA where the data name them.
+        cells: of the ledger's frame what a table needs, with the factors of READ_FROM_DATA where
+            the data name them.
         factors: factor → levels, those that vary or are declared.
         fixed: configuration field → its value as text, of fields that no arm varies.
     """
@@ -106,7 +109,19 @@ class Design:
 
 def design_of(ledger: Ledger) -> Design:
     """The study's factors, body parts and views read from the names of its data."""
-    cells, factors = ledger.cells, dict(ledger.manifest.factors)
+    return _design(Same(ledger))
+
+
+@lru_cache(maxsize=1)
+def _design(same: Same[Ledger]) -> Design:
+    ledger = same.thing
+    # A table asks for the cells of each of a thousand arms, and would copy all columns of each.
+    needed = [
+        name
+        for name in ledger.cells.columns
+        if name in NEEDED or name.startswith(("factor.", "metric."))
+    ]
+    cells, factors = ledger.cells[needed], dict(ledger.manifest.factors)
     fixed: dict[str, str] = {}
     there = cells.loc[cells["status"] == "ok", "config"]
     if len(there):
@@ -159,11 +174,20 @@ def select(cells: pd.DataFrame, levels: Mapping[str, str]) -> pd.DataFrame:
     Raises:
         KeyError: the study has no such factor.
     """
+    return cells.iloc[_rows(cells, levels)]
+
+
+def has(cells: pd.DataFrame, levels: Mapping[str, str]) -> bool:
+    """Whether `select` finds any, without copying them."""
+    return bool(_rows(cells, levels))
+
+
+def _rows(cells: pd.DataFrame, levels: Mapping[str, str]) -> list[int]:
     for name in levels:
         if f"factor.{name}" not in cells:
             raise KeyError(f"this study has no factor {name!r}")
     found = _rows_by_levels(Same(cells), tuple(levels))
-    return cells.iloc[found.get(tuple(map(str, levels.values())), [])]
+    return found.get(tuple(map(str, levels.values())), [])
 
 
 @lru_cache(maxsize=8)

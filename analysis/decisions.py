@@ -17,6 +17,7 @@ from analysis.comparisons import Arms, arms_of, present_metrics, values_of
 from analysis.inference import MOST_SEEDS, POWER, Paired, paired_family, seeds_needed
 from analysis.partitions import Partitioned, partitioned_in
 from analysis.patients import Crossed, accuracy_differences, crossed, right_by_patient
+from analysis.reading import Same
 from analysis.table import number
 from sweeps.ledger.declared import Declared, declared_in, reference_rows
 from sweeps.ledger.predictions import DamagedPredictions
@@ -232,25 +233,12 @@ def decisions(ledger: Ledger) -> Decisions | None:
     Raises:
         LedgerError: what the study declared is damaged.
     """
-    return _decisions(_Same(ledger))
-
-
-@dataclass(frozen=True)
-class _Same:
-    """A ledger, equal to itself alone: many tables ask for the decisions of one."""
-
-    ledger: Ledger
-
-    def __hash__(self) -> int:
-        return id(self.ledger)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.ledger is self.ledger
+    return _decisions(Same(ledger))
 
 
 @lru_cache(maxsize=1)
-def _decisions(same: _Same) -> Decisions | None:
-    ledger = same.ledger
+def _decisions(same: Same[Ledger]) -> Decisions | None:
+    ledger = same.thing
     declared, before = declared_in(ledger.manifest)
     arms, partitioned = arms_of(ledger), partitioned_in(ledger.manifest)
     metric = _primary(ledger, declared)

@@ -14,6 +14,7 @@ from analysis.aggregate import (
     data_names,
     design_of,
     entry,
+    has,
     in_order,
     level_name,
     metric_table,
@@ -151,7 +152,7 @@ def axis_of(
     seen = [place.levels for place in places]
     levels_of = [in_order(design.factors[name], name) for name in varied]
     every = [dict(zip(varied, levels, strict=True)) for levels in itertools.product(*levels_of)]
-    planned = [levels for levels in every if len(select(design.cells, levels))]
+    planned = [levels for levels in every if has(design.cells, levels)]
     for levels in planned if varied else ():
         if levels not in seen:
             named = telling(levels, planned) if len(planned) < len(every) else tuple(varied)
@@ -165,7 +166,7 @@ def residual(design: Design, *axes: Axis) -> list[dict[str, str]]:
     used = {name for axis in axes for name in axis.factors}
     rest = {n: v for n, v in design.factors.items() if n not in used and len(v) > 1}
     every = [dict(zip(rest, levels, strict=True)) for levels in itertools.product(*rest.values())]
-    return [levels for levels in every if len(select(design.cells, levels))]
+    return [levels for levels in every if has(design.cells, levels)]
 
 
 def _selected(

@@ -38,6 +38,8 @@ CELL_FIELDS = (
     "wall_s", "cpu_s", "attempts",
 )  # fmt: skip
 """Provenance that is shown as it stands in the ledger."""
+LONG_FIELDS = ("config", "versions", "stage_keys", "started")
+"""And what is written in another form."""
 SECTION = "report_section.json"
 """In a study's folder: its part of the page, for the next report. It may go at any time."""
 
@@ -70,11 +72,16 @@ def cells_json(ledger: Ledger, wanted: set[str]) -> str:
     """
     configs, versions = _Shared(), _Shared()
     metrics = [c for c in ledger.cells.columns if c.startswith("metric.")]
+    shown = ledger.cells[ledger.cells["key"].isin(wanted)]
+    names = ("key", "arm", "seed", "status", *metrics, *CELL_FIELDS, *LONG_FIELDS)
+    # Column by column: a frame's rows as mappings take as long as all else here together.
+    columns = [shown[name].tolist() for name in names]
     cells = []
-    for row in ledger.cells[ledger.cells["key"].isin(wanted)].to_dict("records"):
+    for values in zip(*columns, strict=True):
+        row = dict(zip(names, values, strict=True))
         cell = {name: _plain(row[name]) for name in ("key", "arm", "seed", "status")}
-        values = {c.removeprefix("metric."): _plain(row[c]) for c in metrics}
-        cell["metrics"] = {name: value for name, value in values.items() if value is not None}
+        measured = {c.removeprefix("metric."): _plain(row[c]) for c in metrics}
+        cell["metrics"] = {name: value for name, value in measured.items() if value is not None}
         if row["status"] != "missing":
             cell |= {name: _plain(row[name]) for name in CELL_FIELDS}
             cell["config"] = configs.place(row["config"])

@@ -6,6 +6,7 @@ python analysis/tables.py results/controller_ablation
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Annotated
 
 import typer
@@ -25,6 +26,7 @@ from analysis.paired import paired_tables
 from analysis.partitions import partitioned_in, read_study
 from analysis.profiles import improvement_table
 from analysis.published import PublishedTable, published_tables
+from analysis.reading import Same
 from analysis.render import FORMATS, print_table
 from analysis.rises import rise_table
 from analysis.searches import settings_table
@@ -69,6 +71,13 @@ def paper_tables(ledger: Ledger, own: Sequence[Table] = ()) -> list[Table]:
 
 def study_tables(ledger: Ledger) -> list[Table]:
     """Every table of the study, the papers' first."""
+    return list(_study_tables(Same(ledger)))
+
+
+@lru_cache(maxsize=1)
+def _study_tables(same: Same[Ledger]) -> tuple[Table, ...]:
+    """A run's last step writes them, and then shows them in the report."""
+    ledger = same.thing
     published = named_tables(ledger)
     papers = tuple(dict.fromkeys(table.paper for table in published))
     own = [table for table in (factor_table(ledger), arms_table(ledger)) if table is not None]
@@ -87,7 +96,7 @@ def study_tables(ledger: Ledger) -> list[Table]:
         *([claims_table(papers)] if papers else []),
     ]
     found = {table.name: table for table in every if table is not None}
-    return [_of_replicates(ledger, table) for table in found.values()]
+    return tuple(_of_replicates(ledger, table) for table in found.values())
 
 
 def _of_replicates(ledger: Ledger, table: Table) -> Table:

@@ -16,6 +16,7 @@ from sweeps.engine.pace import Pace, duration, no_sign
 from sweeps.ledger.progress import Sign
 
 PLAIN_EVERY_S = 15.0
+DRAW_EVERY_S = 0.1
 TELL_SHARE_EVERY_S = 3.0  # to whoever looks from elsewhere: a file that is written anew
 SHOWN = 10  # items that run, a line each
 TELLING = 0.05  # the share that must be done before it says how long the rest takes
@@ -215,7 +216,10 @@ class Display:
     def _show(self) -> None:
         """On a terminal at once, in a file now and then."""
         if self._live:
-            self._live.refresh()
+            # Not for each of a thousand workers' events: drawing takes 9 ms then.
+            if time.monotonic() - self._said > DRAW_EVERY_S:
+                self._live.refresh()
+                self._said = time.monotonic()
         elif not self._quiet and time.monotonic() - self._said > PLAIN_EVERY_S:
             self._said = time.monotonic()
             line = self._text().plain.partition(" ")[2].partition("\n")[0]

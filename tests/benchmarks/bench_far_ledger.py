@@ -74,9 +74,9 @@ def sizes(cells: int, single: bool) -> Iterator[tuple[int, int]]:
     return zip(starts, [*starts[1:], cells], strict=True)
 
 
-def make(folder: Path, cells: int, *, single: bool) -> None:
-    """The ledger in `folder`, of which one seed more will be planned."""
-    plan, rng = planned(cells, str(folder), more=0), np.random.default_rng(0)
+def make(folder: Path, plan: Plan, cells: int, *, single: bool = False) -> None:
+    """The ledger in `folder` of the plan's first `cells` cells."""
+    rng = np.random.default_rng(0)
     store = Store(folder).child(plan.study.name)
     (data,) = plan.fingerprints.values()
     part = Predictions(
@@ -95,7 +95,10 @@ def make(folder: Path, cells: int, *, single: bool) -> None:
     for first, last in sizes(cells, single):
         some = slice(first, last)
         texts = [canonical(cell.arm.values) for cell in plan.cells[some]]
-        made = finished_rows(listed[some], rng, texts, version=plan.study.task.version, data=data)
+        made = finished_rows(
+            listed[some], rng, texts,
+            core=plan.study.core, version=plan.study.task.version, data=data,
+        )  # fmt: skip
         rows = pa.Table.from_pylist(
             [{**row, "predictions_sha256": said} for row in made], schema=CELL_SCHEMA
         )
@@ -137,7 +140,7 @@ def report(results: str, study: str) -> None:
 def ledger(cells: int, *, single: bool) -> Iterator[tuple[FarFolder, str, str]]:
     """The store that counts, its results folder, the study's name."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        make(Path(folder), cells, single=single)
+        make(Path(folder), planned(cells, folder, more=0), cells, single=single)
         yield far_stores(patch, DELAY_S), f"far://{folder}", planned(2000, folder).study.name
 
 

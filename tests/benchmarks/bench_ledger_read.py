@@ -38,6 +38,7 @@ def finished_rows(
     rng: np.random.Generator,
     configs: Iterable[str],
     *,
+    core: str = CORE,
     version: int = 1,
     data: str = DATA,
 ) -> list[dict]:
@@ -45,14 +46,14 @@ def finished_rows(
 
     Args:
         configs: the configuration of each cell, as canonical text.
-        version: of CORE.
+        version: of the core.
         data: the data's fingerprint.
     """
     start = datetime.datetime(2026, 11, 21, tzinfo=datetime.UTC)
     return [
         {
             "schema_version": 1, "key": c.key, "status": "ok", "study": "bench",
-            "core": CORE, "core_version": version, "arm": c.arm,
+            "core": core, "core_version": version, "arm": c.arm,
             "levels": list(c.levels.items()), "config": config, "seed": c.seed,
             "data": "ihc-colon", "data_fingerprint": data, "protocol": "held-out",
             "metrics": list(zip(METRICS, rng.random(6), strict=True)),

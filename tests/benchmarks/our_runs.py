@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sweeps.ledger.read import read_ledger
@@ -23,7 +23,7 @@ class StudyRun:
         wall_s: of the process, from its start to its end.
         start_s: until the first stage began.
         end_s: from the last commit to the end of the process.
-        cells_wall_s: from the begin of the first cell to the end of the last.
+        spans: begin and end of each cell, in seconds since 1970.
         stages: name of a stage → seconds of each that was computed.
         cells_s: seconds of each cell.
         last_line: what the script said of itself.
@@ -32,10 +32,24 @@ class StudyRun:
     wall_s: float
     start_s: float
     end_s: float
-    cells_wall_s: float
     stages: dict[str, list[float]]
     cells_s: list[float]
     last_line: str
+    spans: list[tuple[float, float]] = field(default_factory=list)
+
+    @property
+    def cells_wall_s(self) -> float:
+        """From the begin of the first cell to the end of the last."""
+        return max(end for _, end in self.spans) - min(begin for begin, _ in self.spans)
+
+    def busy(self, workers: int) -> float:
+        """Share of the workers' time that cells take, once all have come to work and until work
+        runs out: from the end of the `workers`-th cell to the begin of the last one.
+        """
+        first = sorted(end for _, end in self.spans)[workers - 1]
+        last = max(begin for begin, _ in self.spans)
+        worked = sum(max(min(end, last) - max(begin, first), 0.0) for begin, end in self.spans)
+        return worked / (workers * (last - first))
 
     @property
     def compute_s(self) -> float:
@@ -71,13 +85,14 @@ def run_study(script: Path, results: Path, *arguments: object) -> StudyRun:
         begun.append(stated.stat().st_mtime - seconds)
     cells = read_ledger(str(study)).cells
     starts = cells["started"].map(lambda t: t.timestamp())
-    over = float((starts + cells["wall_s"]).max())
+    ends = starts + cells["wall_s"]
+    over = float(ends.max())
     return StudyRun(
         wall_s=ended - began,
         start_s=min([*begun, float(starts.min())]) - began,
         end_s=ended - over,
-        cells_wall_s=over - float(starts.min()),
         stages=stages,
         cells_s=cells["wall_s"].tolist(),
+        spans=list(zip(starts, ends, strict=True)),
         last_line=done.stdout.strip().splitlines()[-1],
     )

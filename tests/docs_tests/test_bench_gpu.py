@@ -125,8 +125,8 @@ def test_mps_is_ended_with_what_it_was_asked_for(tmp_path, monkeypatch):
 
 
 def run_of(cells: int, seconds: float) -> StudyRun:
-    return StudyRun(wall_s=seconds + 30, start_s=20, end_s=10, cells_wall_s=seconds,
-                    stages={"base": [60.0, 30.0]}, cells_s=[120.0] * cells, last_line="")  # fmt: skip
+    return StudyRun(wall_s=seconds + 30, start_s=20, end_s=10, stages={"base": [60.0, 30.0]},
+                    cells_s=[120.0] * cells, last_line="")  # fmt: skip
 
 
 def test_cells_per_hour_are_of_the_time_between_first_stage_and_last_commit():

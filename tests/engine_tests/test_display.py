@@ -68,3 +68,20 @@ def test_what_is_left_is_told_to_onlookers():
     shown.record_end(Key("a"), ok=True, seconds=3.0)
     shown.started(Key("b"), "arm")
     assert [left for _, _, left, _ in told] == [None, 3.0]
+
+
+def test_a_terminal_is_not_drawn_for_every_event_of_a_large_fleet(monkeypatch):
+    shown = Display(
+        Console(file=io.StringIO(), force_terminal=True), total=500, committed=0, todo=500,
+        stages=[], quiet=False, tell_every_s=3.0, tell=lambda *_: None,
+    )  # fmt: skip
+    drawn, now = [], 100.0
+    monkeypatch.setattr("sweeps.engine.display.time.monotonic", lambda: now)
+    monkeypatch.setattr(shown._live, "refresh", lambda: drawn.append(now))
+    for number in range(250):
+        shown.started(Key(f"cell {number}"), "arm")
+    assert drawn == [100.0]
+    now = 101.0
+    shown.record_end(Key("cell 0"), ok=True, seconds=1.0)
+    shown.record_end(Key("cell 1"), ok=True, seconds=1.0)
+    assert drawn == [100.0, 101.0]
