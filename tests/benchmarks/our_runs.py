@@ -23,7 +23,8 @@ class StudyRun:
         wall_s: of the process, from its start to its end.
         start_s: until the first stage began.
         end_s: from the last commit to the end of the process.
-        spans: begin and end of each cell, in seconds since 1970.
+        begun: when the first stage did, in seconds since 1970.
+        spans: begin and end of each cell, likewise.
         stages: name of a stage → seconds of each that was computed.
         cells_s: seconds of each cell.
         last_line: what the script said of itself.
@@ -35,6 +36,7 @@ class StudyRun:
     stages: dict[str, list[float]]
     cells_s: list[float]
     last_line: str
+    begun: float = 0.0
     spans: list[tuple[float, float]] = field(default_factory=list)
 
     @property
@@ -87,9 +89,11 @@ def run_study(script: Path, results: Path, *arguments: object) -> StudyRun:
     starts = cells["started"].map(lambda t: t.timestamp())
     ends = starts + cells["wall_s"]
     over = float(ends.max())
+    first = min([*begun, float(starts.min())])
     return StudyRun(
         wall_s=ended - began,
-        start_s=min([*begun, float(starts.min())]) - began,
+        start_s=first - began,
+        begun=first,
         end_s=ended - over,
         stages=stages,
         cells_s=cells["wall_s"].tolist(),
