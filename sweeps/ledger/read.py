@@ -132,6 +132,37 @@ DETAILS = ("curves", "versions", "stage_keys", "traceback")
 """What tables do not need and a large ledger has much of: left out by `details=False`."""
 
 
+def _mappings(column: pa.ChunkedArray) -> list[dict[str, Any] | None]:
+    """A column of maps, each as a dict, None where there is none.
+
+    Made of flat columns: pyarrow's own way, value by value, takes longer than all else of a ledger.
+    """
+    found: list[dict[str, Any] | None] = []
+    for maps in column.chunks:
+        ends = maps.offsets.to_pylist()
+        keys, items = (_shared(flat.slice(0, ends[-1])) for flat in (maps.keys, maps.items))
+        spans = zip(ends, ends[1:], maps.is_valid().to_pylist(), strict=False)
+        found += [
+            dict(zip(keys[a:b], items[a:b], strict=True)) if there else None
+            for a, b, there in spans
+        ]
+    return found
+
+
+def _shared(flat: pa.Array) -> list[Any]:
+    """A flat column as a list; of texts, each once in memory however often it occurs."""
+    if pa.types.is_string(flat.type):
+        codes = flat.dictionary_encode()
+        texts = codes.dictionary.to_pylist()
+        return [None if code is None else texts[code] for code in codes.indices.to_pylist()]
+    if pa.types.is_list(flat.type):
+        ends = flat.offsets.to_pylist()
+        values = flat.values.to_pylist()
+        spans = zip(ends, ends[1:], flat.is_valid().to_pylist(), strict=False)
+        return [values[a:b] if there else None for a, b, there in spans]
+    return flat.to_pylist()
+
+
 def _plain(name: str, column: pa.ChunkedArray) -> pd.Series:
     """A column without lists or maps; numbers that may be absent stay whole ones."""
     if name == "fused":
@@ -179,7 +210,7 @@ def read_ledger(root: str, *, details: bool = True) -> Ledger:
         if name not in ("key", "arm", "seed", "status", "metrics", "levels"):
             nested = pa.types.is_nested(CELL_SCHEMA.field(name).type)
             frame[name] = (
-                pd.Series(taken[name].to_pylist(maps_as_pydicts="strict"), dtype=object)
+                pd.Series(_mappings(taken[name]), dtype=object)
                 if nested
                 else _plain(name, taken[name])
             )

@@ -1,6 +1,7 @@
 """A study's own command line in a process of its own, and what its ledger says of the run."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -23,6 +24,7 @@ class StudyRun:
         wall_s: of the process, from its start to its end.
         start_s: until the first stage began.
         end_s: from the last commit to the end of the process.
+        table_s: from the last commit until its tables are there; NaN where it makes none.
         begun: when the first stage did, in seconds since 1970.
         spans: begin and end of each cell, likewise.
         stages: name of a stage → seconds of each that was computed.
@@ -36,6 +38,7 @@ class StudyRun:
     stages: dict[str, list[float]]
     cells_s: list[float]
     last_line: str
+    table_s: float = math.nan
     begun: float = 0.0
     spans: list[tuple[float, float]] = field(default_factory=list)
 
@@ -89,10 +92,12 @@ def run_study(script: Path, results: Path, *arguments: object) -> StudyRun:
     starts = cells["started"].map(lambda t: t.timestamp())
     ends = starts + cells["wall_s"]
     over = float(ends.max())
+    tables = study / "tables" / "index.json"
     first = min([*begun, float(starts.min())])
     return StudyRun(
         wall_s=ended - began,
         start_s=first - began,
+        table_s=tables.stat().st_mtime - over if tables.exists() else math.nan,
         begun=first,
         end_s=ended - over,
         stages=stages,
