@@ -186,6 +186,8 @@ class Broker:
         A thousand workers whose cells end together would wait for each other's second call.
         """
         await (self.finish if ok else self.fail)(worker, incarnation, identity, outcome)
+        if self.queue.current(worker) != incarnation:  # it died, and came back meanwhile
+            return "stop"
         return await self.take(worker, incarnation)
 
     async def take(self, worker: str, incarnation: str) -> Lease | str:

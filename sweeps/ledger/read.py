@@ -160,7 +160,7 @@ def _shared(flat: pa.Array) -> list[Any]:
         values = flat.values.to_pylist()
         spans = zip(ends, ends[1:], flat.is_valid().to_pylist(), strict=False)
         return [values[a:b] if there else None for a, b, there in spans]
-    return flat.to_pylist()
+    return list(flat.to_pylist())
 
 
 def _plain(name: str, column: pa.ChunkedArray) -> pd.Series:

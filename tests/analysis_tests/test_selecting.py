@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.aggregate import select
+from analysis.aggregate import has, select
 
 rng = np.random.default_rng(0)
 CELLS = pd.DataFrame(
@@ -24,6 +24,7 @@ def test_the_rows_are_those_that_have_every_level_in_their_order(levels):
     for name, level in levels.items():
         expected &= (CELLS[f"factor.{name}"] == str(level)).to_numpy(dtype=bool, na_value=False)
     pd.testing.assert_frame_equal(select(CELLS, levels), CELLS[expected])
+    assert has(CELLS, levels) == expected.any()
 
 
 def test_another_frame_is_another_answer_and_a_factor_that_is_not_there_is_named():

@@ -211,3 +211,44 @@ def test_no_arm_is_over_while_a_race_may_add_to_it():
         assert await broker.news_of_arms(0, 0.01) == ([("a", 0, 0.5)], set(), False)
 
     asyncio.run(run())
+
+
+def test_a_worker_hands_in_an_item_and_has_the_next_in_the_same_call():
+    async def run() -> list[object]:
+        broker = Broker(max_attempts=3)
+        await broker.add([*cells("a", 2), *cells("b", 1)], more=False)
+        first = await broker.take("w0", "1")
+        report = Report(objective=0.5).to_json()
+        second = await broker.hand_in("w0", "1", first.item.id, report, ok=True)
+        failure = Failure(error_type="E", error="no").to_json()
+        third = await broker.hand_in("w0", "1", second.item.id, failure, ok=False)
+        last = asyncio.create_task(broker.hand_in("w0", "1", third.item.id, report, ok=True))
+        await asyncio.sleep(0)
+        assert not broker.queue.open  # though its worker still waits for another one
+        await broker.close()
+        oks = [(await broker.result_of_arm(*of))["ok"] for of in (("a", 0), ("a", 1), ("b", 0))]
+        return [[lease.item.id for lease in (first, second, third)], oks, await last]
+
+    assert asyncio.run(run()) == [["a0", "a1", "b0"], [True, False, True], "stop"]
+
+
+def test_what_an_earlier_incarnation_hands_in_does_not_count_and_brings_it_no_work():
+    async def run() -> tuple[str, int, bool]:
+        broker = Broker(max_attempts=3)
+        await broker.add(cells("a", 2), more=False)
+        assert await taken(broker, "w0") == "a0"
+        again = await broker.take("w0", "2")  # the worker died and came back
+        answer = await broker.hand_in("w0", "1", "a0", Report().to_json(), ok=True)
+        return answer, broker.queue.open, broker.queue.holds("w0", "2", again.item.id)
+
+    assert asyncio.run(run()) == ("stop", 2, True)
+
+
+def test_a_large_fleet_says_how_far_it_is_a_hundred_times_a_second_in_all():
+    async def run(slots: int) -> float:
+        broker = Broker(max_attempts=3)
+        await broker.set_slots(slots)
+        await broker.add(cells("a", 1), more=False)
+        return (await broker.take("w0", "1")).share_every_s
+
+    assert [asyncio.run(run(slots)) for slots in (1, 200, 1_000)] == [2.0, 2.0, 10.0]
