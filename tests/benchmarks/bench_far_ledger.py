@@ -52,8 +52,8 @@ DELAY_S = 0.025
 CELLS, ARMS, EXAMPLES = 100_000, 1_000, 100
 SMALL, SMALL_FILES, SINGLE = 256, 15, 255
 """Of the ledger that a killed controller leaves: what is not in large files yet, at its most."""
-LIMITS_S = {"plan": 10, "status": 10, "resume": 10, "one read": 10, "tables": 30}
-OTHERS = ("report", "compact")
+LIMITS_S = {"plan": 10, "status": 10, "resume": 10, "one read": 10, "report": 30}
+OTHERS = ("tables", "compact")
 
 
 def planned(cells: int, results: str, *, more: int = 1) -> Plan:

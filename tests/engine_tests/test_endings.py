@@ -75,10 +75,12 @@ class Run:
 
 @pytest.fixture
 def begin(start, tmp_path) -> Callable[..., Run]:
-    """Starts a study whose results are in `tmp_path / "r"`."""
-    results, out = tmp_path / "r", tmp_path / "r.out"
+    """Starts a study whose results are in `tmp_path / name`."""
 
-    def begin(*arguments: object, script: Path = TABLES, **environment: str) -> Run:
+    def begin(
+        *arguments: object, script: Path = TABLES, name: str = "r", **environment: str
+    ) -> Run:
+        results, out = tmp_path / name, tmp_path / f"{name}.out"
         process = start(
             *("--results", results, *arguments),
             script=script,
@@ -129,31 +131,40 @@ def assert_display_moved_on(out: str) -> None:
         assert not (ran and "starting" in line), out
 
 
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+
+
 @pytest.mark.parametrize("moment", ["0.2", "1", "4", "9", "a cell", "the last step"])
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
-)
-def test_a_signal_at_any_moment(number, code, moment, begin, finished, tmp_path):
-    if moment == "the last step":  # no Ray: nothing is left to compute
-        shutil.copytree(finished, tmp_path / "r")
-        run = begin(TOY_TABLES_S="100")
-        run.wait_until(lambda: "tables of" in run.said, "in its last step")
-    else:
-        run = begin("--set", "wait_s=2")
+def test_a_signal_at_any_moment(moment, begin, finished, tmp_path):
+    """Each signal to a study of its own, the three side by side."""
+    runs = {}
+    for number in CODES:
+        if moment == "the last step":  # no Ray: nothing is left to compute
+            shutil.copytree(finished, tmp_path / number.name)
+            runs[number] = begin(name=number.name, TOY_TABLES_S="100")
+        else:
+            runs[number] = begin("--set", "wait_s=2", name=number.name)
+    if moment not in ("a cell", "the last step"):
+        time.sleep(float(moment))
+    for number, run in runs.items():
         if moment == "a cell":
             run.wait_for_cells(1)
+        elif moment == "the last step":
+            run.wait_until(lambda run=run: "tables of" in run.said, "in its last step")
         else:
-            time.sleep(float(moment))
-            run.wait_until(lambda: hears_signals(run.process), "listening")
-    run.process.send_signal(number)
-    returned, out = run.end()
-    assert returned == code, out
-    assert_last_words(out, f"interrupted ({number.name})", committed=moment in ("9", "a cell"))
-    assert_display_moved_on(out)
-    if moment == "the last step":
-        assert "12 of 12 cells are committed" in out
-    elif moment == "a cell":
-        assert "failed" not in read_ledger(str(run.results / "toy")).cells["status"].tolist()
+            run.wait_until(lambda run=run: hears_signals(run.process), "listening")
+        if moment == "9":
+            run.wait_until(lambda run=run: "to compute" in run.said, "planned")
+        run.process.send_signal(number)
+    for number, run in runs.items():
+        returned, out = run.end()
+        assert returned == CODES[number], out
+        assert_last_words(out, f"interrupted ({number.name})", committed=moment in ("9", "a cell"))
+        assert_display_moved_on(out)
+        if moment == "the last step":
+            assert "12 of 12 cells are committed" in out
+        elif moment == "a cell":
+            assert "failed" not in read_ledger(str(run.results / "toy")).cells["status"].tolist()
 
 
 @pytest.mark.parametrize(
