@@ -229,7 +229,7 @@ def one_save(what: str, work: Work, at: int) -> Figure:
         ours_s=seconds,
         rival_s=math.nan,
         ratio=math.nan,
-        limit=f"≤ {checkpoints.COST * checkpoints.EVERY_S:g}",
+        limit=f"≤ {checkpoints.COST:.0%} of the time",
     )
 
 
