@@ -10,6 +10,7 @@ issue asks for at most 4 GB for 1,000. About 0.8 GB of this machine a node.
 """
 
 import argparse
+import math
 import os
 import subprocess
 import tempfile
@@ -21,9 +22,12 @@ import numpy as np
 from own_disks import nodes
 from processes import below
 from studies import ROOT, command, study_environment
+from timing import Figure
 
 WORKER = "ray::RayTrainWorker"
 SETTLE_S = 15.0
+BEFORE_MIB = 249.0
+"""A node's cost with Train's controller and its actor beside the driver (2026-11-28)."""
 
 
 def private_mib(processes: Iterable[int]) -> dict[str, float]:
@@ -75,26 +79,43 @@ def measure(count: int, slots: int) -> tuple[dict[str, float], dict[str, float]]
             study.wait(60)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--nodes", default="4,8")
-    parser.add_argument("--slots", type=int, default=1, help="of each node")
-    asked = parser.parse_args()
-    counts = [int(count) for count in asked.nodes.split(",")]
+def line(counts: list[int], slots: int) -> tuple[float, float]:
+    """MiB of the head that a node costs, and once; each measured count is printed."""
     os.environ |= {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": study_environment()["PYTHONPATH"]}
     totals = []
     for count in counts:
-        head, others = measure(count, asked.slots)
+        head, others = measure(count, slots)
         totals.append(sum(head.values()))
         each = sum(others.values()) / count
         print(f"{count} nodes: head {totals[-1]:.0f} MiB, each node {each:.0f} MiB")
         for title, mib in sorted(head.items(), key=lambda item: -item[1]):
             print(f"    {mib:7.1f}  {title}", flush=True)
-    if len(counts) > 1:
-        slope, base = np.polyfit(counts, totals, 1)
-        print(
-            f"{slope:.1f} MiB a node and {base:.0f} once: 1,000 nodes {slope + base / 1000:.2f} GB"
+    slope, base = np.polyfit(counts, totals, 1) if len(counts) > 1 else (math.nan, totals[0])
+    return float(slope), float(base)
+
+
+def figures() -> list[Figure]:
+    """For `make bench`: what a node of one slot costs the head, in MiB."""
+    slope, base = line([2, 10], 1)
+    return [
+        Figure(
+            what="MiB of the driver's node for a node more, one slot each (2 and 10 nodes; "
+            f"{base:.0f} MiB once), against Train's controllers beside the driver",
+            ours_s=slope,
+            rival_s=BEFORE_MIB,
+            ratio=BEFORE_MIB / slope,
+            limit="4 GB for 1,000 workers",
         )
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--nodes", default="4,8")
+    parser.add_argument("--slots", type=int, default=1, help="of each node")
+    asked = parser.parse_args()
+    slope, base = line([int(count) for count in asked.nodes.split(",")], asked.slots)
+    print(f"{slope:.1f} MiB a node and {base:.0f} once: 1,000 nodes {slope + base / 1000:.2f} GB")
 
 
 if __name__ == "__main__":
