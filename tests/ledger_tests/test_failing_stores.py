@@ -109,6 +109,9 @@ READS: dict[str, tuple[str, Callable[[Store], Any]]] = {
 }
 
 
+LOCK = b'{"token": "mine", "pid": 1, "host": "h", "beat": 0}'
+
+
 def resolved(store: Store, end: str) -> str:
     folder, _, leaf = end.partition("/")
     if leaf == "{compact}":
@@ -132,7 +135,7 @@ def at_once(monkeypatch) -> None:
 def folder(tmp_path_factory) -> Store:
     store = Store(tmp_path_factory.mktemp("study"))
     filled(store)
-    store.write("lock.json", b'{"token": "mine", "pid": 1, "host": "h", "beat": 0}')
+    store.write("lock.json", LOCK)
     say_running(store, "mine", 1, {}, None)
     return store
 
@@ -145,6 +148,7 @@ def holds(store: Store, fault: Fault, what: str, kinds: dict[int | str, int]) ->
     """
     end, read = READS[what]
     end = resolved(store, end)
+    store.write("lock.json", LOCK)  # a beat: a holder that is silent for 20 s counts as dead
     before, answer = everything(store), read(store)
     for kind, stays in kinds.items():
         fault.set(end, kind, 1)
@@ -182,7 +186,7 @@ def bucket():
         boto3.client("s3", endpoint_url=address).create_bucket(Bucket=name)
         store = Store(f"s3://{name}/one")
         filled(store)
-        store.write("lock.json", b'{"token": "mine", "pid": 1, "host": "h", "beat": 0}')
+        store.write("lock.json", LOCK)
         say_running(store, "mine", 1, {}, None)
         yield store, fault
 
