@@ -5,8 +5,8 @@ from pathlib import Path
 import boto3
 import numpy as np
 import pytest
-from moto.server import ThreadedMotoServer
 from PIL import Image
+from s3_server import CREDENTIALS, s3_server
 from studies import elsewhere
 
 from sweeps.ledger.read import read_ledger
@@ -19,29 +19,23 @@ IMAGES, SIDE = 300, 32  # so many are worth a cache
 @pytest.fixture
 def bucket(monkeypatch, tmp_path):
     """The `--data` of a folder dataset in moto's S3, and what a process needs to reach it."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    variables = {
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    for name, value in variables.items():
+    for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
-    s3 = boto3.client("s3", endpoint_url=f"http://{host}:{port}")
-    s3.create_bucket(Bucket="scans")
-    rng, lines = np.random.default_rng(0), ["path,label,group,split"]
-    for i in range(IMAGES):
-        pixels = rng.integers(0, 200, (SIDE, SIDE)) + 50 * (i % 2)
-        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "image.png")
-        s3.upload_file(str(tmp_path / "image.png"), "scans", f"hips/{i}.png")
-        part = ("train", "val", "test")[i * 3 // IMAGES]
-        lines.append(f"{i}.png,{'ab'[i % 2]},g{i},{part}")
-    s3.put_object(Bucket="scans", Key="hips/manifest.csv", Body="\n".join(lines).encode() + b"\n")
-    yield f"folder:s3://scans/hips?scheme=http&endpoint_override={host}:{port}&size=32", variables
-    server.stop()
+    with s3_server() as address:
+        s3 = boto3.client("s3", endpoint_url=f"http://{address}")
+        s3.create_bucket(Bucket="scans")
+        rng, lines = np.random.default_rng(0), ["path,label,group,split"]
+        for i in range(IMAGES):
+            pixels = rng.integers(0, 200, (SIDE, SIDE)) + 50 * (i % 2)
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "image.png")
+            s3.upload_file(str(tmp_path / "image.png"), "scans", f"hips/{i}.png")
+            part = ("train", "val", "test")[i * 3 // IMAGES]
+            lines.append(f"{i}.png,{'ab'[i % 2]},g{i},{part}")
+        s3.put_object(
+            Bucket="scans", Key="hips/manifest.csv", Body="\n".join(lines).encode() + b"\n"
+        )
+        data = f"folder:s3://scans/hips?scheme=http&endpoint_override={address}&size=32"
+        yield data, CREDENTIALS
 
 
 def files(cache: Path) -> dict[str, int]:

@@ -3,8 +3,8 @@
 import boto3
 import numpy as np
 import pytest
-from moto.server import ThreadedMotoServer
 from PIL import Image
+from s3_server import CREDENTIALS, s3_server
 
 from imaging_core.datasets import FetchError, fetch, load, registry
 from imaging_core.datasets.fetch import fetched
@@ -119,24 +119,16 @@ def test_a_body_part_needs_its_own_images_only(uri, part):
 
 @pytest.mark.slow
 def test_two_nodes_each_fetch_once_from_s3_and_agree(tree, tmp_path, monkeypatch):
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
+    for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
-    try:
-        s3 = boto3.client("s3", endpoint_url=f"http://{host}:{port}")
+    with s3_server() as address:
+        s3 = boto3.client("s3", endpoint_url=f"http://{address}")
         s3.create_bucket(Bucket="scans")
         for path in tree.rglob("*"):
             if path.is_file():
                 s3.upload_file(str(path), "scans", f"hips/{path.relative_to(tree).as_posix()}")
         here = load("folder", f"{tree}?size=8")
-        uri = f"s3://scans/hips?scheme=http&endpoint_override={host}:{port}&size=8"
+        uri = f"s3://scans/hips?scheme=http&endpoint_override={address}&size=8"
         seen = []
         for node in ("one", "two"):
             monkeypatch.setenv("MEDRL_IMAGE_CACHE", str(tmp_path / node))
@@ -151,5 +143,3 @@ def test_two_nodes_each_fetch_once_from_s3_and_agree(tree, tmp_path, monkeypatch
         registry._loaded.clear()
         with pytest.raises(Exception, match=r"must hold a manifest\.csv"):
             load("folder", uri)
-    finally:
-        server.stop()

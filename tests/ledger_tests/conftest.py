@@ -3,6 +3,7 @@
 import uuid
 
 import pytest
+from s3_server import CREDENTIALS, s3_server
 
 from sweeps.ledger import lock as lock_module
 from sweeps.ledger.files import Store
@@ -10,25 +11,14 @@ from sweeps.ledger.files import Store
 
 @pytest.fixture(scope="module")
 def server():
-    from moto.server import ThreadedMotoServer  # here: few tests need it, and it takes a second
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_server() as address:
+        yield f"http://{address}"
 
 
 @pytest.fixture
 def variables(server, monkeypatch) -> dict[str, str]:
     """What a user sets for a store that is not Amazon's own."""
-    values = {
-        "AWS_ENDPOINT_URL": server,
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
+    values = {"AWS_ENDPOINT_URL": server, **CREDENTIALS}
     for name, value in values.items():
         monkeypatch.setenv(name, value)
     return values

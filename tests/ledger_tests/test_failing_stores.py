@@ -12,8 +12,9 @@ import boto3
 import numpy as np
 import pytest
 import toy_study
-from failing_stores import VARIABLES, Fault, faulty_disk, faulty_server
+from failing_stores import Fault, faulty_disk, faulty_server
 from plain_ledgers import plan, row_of
+from s3_server import CREDENTIALS
 from studies import here
 from typer.testing import CliRunner
 
@@ -180,7 +181,7 @@ def test_a_folder_that_fails_is_asked_again_and_then_named(what, folder, at_once
 @pytest.fixture(scope="module")
 def bucket():
     with pytest.MonkeyPatch.context() as patch, faulty_server() as (address, fault):
-        for name, value in {**VARIABLES, "AWS_ENDPOINT_URL": address}.items():
+        for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": address}.items():
             patch.setenv(name, value)
         name = f"b{uuid.uuid4().hex[:12]}"
         boto3.client("s3", endpoint_url=address).create_bucket(Bucket=name)

@@ -9,9 +9,10 @@ from typing import Any
 
 import boto3
 import pytest
-from failing_stores import VARIABLES, faulty_server
+from failing_stores import faulty_server
 from far_store import FarFolder, far_store, far_stores
 from plain_ledgers import commit, contents, fail, key_of, plan
+from s3_server import CREDENTIALS
 
 from sweeps.ledger import compact
 from sweeps.ledger.cells import has_failure, single_names
@@ -161,7 +162,7 @@ def test_a_study_that_is_compacted_all_along_is_few_files_at_any_moment(far, tmp
 @pytest.mark.long
 def test_the_folder_that_counts_asks_what_pyarrow_asks_of_s3(far, tmp_path, monkeypatch):
     with faulty_server() as (address, moto):
-        for name, value in {**VARIABLES, "AWS_ENDPOINT_URL": address}.items():
+        for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": address}.items():
             monkeypatch.setenv(name, value)
         bucket = f"b{uuid.uuid4().hex[:12]}"
         boto3.client("s3", endpoint_url=address).create_bucket(Bucket=bucket)

@@ -14,7 +14,8 @@ import boto3
 import numpy as np
 import pytest
 import toy_study
-from failing_stores import VARIABLES, faulty_server
+from failing_stores import faulty_server
+from s3_server import CREDENTIALS
 
 from sweeps.engine import stages
 from sweeps.engine.plan import make_plan, manifest_of
@@ -40,7 +41,7 @@ AT_ONCE = 24
 @pytest.fixture(scope="module")
 def server():
     with pytest.MonkeyPatch.context() as patch, faulty_server() as (address, requests):
-        for name, value in {**VARIABLES, "AWS_ENDPOINT_URL": address}.items():
+        for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": address}.items():
             patch.setenv(name, value)
         yield address, requests
 

@@ -14,14 +14,6 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from sweeps.ledger import files, parts
 
-VARIABLES = {
-    "AWS_ACCESS_KEY_ID": "testing",
-    "AWS_SECRET_ACCESS_KEY": "testing",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_EC2_METADATA_DISABLED": "true",
-}
-"""What a user sets for a store that is not Amazon's own, besides its address."""
-
 
 class Fault:
     """Every request for a name that ends in `name` fails, so often.
