@@ -26,6 +26,8 @@ from timing import Figure
 
 WORKER = "ray::RayTrainWorker"
 SETTLE_S = 15.0
+DASHBOARD = ("dashboard.py", "the dashboard's modules")
+"""What a head that is started with --include-dashboard=false has not."""
 BEFORE_MIB = 249.0
 """A node's cost with Train's controller and its actor beside the driver (2026-11-28)."""
 
@@ -42,6 +44,8 @@ def private_mib(processes: Iterable[int]) -> dict[str, float]:
         title = words[0].partition(".")[0].split(" ")[0] if words[0].startswith("ray::") else (
             next((part.split("/")[-1] for part in words if part.endswith(".py")), words[0])
         ).split("/")[-1]  # fmt: skip
+        if any("forkserver" in word for word in words):
+            title = DASHBOARD[1]
         kib = sum(int(line.split()[1]) for line in rollup.splitlines() if "Private_" in line)
         found[title] = found.get(title, 0.0) + kib / 1024
     return found
@@ -79,33 +83,40 @@ def measure(count: int, slots: int) -> tuple[dict[str, float], dict[str, float]]
             study.wait(60)
 
 
-def line(counts: list[int], slots: int) -> tuple[float, float]:
-    """MiB of the head that a node costs, and once; each measured count is printed."""
+def lines(counts: list[int], slots: int) -> dict[str, tuple[float, float]]:
+    """MiB of the head that a node costs, and once, with Ray's dashboard and without; each measured
+    count is printed.
+    """
     os.environ |= {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": study_environment()["PYTHONPATH"]}
-    totals = []
+    heads = []
     for count in counts:
         head, others = measure(count, slots)
-        totals.append(sum(head.values()))
+        heads.append(head)
         each = sum(others.values()) / count
-        print(f"{count} nodes: head {totals[-1]:.0f} MiB, each node {each:.0f} MiB")
+        print(f"{count} nodes: head {sum(head.values()):.0f} MiB, each node {each:.0f} MiB")
         for title, mib in sorted(head.items(), key=lambda item: -item[1]):
             print(f"    {mib:7.1f}  {title}", flush=True)
-    slope, base = np.polyfit(counts, totals, 1) if len(counts) > 1 else (math.nan, totals[0])
-    return float(slope), float(base)
+    found = {}
+    for name, less in (("with the dashboard", ()), ("without the dashboard", DASHBOARD)):
+        totals = [sum(head.values()) - sum(head.get(t, 0.0) for t in less) for head in heads]
+        slope, base = np.polyfit(counts, totals, 1) if len(counts) > 1 else (math.nan, totals[0])
+        found[name] = float(slope), float(base)
+    return found
 
 
 def figures() -> list[Figure]:
     """For `make bench`: what a node of one slot costs the head, in MiB."""
-    slope, base = line([2, 10], 1)
     return [
         Figure(
-            what="MiB of the driver's node for a node more, one slot each (2 and 10 nodes; "
-            f"{base:.0f} MiB once), against Train's controllers beside the driver",
+            what="MiB of the driver's node for a node more, one slot each (2 and 20 nodes; "
+            f"{base:.0f} MiB once; {name}: 1,000 nodes {(base + 1000 * slope) / 1024:.1f} GiB), "
+            "against Train's controllers beside the driver",
             ours_s=slope,
             rival_s=BEFORE_MIB,
             ratio=BEFORE_MIB / slope,
             limit="4 GB for 1,000 workers",
         )
+        for name, (slope, base) in lines([2, 20], 1).items()
     ]
 
 
@@ -114,8 +125,10 @@ def main() -> None:
     parser.add_argument("--nodes", default="4,8")
     parser.add_argument("--slots", type=int, default=1, help="of each node")
     asked = parser.parse_args()
-    slope, base = line([int(count) for count in asked.nodes.split(",")], asked.slots)
-    print(f"{slope:.1f} MiB a node and {base:.0f} once: 1,000 nodes {slope + base / 1000:.2f} GB")
+    counts = [int(count) for count in asked.nodes.split(",")]
+    for name, (slope, base) in lines(counts, asked.slots).items():
+        print(f"{name}: {slope:.1f} MiB a node and {base:.0f} once: "
+              f"1,000 nodes {(base + 1000 * slope) / 1024:.1f} GiB")  # fmt: skip
 
 
 if __name__ == "__main__":
