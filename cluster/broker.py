@@ -200,7 +200,10 @@ class Broker:
                 await self._notify()
             if leased:
                 self._silences.began(leased[0].id, leased[0].deadline_s)
-                return Lease(*leased, max(SHARE_EVERY_S, self._slots / SHARES_A_SECOND))
+                pause_s = self._slots / SHARES_A_SECOND
+                if leased[0].deadline_s is not None:  # a share is a sign of progress too
+                    pause_s = min(pause_s, leased[0].deadline_s / 4)
+                return Lease(*leased, max(SHARE_EVERY_S, pause_s))
             await self._wait(LONG_POLL_S, self._work)
             # The caller may have died and come back while this call was waiting: an old
             # incarnation must not be leased anything.
