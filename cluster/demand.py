@@ -64,6 +64,10 @@ class Demand:
     def ask(self, slots: int, *, not_on: Collection[str]) -> None:
         """Have so many no-ops waiting, MOST_AT_ONCE at most; 0 or less takes all of them back.
 
+        Of those that wait Ray now and then tells the autoscaler of a part only (about one asking in
+        eighty on a busy machine): the first node that comes for them changes `not_on`, and with it
+        all are asked for anew.
+
         Args:
             not_on: ids of the nodes that are there: no no-op runs on one, whether or not the fleet
                 has taken its room yet.

