@@ -18,7 +18,8 @@ def misfits(table: pa.Table, folder: str, *, every: bool) -> dict[int, str]:
     """Place in `table` → why that row is not the cell that its key says.
 
     What the columns at hand allow is checked: the status, whether each metric is a finite number,
-    and the key against what it is a hash of.
+    whether a map names something twice (which of the two would a table show?), and the key against
+    what it is a hash of.
 
     Args:
         table: rows of `folder`, in the schema's types.
@@ -32,6 +33,9 @@ def misfits(table: pa.Table, folder: str, *, every: bool) -> dict[int, str]:
         wrong |= _other_keys(table, every)
     if "metrics" in names:
         wrong |= _no_numbers(table["metrics"])
+    for field in table.schema:
+        if pa.types.is_map(field.type):
+            wrong |= _named_twice(field.name, table[field.name])
     if "status" in names:
         expected = STATUS[folder]
         for place in _where(pc.not_equal(table["status"], expected)):
@@ -54,6 +58,21 @@ def _no_numbers(metrics: pa.ChunkedArray) -> dict[int, str]:
             bad = not_finite(dict(row.as_py() or ()))
             if bad:
                 wrong[before + place] = f"metrics must be finite, got {bad}"
+    return wrong
+
+
+def _named_twice(column: str, maps: pa.ChunkedArray) -> dict[int, str]:
+    wrong = {}
+    before = 0
+    for chunk in filter(len, maps.chunks):
+        ends = chunk.offsets.to_numpy()
+        names = pc.dictionary_encode(chunk.keys.slice(ends[0], ends[-1] - ends[0]))
+        row = np.repeat(np.arange(len(chunk)), np.diff(ends))
+        pairs = np.sort(row * len(names.dictionary) + names.indices.to_numpy(), kind="stable")
+        for pair in pairs[1:][pairs[1:] == pairs[:-1]].tolist():
+            place, name = divmod(pair, len(names.dictionary))
+            wrong[before + place] = f"{column} has {names.dictionary[name]} twice"
+        before += len(chunk)
     return wrong
 
 

@@ -90,6 +90,14 @@ ROWS: dict[str, tuple[Callable[[Path], None], str]] = {
         lambda p: altered(p, metrics=[("accuracy", None), ("val_best", 0.5)]),
         "metrics must be finite, got accuracy=None",
     ),
+    "a metric twice": (
+        lambda p: altered(p, metrics=[("accuracy", 0.9), ("val_best", 0.5), ("accuracy", 0.5)]),
+        "metrics has accuracy twice",
+    ),
+    "a curve twice": (
+        lambda p: altered(p, curves=[("reward", [0.1]), ("reward", [0.2])]),
+        "curves has reward twice",
+    ),
     "configuration": (lambda p: altered(p, config='{"ridge":0.3}'), KEY),
     "seed": (lambda p: altered(p, seed=7), KEY),
     "data": (lambda p: altered(p, data_fingerprint="f00d"), KEY),
