@@ -27,11 +27,12 @@ from sweeps.ledger.files import Store
 from sweeps.ledger.schema import LedgerError
 
 LOCK = "lock.json"
-BEAT_S = 5.0
+BEAT_S = 2.0
 STILL_S = 20.0
-WATCH_BEATS = 2.0
+WATCH_BEATS = 1.5
 """So many beats are watched for whatever the store's clock says: two machines of a store may differ
-in the time they have, and a holder that lives beats meanwhile."""
+in the time they have, and a holder that lives beats meanwhile. Who comes long after a machine was
+lost waits for no more than these."""
 ROUNDED_S = 1.0
 """To which a store may round when an object was written."""
 CLOCK = "lock.clock"

@@ -12,7 +12,9 @@ client would make (`tests/support/far_store.py`). Exit code 1 where a bound is m
 
 import argparse
 import contextlib
+import json
 import math
+import os
 import sys
 import tempfile
 import time
@@ -41,7 +43,7 @@ from sweeps.ledger.commit import predictions_table, write_manifest
 from sweeps.ledger.compact import BATCH, compact
 from sweeps.ledger.fetched import fetched_once
 from sweeps.ledger.files import Store, parquet_bytes
-from sweeps.ledger.lock import Lock
+from sweeps.ledger.lock import LOCK, WIDTH, Lock
 from sweeps.ledger.predictions import digest
 from sweeps.ledger.progress import progress_of
 from sweeps.ledger.quarantine import quarantine_damaged
@@ -52,7 +54,10 @@ DELAY_S = 0.025
 CELLS, ARMS, EXAMPLES = 100_000, 1_000, 100
 SMALL, SMALL_FILES, SINGLE = 256, 15, 255
 """Of the ledger that a killed controller leaves: what is not in large files yet, at its most."""
-LIMITS_S = {"plan": 10, "status": 10, "resume": 10, "one read": 10, "report": 30}
+LIMITS_S = {"plan": 10, "status": 10, "resume": 10, "takeover": 10, "one read": 10, "report": 30}
+"""A takeover is a resume after a controller that another machine lost."""
+LOST_S = 60
+"""So long ago."""
 OTHERS = ("tables", "compact")
 
 
@@ -131,6 +136,15 @@ def _resume(cells: int, results: str) -> None:
         read_metric(ledger, set(plan.done), plan.study.objective)
 
 
+def takeover(cells: int, results: str, lock: Path) -> None:
+    """`resume`, where the lock names a controller that was lost with its machine a while ago."""
+    lost = {"token": "lost", "pid": 1, "host": "gone", "beat": 9, "where": "elsewhere", "since": 1}
+    lock.write_text(json.dumps(lost).ljust(WIDTH))
+    then = time.time() - LOST_S
+    os.utime(lock, (then, then))
+    resume(cells, results)
+
+
 def report(results: str, study: str) -> None:
     """The last step of a run: tables, figures, report, account."""
     reporting.run(results, study, Console(quiet=True), quiet=True)
@@ -149,10 +163,12 @@ def measured(
 ) -> Iterator[tuple[str, SimpleNamespace]]:
     """What each call asked for, and its wall and processor seconds."""
     with ledger(cells, single=single) as (far, results, study):
+        lock = Path(results.removeprefix("far://"), study, LOCK)
         calls: dict[str, Callable[[], object]] = {
             "plan": lambda: describe(planned(cells, results), results),
             "status": lambda: progress_of(Store(results).child(study)),
             "resume": lambda: resume(cells, results),
+            "takeover": lambda: takeover(cells, results, lock),
             "one read": lambda: read_ledger(f"{results}/{study}"),
             "tables": lambda: tables.rebuild(f"{results}/{study}"),
             "report": lambda: report(results, study),

@@ -126,7 +126,7 @@ def test_what_cannot_be_seen_to_have_ended_is_watched(where, since, store, quick
 
 @pytest.mark.parametrize(
     ("still", "watched"),
-    [(0.0, 20.0), (7.0, 14.0), (21.0, 10.0), (900.0, 10.0), (-900.0, 20.0), (None, 20.0)],
+    [(0.0, 20.0), (7.0, 14.0), (21.0, 3.0), (900.0, 3.0), (-900.0, 20.0), (None, 20.0)],
 )
 def test_a_beat_that_stands_still_by_the_stores_clock_is_watched_for_less(
     still, watched, store, monkeypatch
