@@ -166,18 +166,19 @@ def _blocks(
     for block in range(blocks):
         try:
             table = file.read_row_group(block, columns=columns, use_threads=False)
-            table = _checked(table, columns)
+            tables.append(_checked(table, columns))
         except UNREADABLE as error:
             rows = file.metadata.row_group(block).num_rows
             where = f"block {block + 1} of {blocks}, {rows} cells"
             damaged.append((name, f"{where}: {reason(error)}"))
-            continue
-        wrong = misfits(table, name.partition("/")[0], every=every)
-        damaged += [(name, f"cell {table['key'][at]}: {why}") for at, why in wrong.items()]
-        if wrong:
-            table = table.take(np.setdiff1d(np.arange(len(table)), list(wrong)))
-        tables.append(table)
-    return tables, damaged
+    if not tables:
+        return [], damaged
+    table = pa.concat_tables(tables)
+    wrong = misfits(table, name.partition("/")[0], every=every)
+    damaged += [(name, f"cell {table['key'][at]}: {why}") for at, why in wrong.items()]
+    if wrong:
+        table = table.take(np.setdiff1d(np.arange(len(table)), list(wrong)))
+    return [table], damaged
 
 
 def read_compact(

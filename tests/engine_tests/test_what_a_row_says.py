@@ -92,11 +92,7 @@ ROWS: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "a metric twice": (
         lambda p: altered(p, metrics=[("accuracy", 0.9), ("val_best", 0.5), ("accuracy", 0.5)]),
-        "metrics has accuracy twice",
-    ),
-    "a curve twice": (
-        lambda p: altered(p, curves=[("reward", [0.1]), ("reward", [0.2])]),
-        "curves has reward twice",
+        "its metric accuracy is there twice",
     ),
     "configuration": (lambda p: altered(p, config='{"ridge":0.3}'), KEY),
     "seed": (lambda p: altered(p, seed=7), KEY),
