@@ -24,8 +24,8 @@ def waiting() -> int:
 def becomes(fewest: int, most: int) -> bool:
     """Whether as many wait within a minute, and no more in the two seconds after it.
 
-    Not to the task: where a label selector names several nodes, Ray (2.60) sorts equal tasks into
-    more than one class, and now and then, on a busy machine, counts only one of them.
+    Not to the task: where a label selector has two values or more, Ray (2.60) on a busy machine
+    counts a part of the tasks only now and then, for good: 51, 58 and 84 of 100 were seen.
     """
     deadline = time.monotonic() + 60
     while not fewest <= waiting() <= most and time.monotonic() < deadline:
