@@ -65,7 +65,7 @@ class Demand:
         """Have so many no-ops waiting, MOST_AT_ONCE at most; 0 or less takes all of them back.
 
         Of those that wait Ray now and then tells the autoscaler of a part only (about one asking in
-        eighty on a busy machine): the first node that comes for them changes `not_on`, and with it
+        fifty on a busy machine): the first node that comes for them changes `not_on`, and with it
         all are asked for anew.
 
         Args:

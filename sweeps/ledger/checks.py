@@ -63,10 +63,11 @@ def _named_twice(metrics: pa.ChunkedArray) -> dict[int, str]:
     chunks = [chunk for chunk in metrics.chunks if len(chunk)]
     if not chunks:
         return {}
+    # By hand: pyarrow's list_parent_indices (26.0) aborts the process when it is given maps.
     counts = np.concatenate([np.diff(chunk.offsets.to_numpy()) for chunk in chunks])
     names = pa.concat_arrays([_names(chunk) for chunk in chunks]).dictionary_encode()
-    row = np.repeat(np.arange(len(counts)), counts)
-    pairs = np.sort(row * len(names.dictionary) + names.indices.to_numpy(), kind="stable")
+    rows = np.repeat(np.arange(len(counts)), counts)
+    pairs = np.sort(rows * len(names.dictionary) + names.indices.to_numpy(), kind="stable")
     twice = pairs[1:][pairs[1:] == pairs[:-1]].tolist()
     places = (divmod(pair, len(names.dictionary)) for pair in twice)
     return {row: f"its metric {names.dictionary[name]} is there twice" for row, name in places}

@@ -48,6 +48,22 @@ def test_a_clock_that_is_off_neither_lets_a_second_one_in_nor_hinders_a_takeover
         must_hold(store, second.token)
 
 
+@pytest.mark.long
+def test_a_holder_that_beats_keeps_the_lock_though_the_stores_clock_calls_its_beat_old(
+    store, monkeypatch
+):
+    monkeypatch.setattr(lock_module, "BEAT_S", 1.0)
+    monkeypatch.setattr(lock_module, "SETTLE_S", 0.3)
+    now = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    times = {lock_module.CLOCK: now, LOCK: now - datetime.timedelta(hours=1)}
+    monkeypatch.setattr(Store, "modified", lambda _, name: times[name])
+    with Lock(store) as first:
+        assert Lock(store)._watched_s() == 1.5
+        with pytest.raises(LedgerError, match="in use by process"):
+            Lock(store).__enter__()
+        must_hold(store, first.token)
+
+
 def test_of_two_that_come_at_once_one_gets_in(store, quick):
     together, done = threading.Barrier(2), threading.Event()
     entered, refused = [], []
